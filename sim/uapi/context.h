@@ -1,0 +1,126 @@
+// Models: include/uapi/linux/bpf.h (Linux 6.18), the contexts that programs see
+//
+// What R1 points to, as a program's C source declares it, and as ctx_in and ctx_out of BPF_PROG_TEST_RUN
+// carry it. Pointers of the kernel's header are 64-bit numbers here on every host. Not modelled yet: the
+// contexts of the other program types.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bpfsim {
+
+struct xdp_md {
+  uint32_t data;
+  uint32_t data_end;
+  uint32_t data_meta;
+  uint32_t ingress_ifindex;
+  uint32_t rx_queue_index;
+  uint32_t egress_ifindex;
+};
+
+struct __sk_buff {
+  uint32_t len;
+  uint32_t pkt_type;
+  uint32_t mark;
+  uint32_t queue_mapping;
+  uint32_t protocol;
+  uint32_t vlan_present;
+  uint32_t vlan_tci;
+  uint32_t vlan_proto;
+  uint32_t priority;
+  uint32_t ingress_ifindex;
+  uint32_t ifindex;
+  uint32_t tc_index;
+  uint32_t cb[5];
+  uint32_t hash;
+  uint32_t tc_classid;
+  uint32_t data;
+  uint32_t data_end;
+  uint32_t napi_id;
+  uint32_t family;
+  uint32_t remote_ip4;
+  uint32_t local_ip4;
+  uint32_t remote_ip6[4];
+  uint32_t local_ip6[4];
+  uint32_t remote_port;
+  uint32_t local_port;
+  uint32_t data_meta;
+  uint64_t flow_keys;
+  uint64_t tstamp;
+  uint32_t wire_len;
+  uint32_t gso_segs;
+  uint64_t sk;
+  uint32_t gso_size;
+  uint8_t tstamp_type;
+  uint64_t hwtstamp;
+};
+
+struct bpf_sock {
+  uint32_t bound_dev_if;
+  uint32_t family;
+  uint32_t type;
+  uint32_t protocol;
+  uint32_t mark;
+  uint32_t priority;
+  uint32_t src_ip4;
+  uint32_t src_ip6[4];
+  uint32_t src_port;
+  uint16_t dst_port;
+  uint32_t dst_ip4;
+  uint32_t dst_ip6[4];
+  uint32_t state;
+  int32_t rx_queue_mapping;
+};
+
+struct bpf_sk_lookup {
+  union {
+    uint64_t sk;
+    uint64_t cookie;
+  };
+  uint32_t family;
+  uint32_t protocol;
+  uint32_t remote_ip4;
+  uint32_t remote_ip6[4];
+  uint16_t remote_port;
+  uint32_t local_ip4;
+  uint32_t local_ip6[4];
+  uint32_t local_port;
+  uint32_t ingress_ifindex;
+};
+
+struct bpf_flow_keys {
+  uint16_t nhoff;
+  uint16_t thoff;
+  uint16_t addr_proto;
+  uint8_t is_frag;
+  uint8_t is_first_frag;
+  uint8_t is_encap;
+  uint8_t ip_proto;
+  uint16_t n_proto;
+  uint16_t sport;
+  uint16_t dport;
+  union {
+    struct {
+      uint32_t ipv4_src;
+      uint32_t ipv4_dst;
+    };
+    struct {
+      uint32_t ipv6_src[4];
+      uint32_t ipv6_dst[4];
+    };
+  };
+  uint32_t flags;
+  uint32_t flow_label;
+};
+
+static_assert(sizeof(xdp_md) == 24 && offsetof(xdp_md, egress_ifindex) == 20);
+static_assert(sizeof(__sk_buff) == 192 && offsetof(__sk_buff, cb) == 48 && offsetof(__sk_buff, data) == 76);
+static_assert(offsetof(__sk_buff, flow_keys) == 144 && offsetof(__sk_buff, sk) == 168);
+static_assert(offsetof(__sk_buff, tstamp_type) == 180 && offsetof(__sk_buff, hwtstamp) == 184);
+static_assert(sizeof(bpf_sock) == 80 && offsetof(bpf_sock, dst_port) == 48 &&
+              offsetof(bpf_sock, state) == 72);
+static_assert(sizeof(bpf_sk_lookup) == 72 && offsetof(bpf_sk_lookup, ingress_ifindex) == 64);
+static_assert(sizeof(bpf_flow_keys) == 56 && offsetof(bpf_flow_keys, flags) == 48);
+
+}  // namespace bpfsim
