@@ -1,0 +1,61 @@
+// No kernel counterpart: a kernel is one machine and its globals; here any number live side by side.
+//
+// Capability checks, user memory and the kernel log of one machine.
+#include "base/machine.h"
+
+#include <cstdio>
+
+namespace bpfsim {
+
+void printk(Machine& machine, const std::string& text) {
+  char stamp[32];
+  uint64_t us = machine.clock.now_ns / 1000;
+  std::snprintf(stamp, sizeof stamp, "[%5llu.%06llu] ", static_cast<unsigned long long>(us / 1'000'000),
+                static_cast<unsigned long long>(us % 1'000'000));
+  machine.dmesg.push_back(stamp + text);
+  if (machine.dmesg.size() > 10'000) machine.dmesg.pop_front();
+}
+
+bool capable(const Machine& machine, Capability cap) {
+  const Credentials* cred = machine.current->cred;
+  return !cred || (cred->effective >> cap & 1) != 0;  // the kernel itself may do anything
+}
+
+bool bpf_capable(const Machine& machine) {
+  bool split = machine.version >= Version{5, 8};
+  return capable(machine, CAP_SYS_ADMIN) || (split && capable(machine, CAP_BPF));
+}
+
+bool perfmon_capable(const Machine& machine) {
+  bool split = machine.version >= Version{5, 8};
+  return capable(machine, CAP_SYS_ADMIN) || (split && capable(machine, CAP_PERFMON));
+}
+
+bool bpf_net_capable(const Machine& machine) {
+  return capable(machine, CAP_SYS_ADMIN) || capable(machine, CAP_NET_ADMIN);
+}
+
+Result<void> copy_from_user(Machine& machine, void* to, uint64_t user, size_t size) {
+  if (!machine.user->read(to, user, size))
+    return refuse(Errno::Fault, "{} bytes at user address {} cannot be read", size, user);
+  return {};
+}
+
+Result<void> copy_to_user(Machine& machine, uint64_t user, const void* from, size_t size) {
+  if (!machine.user->write(user, from, size))
+    return refuse(Errno::Fault, "{} bytes at user address {} cannot be written", size, user);
+  return {};
+}
+
+Result<std::string> strncpy_from_user(Machine& machine, uint64_t user, size_t size) {
+  std::string text;
+  for (size_t i = 0; i < size; ++i) {
+    char c;
+    TRY(copy_from_user(machine, &c, user + i, 1));
+    if (c == 0) return text;
+    text.push_back(c);
+  }
+  return refuse(Errno::TooBig, "no NUL within {} bytes", size);
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,77 @@
+// Models: kernel/sysctl.c, net/core/sysctl_net_core.c (Linux 6.18)
+//
+// One row per knob: its name, where its value lives, and the range that the kernel accepts.
+#include "base/sysctl.h"
+
+#include <limits>
+
+namespace bpfsim {
+
+Config::Config()
+    : options_{{"CONFIG_BPF", true},
+               {"CONFIG_BPF_SYSCALL", true},
+               {"CONFIG_BPF_JIT", true},
+               {"CONFIG_BPF_JIT_ALWAYS_ON", false},
+               {"CONFIG_BPF_JIT_DEFAULT_ON", true},
+               {"CONFIG_BPF_UNPRIV_DEFAULT_OFF", true},
+               {"CONFIG_CGROUP_BPF", true},
+               {"CONFIG_BPF_EVENTS", true},
+               {"CONFIG_BPF_LSM", true},
+               {"CONFIG_DEBUG_INFO_BTF", true},
+               {"CONFIG_NET", true},
+               {"CONFIG_XDP_SOCKETS", true}} {}
+
+Result<void> Config::set(const std::string& name, bool on) {
+  auto option = options_.find(name.starts_with("CONFIG_") ? name : "CONFIG_" + name);
+  if (option == options_.end()) return refuse(Errno::NoEnt, "no such configuration option: {}", name);
+  option->second = on;
+  return {};
+}
+
+bool Config::on(const std::string& name) const {
+  auto option = options_.find(name);
+  return option != options_.end() && option->second;
+}
+
+Sysctls::Sysctls(const Config& config) : jit_always_on_(config.on("CONFIG_BPF_JIT_ALWAYS_ON")) {
+  jit_enable = config.on("CONFIG_BPF_JIT") && (jit_always_on_ || config.on("CONFIG_BPF_JIT_DEFAULT_ON"));
+  unprivileged_bpf_disabled = config.on("CONFIG_BPF_UNPRIV_DEFAULT_OFF") ? 2 : 0;
+}
+
+std::vector<Sysctls::Knob> Sysctls::knobs() {
+  return {
+      {"kernel.bpf_stats_enabled", &bpf_stats_enabled, 0, 1},
+      {"kernel.unprivileged_bpf_disabled", &unprivileged_bpf_disabled, 0, 2},
+      {"net.core.bpf_jit_enable", &jit_enable, jit_always_on_ ? 1 : 0, jit_always_on_ ? 1 : 2},
+      {"net.core.bpf_jit_harden", &jit_harden, 0, 2},
+      {"net.core.bpf_jit_kallsyms", &jit_kallsyms, 0, 1},
+      {"net.core.bpf_jit_limit", &jit_limit, 1, std::numeric_limits<int64_t>::max()},
+  };
+}
+
+Result<int64_t> Sysctls::read(const std::string& name) const {
+  for (const Knob& knob : const_cast<Sysctls*>(this)->knobs())
+    if (name == knob.name) return *knob.value;
+  return refuse(Errno::NoEnt, "no such sysctl: {}", name);
+}
+
+Result<void> Sysctls::write(const std::string& name, int64_t value) {
+  for (const Knob& knob : knobs()) {
+    if (name != knob.name) continue;
+    if (value < knob.min || value > knob.max)
+      return refuse(Errno::Inval, "the value must be {} to {}, is {}", knob.min, knob.max, value);
+    if (knob.value == &unprivileged_bpf_disabled && unprivileged_bpf_disabled == 1 && value != 1)
+      return refuse(Errno::Perm, "unprivileged_bpf_disabled is 1 and stays so until the next boot");
+    *knob.value = value;
+    return {};
+  }
+  return refuse(Errno::NoEnt, "no such sysctl: {}", name);
+}
+
+std::vector<std::string> Sysctls::names() const {
+  std::vector<std::string> names;
+  for (const Knob& knob : const_cast<Sysctls*>(this)->knobs()) names.push_back(knob.name);
+  return names;
+}
+
+}  // namespace bpfsim

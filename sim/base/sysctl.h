@@ -1,0 +1,51 @@
+// Models: kernel/sysctl.c, net/core/sysctl_net_core.c (Linux 6.18)
+//
+// The knobs under /proc/sys that BPF has, and the kernel configuration that decides their first values and
+// what may be written. The kernel refuses to switch the JIT off where CONFIG_BPF_JIT_ALWAYS_ON is set, and to
+// allow unprivileged BPF again once kernel.unprivileged_bpf_disabled is 1.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "uapi/result.h"
+
+namespace bpfsim {
+
+// CONFIG_* options by name; a machine starts from these and a lesson may override any of them.
+class Config {
+ public:
+  Config();
+  Result<void> set(const std::string& name, bool on);
+  bool on(const std::string& name) const;
+  const std::map<std::string, bool>& all() const { return options_; }
+
+ private:
+  std::map<std::string, bool> options_;
+};
+
+class Sysctls {
+ public:
+  explicit Sysctls(const Config& config);
+
+  Result<int64_t> read(const std::string& name) const;
+  Result<void> write(const std::string& name, int64_t value);
+  std::vector<std::string> names() const;
+
+  // The ones that hot paths ask for.
+  int64_t jit_enable = 1, jit_harden = 0, jit_kallsyms = 1, jit_limit = 264241152;
+  int64_t unprivileged_bpf_disabled = 2, bpf_stats_enabled = 0;
+
+ private:
+  struct Knob {
+    const char* name;
+    int64_t* value;
+    int64_t min, max;
+  };
+  std::vector<Knob> knobs();
+  bool jit_always_on_;
+};
+
+}  // namespace bpfsim

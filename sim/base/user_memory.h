@@ -1,0 +1,37 @@
+// Models: include/linux/uaccess.h (Linux 6.18)
+//
+// User memory is a seam. Pointers in union bpf_attr are addresses of this process; the layer that hosts the
+// core says how to read and write them so that a wild one is -EFAULT and not a crash: guarded copies on Linux
+// and macOS, registered buffers elsewhere. The default trusts every address above the first 64 KiB.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "uapi/result.h"
+
+namespace bpfsim {
+
+struct UserMemory {
+  virtual ~UserMemory() = default;
+  virtual bool read(void* to, uint64_t user, size_t size) = 0;
+  virtual bool write(uint64_t user, const void* from, size_t size) = 0;
+};
+
+struct TrustedUserMemory final : UserMemory {
+  static bool plausible(uint64_t user) { return user >= 0x10000 && user < (1ull << 47); }
+  bool read(void* to, uint64_t user, size_t size) override {
+    if (size == 0) return true;
+    if (!plausible(user)) return false;
+    std::memcpy(to, reinterpret_cast<const void*>(uintptr_t(user)), size);
+    return true;
+  }
+  bool write(uint64_t user, const void* from, size_t size) override {
+    if (size == 0) return true;
+    if (!plausible(user)) return false;
+    std::memcpy(reinterpret_cast<void*>(uintptr_t(user)), from, size);
+    return true;
+  }
+};
+
+}  // namespace bpfsim

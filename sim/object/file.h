@@ -1,0 +1,82 @@
+// Models: fs/file.c, fs/file_table.c, include/linux/sched.h (Linux 6.18)
+//
+// Open files and who holds them. A file descriptor is an index into a task's table of File references; dup
+// and fork share the File, and the object behind it (private_data) loses the file's reference when the last
+// of them is closed.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "object/object.h"
+
+namespace bpfsim {
+
+struct File;
+
+// What a kind of file does. `name` is the anon inode's name: "bpf-map", "bpf-prog", "bpf_link", "btf".
+struct FileOps {
+  const char* name;
+  void (*release)(File& file);              // the last reference is gone: put private_data
+  std::string (*show_fdinfo)(const File&);  // the object's own lines of /proc/PID/fdinfo/FD
+  Counter holds;                            // which counter of private_data a file holds
+};
+
+inline constexpr uint32_t O_RDONLY_ = 0, O_WRONLY_ = 1, O_RDWR_ = 2, O_CLOEXEC_ = 02000000;
+inline constexpr uint32_t FMODE_READ = 1, FMODE_WRITE = 2;
+
+struct File final : Object {
+  File(Machine& machine, const FileOps& f_op, Object* private_data, uint32_t f_flags);
+  std::string label() const override;
+  void each_held(const HoldVisitor&) const override;
+
+  const FileOps& f_op;
+  Object* private_data;
+  uint32_t f_flags;
+  uint32_t f_mode;  // FMODE_*
+  Refcount f_count{*this, Counter::Refs};
+};
+
+// A file with one reference, whose cause is the descriptor that it is about to get.
+Result<File*> anon_inode_getfile(Machine& machine, const FileOps& f_op, Object* private_data,
+                                 uint32_t f_flags, const Cause& cause);
+void get_file(File& file, const Cause& cause);
+void fput(File& file, const Cause& cause);
+
+class FdTable {
+ public:
+  static constexpr int kLimit = 1024;  // RLIMIT_NOFILE of a fresh login
+
+  // The lowest free descriptor from 3 on (0 to 2 are the terminal's), or -EMFILE. The file's reference moves
+  // in.
+  Result<int> install(File* file);
+  File* get(int fd) const;  // null: -EBADF
+  File* take(int fd);       // empties the slot, the caller now owns the reference
+  Result<void> check_room() const;
+  const std::vector<File*>& slots() const { return slots_; }
+
+ private:
+  std::vector<File*> slots_;
+};
+
+// A process. exit() closes what its table holds.
+struct Task final : Object {
+  Task(Machine& machine, int pid, std::string comm, const Credentials& cred);
+  std::string label() const override;
+  void each_held(const HoldVisitor&) const override;
+
+  const int pid;
+  std::string comm;
+  Credentials cred;
+  FdTable files;
+  Task* parent = nullptr;
+  bool exited = false;
+};
+
+Result<int> sys_close(Task& task, int fd);
+Result<int> sys_dup(Task& task, int fd);
+void copy_files(Task& child, const Task& parent);  // fork: the same Files, one more reference each
+void exit_files(Task& task);
+
+}  // namespace bpfsim

@@ -1,0 +1,35 @@
+// Models: include/linux/bpf.h (struct bpf_link), kernel/bpf/syscall.c (Linux 6.18)
+//
+// A link holds a program attached to a hook, and its descriptors and pins hold the link: when the last goes,
+// the program is detached. Each hook derives its own struct and fills a LinkOps table (object/ops.h).
+#pragma once
+
+#include "object/object.h"
+#include "uapi/bpf.h"
+#include "uapi/bpf_attr.h"
+#include "uapi/info.h"
+
+namespace bpfsim {
+
+struct Prog;
+struct FileOps;
+struct LinkOps;
+
+struct Link : Object {
+  Link(Machine& machine, bpf_link_type type, const LinkOps& ops, Prog* prog, bpf_attach_type attach_type);
+  std::string label() const override;  // "link 2 (xdp)"
+  void each_held(const HoldVisitor&) const override;
+
+  const bpf_link_type type;
+  const LinkOps& ops;
+  Prog* prog;  // null after a detach has taken it
+  bpf_attach_type attach_type;
+  Refcount refcnt{*this, Counter::Refs};
+};
+
+void bpf_link_inc(Link& link, const Cause& cause);
+void bpf_link_put(Link& link, const Cause& cause);
+
+extern const FileOps bpf_link_fops;
+
+}  // namespace bpfsim

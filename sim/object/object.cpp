@@ -1,0 +1,70 @@
+// Models: include/linux/refcount.h, include/linux/bpf.h (Linux 6.18)
+//
+// Birth, death, and the one place where a reference counter changes.
+#include "object/object.h"
+
+#include <stdexcept>
+
+namespace bpfsim {
+
+const char* object_kind_name(ObjectKind kind) {
+  switch (kind) {
+    case ObjectKind::Prog: return "prog";
+    case ObjectKind::Map: return "map";
+    case ObjectKind::Link: return "link";
+    case ObjectKind::Btf: return "btf";
+    case ObjectKind::File: return "file";
+    case ObjectKind::Inode: return "inode";
+    case ObjectKind::Task: return "task";
+    case ObjectKind::NetDevice: return "netdev";
+    case ObjectKind::Cgroup: return "cgroup";
+  }
+  return "?";
+}
+
+std::string Cause::str() const {
+  Refusal text{Errno::None, what, "", {FactArg(a), FactArg(b)}};
+  return text.reason();
+}
+
+Object::Object(Machine& machine, ObjectKind kind)
+    : machine(machine), kind(kind), serial(machine.next_serial++) {
+  machine.objects.emplace(serial, this);
+}
+
+Object::~Object() { machine.objects.erase(serial); }
+
+int64_t Refcount::change(int delta, const Cause& cause) {
+  value_ += delta;
+  if (value_ < 0)
+    throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
+  Machine& machine = owner_.machine;
+  // A map that a million syscalls touched keeps the beginning and the newest part of its story.
+  constexpr size_t kKept = 4096;
+  if (owner_.ledger.size() >= kKept)
+    owner_.ledger.erase(owner_.ledger.begin() + 256, owner_.ledger.begin() + 2048);
+  owner_.ledger.push_back(
+      {machine.next_ref_event++, machine.clock.now_ns, counter_, int8_t(delta), value_, cause});
+  emit<RefEvent>(machine, owner_, counter_, delta, value_, cause);
+  return value_;
+}
+
+void RefEvent::fields(FieldSink& sink) const {
+  sink.text("object", object_kind_name(object_kind));
+  sink.number("serial", int64_t(serial));
+  sink.number("id", id);
+  sink.text("counter", counter == Counter::Refs ? "refcnt" : "usercnt");
+  sink.number("delta", delta);
+  sink.number("after", after);
+  sink.text("cause", cause.str());
+}
+
+void LifeEvent::fields(FieldSink& sink) const {
+  sink.text("object", object_kind_name(object_kind));
+  sink.number("serial", int64_t(serial));
+  sink.number("id", id);
+  sink.text("what", what);
+  sink.text("label", label);
+}
+
+}  // namespace bpfsim

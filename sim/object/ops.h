@@ -1,0 +1,168 @@
+// Models: include/linux/bpf.h (bpf_map_ops, bpf_verifier_ops, bpf_prog_ops, bpf_link_ops, bpf_func_proto)
+// (Linux 6.18)
+//
+// The tables of functions through which the stations meet: maps, verifier and run never include each other,
+// they call through what stands here, and the kernel on top fills it in. Every entry of a map's table carries
+// the name of its function and the file it stands in, so that a lesson prints the table that the code calls
+// through.
+#pragma once
+
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "isa/insn.h"
+#include "object/file.h"
+#include "object/link.h"
+#include "object/map.h"
+#include "object/prog.h"
+#include "object/reg_type.h"
+
+namespace bpfsim {
+
+// One entry of an ops table: a function, its name, and the source file that fills it in.
+template <class F>
+struct Op;
+template <class R, class... Args>
+struct Op<R(Args...)> {
+  R (*fn)(Args...) = nullptr;
+  const char* name = nullptr;
+  const char* file = nullptr;
+  explicit operator bool() const { return fn != nullptr; }
+  R operator()(Args... args) const { return fn(args...); }
+};
+#define OP(function) {&function, #function, __FILE__}
+
+using Insns = std::vector<bpf_insn>;
+using UserAttr = uint64_t;  // the user address of union bpf_attr, for commands that write counts back
+
+// struct bpf_map_ops. Elements are host pointers into the arena; a lookup gives null where the kernel gives
+// NULL.
+struct MapOps {
+  Op<Result<void>(Machine&, const bpf_attr&)> map_alloc_check;
+  Op<Result<Map*>(Machine&, const bpf_attr&)> map_alloc;
+  Op<void(Map&, File&)> map_release;
+  Op<void(Map&)> map_free;
+  Op<Result<void>(Map&, const void* key, void* next_key)> map_get_next_key;
+  Op<void(Map&)> map_release_uref;
+  Op<Result<void*>(Map&, const void* key)> map_lookup_elem_sys_only;
+  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_batch;
+  Op<Result<void>(Map&, const void* key, void* value, uint64_t flags)> map_lookup_and_delete_elem;
+  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_and_delete_batch;
+  Op<Result<void>(Map&, File&, const bpf_attr&, UserAttr)> map_update_batch;
+  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_delete_batch;
+  Op<Result<void*>(Map&, const void* key)> map_lookup_elem;
+  Op<Result<void>(Map&, const void* key, const void* value, uint64_t flags)> map_update_elem;
+  Op<Result<void>(Map&, const void* key)> map_delete_elem;
+  Op<Result<void>(Map&, const void* value, uint64_t flags)> map_push_elem;
+  Op<Result<void>(Map&, void* value)> map_pop_elem;
+  Op<Result<void>(Map&, void* value)> map_peek_elem;
+  Op<Result<void*>(Map&, const void* key, uint32_t cpu)> map_lookup_percpu_elem;
+  Op<Result<Object*>(Map&, File& map_file, int fd)> map_fd_get_ptr;
+  Op<void(Map&, Object*, bool need_defer)> map_fd_put_ptr;
+  Op<Result<Insns>(Map&)> map_gen_lookup;
+  Op<uint32_t(Object*)> map_fd_sys_lookup_elem;
+  Op<std::string(Map&, const void* key)> map_seq_show_elem;
+  Op<Result<void>(const Map&, const Btf&, uint32_t key_type, uint32_t value_type)> map_check_btf;
+  Op<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
+  Op<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
+  Op<Result<Span>(Map&, uint64_t offset, uint64_t length, bool writable)> map_mmap;
+  Op<uint32_t(Map&, File&)> map_poll;
+  Op<Result<void>(Map&, uint64_t key, uint64_t flags)> map_redirect;
+  Op<bool(const Map& meta, const Map& inner)> map_meta_equal;
+  Op<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
+  Op<uint64_t(const Map&)> map_mem_usage;
+  // The object graph: what the elements hold (a prog array's programs). Not in the kernel's table, which has
+  // no graph.
+  Op<void(const Map&, const HoldVisitor&)> each_held;
+};
+
+// A call through a map's table is a choke point.
+struct MapOpEvent final : Event {
+  MapOpEvent(const Map& map, const char* op, const char* function)
+      : map_id(map.id), serial(map.serial), op(op), function(function) {}
+  uint32_t map_id;
+  uint64_t serial;
+  const char* op;        // "map_update_elem"
+  const char* function;  // "htab_map_update_elem"
+  const char* kind() const override { return "map_op"; }
+  void fields(FieldSink& sink) const override {
+    sink.number("map", map_id);
+    sink.text("op", op);
+    sink.text("function", function);
+  }
+};
+
+template <class R, class... Args, class... Given>
+inline R call_map_op(const Map& map, const char* op_name, const Op<R(Args...)>& op, Given&&... given) {
+  emit<MapOpEvent>(map.machine, map, op_name, op.name);
+  return op.fn(std::forward<Given>(given)...);
+}
+// MAP_OP(map, map_update_elem, map, key, value, flags)
+#define MAP_OP(map, member, ...) ::bpfsim::call_map_op((map), #member, (map).ops->member, __VA_ARGS__)
+
+// struct bpf_func_proto: what a helper takes and gives. Identity (id, name, since) is a row of
+// uapi/helpers.def.
+using HelperFunction = uint64_t (*)(Machine& machine, uint64_t r1, uint64_t r2, uint64_t r3, uint64_t r4,
+                                    uint64_t r5);
+struct FuncProto {
+  HelperFunction func = nullptr;
+  bool gpl_only = false;
+  bool pkt_access = false;
+  bool might_sleep = false;
+  bool allow_fastcall = false;
+  uint32_t ret_type = RET_INTEGER;  // bpf_return_type with flags
+  uint32_t arg_type[5] = {};        // bpf_arg_type with flags
+  uint32_t arg_size[5] = {};        // for MEM_FIXED_SIZE arguments
+  const char* arg_btf[5] = {};      // names of the BTF types of ARG_PTR_TO_BTF_ID arguments
+  const char* ret_btf = nullptr;
+  bool changes_pkt_data = false;  // bpf_helper_changes_pkt_data()
+};
+
+// struct bpf_insn_access_aux: what is_valid_access tells the verifier about a context field.
+struct InsnAccessAux {
+  uint32_t reg_type = NOT_INIT;
+  bool is_ldsx = false;
+  int ctx_field_size = 0;
+  uint32_t btf_id = 0;
+  bool is_retval = false;
+  std::string message;  // what is_valid_access would print into the verifier's log, with its newline
+};
+
+// struct bpf_verifier_ops: what a program type decides for the verifier.
+struct VerifierOps {
+  const char* name;
+  const FuncProto* (*get_func_proto)(bpf_func_id func_id, const Prog& prog);
+  bool (*is_valid_access)(int off, int size, bpf_access_type type, const Prog& prog, InsnAccessAux& info);
+  Insns (*gen_prologue)(bool direct_write, const Prog& prog);
+  // The instructions that replace a context access; target_size is the width of the kernel's own field.
+  Insns (*convert_ctx_access)(bpf_access_type type, const bpf_insn& insn, const Prog& prog,
+                              uint32_t* target_size);
+};
+
+struct ProgOps {
+  const char* name;
+  Result<void> (*test_run)(Prog& prog, const bpf_attr& attr, UserAttr uattr);
+};
+
+struct LinkOps {
+  const char* name;  // "xdp", as in fdinfo
+  void (*release)(Link& link);
+  Result<void> (*detach)(Link& link);
+  Result<void> (*update_prog)(Link& link, Prog& new_prog, Prog* old_prog);
+  std::string (*show_fdinfo)(const Link& link);
+  Result<void> (*fill_link_info)(const Link& link, bpf_link_info& info);
+};
+
+// What lower floors need from higher ones; kernel.cpp fills it in.
+struct KernelCalls {
+  const VerifierOps* (*verifier_ops)(bpf_prog_type type);
+  const ProgOps* (*prog_ops)(bpf_prog_type type);
+  const MapOps* (*map_ops)(bpf_map_type type);
+  // A helper calls back into the program (bpf_for_each_map_elem): subprogram by its address.
+  uint64_t (*call_bpf)(Machine& machine, const Prog& prog, Addr function, const uint64_t (&args)[5]);
+};
+
+}  // namespace bpfsim

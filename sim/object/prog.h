@@ -1,0 +1,94 @@
+// Models: include/linux/bpf.h, include/linux/filter.h (struct bpf_prog, bpf_prog_aux) (Linux 6.18)
+//
+// A loaded program, under the kernel's field names: what runs (bpf_prog) and what is only known about it
+// (bpf_prog_aux). Departs from the kernel: instructions are a vector, and the instructions as user space gave
+// them are kept, so that a lesson can verify the program again.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "isa/insn.h"
+#include "object/object.h"
+#include "uapi/bpf.h"
+#include "uapi/bpf_attr.h"
+#include "uapi/info.h"
+
+namespace bpfsim {
+
+struct Map;
+struct Btf;
+struct Prog;
+struct FileOps;
+struct ProgOps;
+struct VerifierOps;
+struct NetDevice;
+
+struct SubprogInfo {  // what remains of a subprogram after verification
+  uint32_t start = 0;
+  uint32_t stack_depth = 0;
+  std::string name;
+};
+
+struct ProgAux {
+  explicit ProgAux(Object& prog) : refcnt(prog, Counter::Refs) {}
+  Refcount refcnt;
+  std::string name;
+  uint32_t uid = 0;
+  uint64_t load_time_ns = 0;
+  uint32_t stack_depth = 0;
+  uint32_t max_ctx_offset = 0;
+  uint32_t max_pkt_offset = 0;
+  uint32_t verified_insns = 0;
+  uint32_t max_tp_access = 0;
+  std::vector<Map*> used_maps;
+  std::vector<Btf*> used_btfs;
+  Btf* btf = nullptr;
+  std::vector<SubprogInfo> subprogs;
+  std::vector<bpf_func_info> func_info;
+  std::vector<bpf_line_info> line_info;
+  uint32_t attach_btf_id = 0;
+  Prog* dst_prog = nullptr;
+  bool sleepable = false, xdp_has_frags = false, tail_call_reachable = false, changes_pkt_data = false;
+  bool dev_bound = false;
+  const ProgOps* ops = nullptr;
+
+  // Kept for lessons; the kernel keeps neither.
+  std::vector<bpf_insn> insns_as_loaded;
+  std::string verifier_log;
+};
+
+struct Prog final : Object {
+  explicit Prog(Machine& machine);
+  ~Prog() override;
+  std::string label() const override;  // "prog 7 (xdp_drop)"
+  void each_held(const HoldVisitor&) const override;
+
+  bpf_prog_type type = BPF_PROG_TYPE_UNSPEC;
+  bpf_attach_type expected_attach_type{};
+  bool jit_requested = false, jited = false, gpl_compatible = false, blinded = false;
+  bool cb_access = false, dst_needed = false, has_callchain_buf = false, call_get_stack = false;
+  bool tstamp_type_access = false;
+  std::array<uint8_t, BPF_TAG_SIZE> tag{};
+  std::vector<bpf_insn> insnsi;
+  std::unique_ptr<ProgAux> aux;
+  Addr handle = 0;
+
+  // What bpf_prog_select_runtime chose, and what it prepared for itself.
+  uint64_t (*bpf_func)(Machine& machine, const Prog& prog, Addr ctx) = nullptr;
+  std::shared_ptr<void> image;
+
+  struct Stats {
+    uint64_t nsecs = 0, cnt = 0, misses = 0;
+  } stats;
+};
+
+void bpf_prog_add(Prog& prog, int n, const Cause& cause);
+void bpf_prog_inc(Prog& prog, const Cause& cause);
+void bpf_prog_put(Prog& prog, const Cause& cause);
+
+extern const FileOps bpf_prog_fops;
+
+}  // namespace bpfsim

@@ -1,0 +1,126 @@
+// Models: include/linux/bpf.h (enum bpf_reg_type, bpf_arg_type, bpf_return_type, bpf_type_flag) (Linux 6.18)
+//
+// What a register can hold and what a helper wants, as the verifier, the hooks and the helpers' prototypes
+// name it. A type is a base in the low byte and flags above it.
+#pragma once
+
+#include <cstdint>
+
+namespace bpfsim {
+
+inline constexpr uint32_t BPF_BASE_TYPE_BITS = 8;
+inline constexpr uint32_t BPF_BASE_TYPE_MASK = (1u << BPF_BASE_TYPE_BITS) - 1;
+
+enum bpf_type_flag : uint32_t {
+  PTR_MAYBE_NULL = 1u << 8,
+  MEM_RDONLY = 1u << 9,
+  MEM_RINGBUF = 1u << 10,
+  MEM_USER = 1u << 11,
+  MEM_PERCPU = 1u << 12,
+  OBJ_RELEASE = 1u << 13,
+  PTR_UNTRUSTED = 1u << 14,
+  MEM_UNINIT = 1u << 15,
+  DYNPTR_TYPE_LOCAL = 1u << 16,
+  DYNPTR_TYPE_RINGBUF = 1u << 17,
+  MEM_FIXED_SIZE = 1u << 18,
+  MEM_ALLOC = 1u << 19,
+  PTR_TRUSTED = 1u << 20,
+  MEM_RCU = 1u << 21,
+  NON_OWN_REF = 1u << 22,
+  DYNPTR_TYPE_SKB = 1u << 23,
+  DYNPTR_TYPE_XDP = 1u << 24,
+  MEM_ALIGNED = 1u << 25,
+  MEM_WRITE = 1u << 26,
+  DYNPTR_TYPE_SKB_META = 1u << 27,
+};
+
+enum bpf_reg_type : uint32_t {
+  NOT_INIT = 0,
+  SCALAR_VALUE,
+  PTR_TO_CTX,
+  CONST_PTR_TO_MAP,
+  PTR_TO_MAP_VALUE,
+  PTR_TO_MAP_KEY,
+  PTR_TO_STACK,
+  PTR_TO_PACKET_META,
+  PTR_TO_PACKET,
+  PTR_TO_PACKET_END,
+  PTR_TO_FLOW_KEYS,
+  PTR_TO_SOCKET,
+  PTR_TO_SOCK_COMMON,
+  PTR_TO_TCP_SOCK,
+  PTR_TO_TP_BUFFER,
+  PTR_TO_XDP_SOCK,
+  PTR_TO_BTF_ID,
+  PTR_TO_MEM,
+  PTR_TO_ARENA,
+  PTR_TO_BUF,
+  PTR_TO_FUNC,
+  CONST_PTR_TO_DYNPTR,
+};
+
+enum bpf_arg_type : uint32_t {
+  ARG_DONTCARE = 0,
+  ARG_CONST_MAP_PTR,
+  ARG_PTR_TO_MAP_KEY,
+  ARG_PTR_TO_MAP_VALUE,
+  ARG_PTR_TO_MEM,
+  ARG_PTR_TO_ARENA,
+  ARG_CONST_SIZE,
+  ARG_CONST_SIZE_OR_ZERO,
+  ARG_PTR_TO_CTX,
+  ARG_ANYTHING,
+  ARG_PTR_TO_SPIN_LOCK,
+  ARG_PTR_TO_SOCK_COMMON,
+  ARG_PTR_TO_SOCKET,
+  ARG_PTR_TO_BTF_ID,
+  ARG_PTR_TO_RINGBUF_MEM,
+  ARG_CONST_ALLOC_SIZE_OR_ZERO,
+  ARG_PTR_TO_BTF_ID_SOCK_COMMON,
+  ARG_PTR_TO_PERCPU_BTF_ID,
+  ARG_PTR_TO_FUNC,
+  ARG_PTR_TO_STACK,
+  ARG_PTR_TO_CONST_STR,
+  ARG_PTR_TO_TIMER,
+  ARG_KPTR_XCHG_DEST,
+  ARG_PTR_TO_DYNPTR,
+
+  ARG_PTR_TO_MAP_VALUE_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_MAP_VALUE,
+  ARG_PTR_TO_MEM_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_MEM,
+  ARG_PTR_TO_CTX_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_CTX,
+  ARG_PTR_TO_SOCKET_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_SOCKET,
+  ARG_PTR_TO_STACK_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_STACK,
+  ARG_PTR_TO_BTF_ID_OR_NULL = PTR_MAYBE_NULL | ARG_PTR_TO_BTF_ID,
+  ARG_PTR_TO_UNINIT_MEM = MEM_UNINIT | MEM_WRITE | ARG_PTR_TO_MEM,
+  ARG_PTR_TO_UNINIT_MAP_VALUE = MEM_UNINIT | MEM_WRITE | ARG_PTR_TO_MAP_VALUE,
+  ARG_PTR_TO_FIXED_SIZE_MEM = MEM_FIXED_SIZE | ARG_PTR_TO_MEM,
+};
+
+enum bpf_return_type : uint32_t {
+  RET_INTEGER = 0,
+  RET_VOID,
+  RET_PTR_TO_MAP_VALUE,
+  RET_PTR_TO_SOCKET,
+  RET_PTR_TO_TCP_SOCK,
+  RET_PTR_TO_SOCK_COMMON,
+  RET_PTR_TO_MEM,
+  RET_PTR_TO_MEM_OR_BTF_ID,
+  RET_PTR_TO_BTF_ID,
+
+  RET_PTR_TO_MAP_VALUE_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_MAP_VALUE,
+  RET_PTR_TO_SOCKET_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_SOCKET,
+  RET_PTR_TO_TCP_SOCK_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_TCP_SOCK,
+  RET_PTR_TO_SOCK_COMMON_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_SOCK_COMMON,
+  RET_PTR_TO_RINGBUF_MEM_OR_NULL = PTR_MAYBE_NULL | MEM_RINGBUF | RET_PTR_TO_MEM,
+  RET_PTR_TO_DYNPTR_MEM_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_MEM,
+  RET_PTR_TO_BTF_ID_OR_NULL = PTR_MAYBE_NULL | RET_PTR_TO_BTF_ID,
+  RET_PTR_TO_BTF_ID_TRUSTED = PTR_TRUSTED | RET_PTR_TO_BTF_ID,
+};
+
+constexpr uint32_t base_type(uint32_t type) { return type & BPF_BASE_TYPE_MASK; }
+constexpr uint32_t type_flag(uint32_t type) { return type & ~BPF_BASE_TYPE_MASK; }
+constexpr bool type_may_be_null(uint32_t type) { return (type & PTR_MAYBE_NULL) != 0; }
+
+enum bpf_access_type { BPF_READ = 1, BPF_WRITE = 2 };
+
+}  // namespace bpfsim

@@ -1,0 +1,23 @@
+// Models: kernel/bpf/syscall.c (prog_idr, map_idr, link_idr), kernel/bpf/btf.c (btf_idr) (Linux 6.18)
+//
+// Which object has which id. An id is a weak tie: it finds a live object, and keeps none alive. It goes at
+// the last put, before the grace period in which the memory goes.
+#pragma once
+
+#include "object/object.h"
+
+namespace bpfsim {
+
+struct Prog;
+struct Map;
+struct Link;
+struct Btf;
+
+struct Registry {
+  IdRegistry<Prog> prog_idr;
+  IdRegistry<Map> map_idr;
+  IdRegistry<Link> link_idr;
+  IdRegistry<Btf> btf_idr;
+};
+
+}  // namespace bpfsim

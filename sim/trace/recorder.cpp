@@ -1,0 +1,37 @@
+// Models: kernel/trace/ftrace.c (Linux 6.18)
+//
+// The recorder's storage, and the one place where a choke point may also park its context.
+#include "trace/recorder.h"
+
+#include "trace/parking.h"
+
+namespace bpfsim {
+
+void Recorder::add(Machine& machine, std::unique_ptr<Event>& event) {
+  if (records_.size() >= limit_) {
+    ++lost_;
+    return;
+  }
+  const Context& now = *machine.current;
+  records_.push_back(
+      {records_.size(), machine.clock.now_ns, now.cpu, now.pid, now.trace_depth, std::move(event)});
+}
+
+void choke_point(Machine& machine, std::unique_ptr<Event> event) {
+  const Event& seen = *event;  // its owner may change, its place does not
+  if (machine.recorder) machine.recorder->add(machine, event);
+  if (machine.parking) machine.parking->pass(seen);
+}
+
+void FunctionScope::enter() {
+  entered_ = true;
+  emit<FunctionEvent>(machine_, name_, true);
+  ++machine_.current->trace_depth;
+}
+
+void FunctionScope::leave() {
+  --machine_.current->trace_depth;
+  emit<FunctionEvent>(machine_, name_, false);
+}
+
+}  // namespace bpfsim
