@@ -104,13 +104,8 @@ enum : uint8_t {
 };
 
 // What an atomic instruction does stands in imm: an ALU operation, perhaps with BPF_FETCH, or one of these.
-enum : int32_t {
-  BPF_FETCH = 0x01,
-  BPF_XCHG = 0xe0 | BPF_FETCH,
-  BPF_CMPXCHG = 0xf0 | BPF_FETCH,
-  BPF_LOAD_ACQ = 0x100,
-  BPF_STORE_REL = 0x110,
-};
+inline constexpr int32_t BPF_FETCH = 0x01, BPF_XCHG = 0xe0 | BPF_FETCH, BPF_CMPXCHG = 0xf0 | BPF_FETCH;
+inline constexpr int32_t BPF_LOAD_ACQ = 0x100, BPF_STORE_REL = 0x110;
 
 // The kind of LD_IMM64 and of CALL stands in src_reg (BPF_PSEUDO_* in uapi/bpf.h), that of JCOND too.
 enum : uint8_t { BPF_MAY_GOTO = 0 };
