@@ -1,0 +1,75 @@
+// User memory for a host with POSIX signals: a wild pointer in union bpf_attr is -EFAULT, not a crash.
+#include "guarded_memory.h"
+
+#include <atomic>
+#include <csetjmp>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+
+namespace bpfsim {
+
+namespace {
+
+thread_local volatile sig_atomic_t armed = 0;
+thread_local sigjmp_buf landing;
+struct sigaction previous_segv, previous_bus;
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+  if (armed) {
+    armed = 0;
+    siglongjmp(landing, 1);
+  }
+  // Not ours: let the one before us have it.
+  const struct sigaction& previous = signal == SIGBUS ? previous_bus : previous_segv;
+  if (previous.sa_flags & SA_SIGINFO) {
+    previous.sa_sigaction(signal, info, context);
+  } else if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN) {
+    ::signal(signal, SIG_DFL);
+    raise(signal);
+  } else {
+    previous.sa_handler(signal);
+  }
+}
+
+void take_over(int signal, struct sigaction& previous) {
+  struct sigaction now{};
+  sigaction(signal, nullptr, &now);
+  if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault) return;
+  previous = now;
+  struct sigaction ours{};
+  ours.sa_sigaction = on_fault;
+  // NODEFER: the jump out of the handler does not restore the mask, so the signal must not be blocked in it.
+  ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  sigaction(signal, &ours, nullptr);
+}
+
+// Only what may fault stands between arming and disarming; nothing there has a destructor.
+bool guarded_copy(void* to, const void* from, size_t size) {
+  if (sigsetjmp(landing, 0) != 0) return false;
+  armed = 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // the copy stays between the two
+  std::memcpy(to, from, size);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  armed = 0;
+  return true;
+}
+
+}  // namespace
+
+GuardedUserMemory::GuardedUserMemory() {
+  static std::mutex installing;
+  std::lock_guard lock(installing);
+  take_over(SIGSEGV, previous_segv);
+  take_over(SIGBUS, previous_bus);
+}
+
+bool GuardedUserMemory::read(void* to, uint64_t user, size_t size) {
+  return size == 0 || guarded_copy(to, reinterpret_cast<const void*>(uintptr_t(user)), size);
+}
+
+bool GuardedUserMemory::write(uint64_t user, const void* from, size_t size) {
+  return size == 0 || guarded_copy(reinterpret_cast<void*>(uintptr_t(user)), from, size);
+}
+
+}  // namespace bpfsim
