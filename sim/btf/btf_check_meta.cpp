@@ -1,0 +1,335 @@
+// Models: kernel/bpf/btf.c (Linux 6.18): btf_parse_hdr(), btf_parse_str_sec(), btf_check_all_metas()
+//
+// The first half of the checker: what can be judged from a part's own bytes. Each type is written to the log
+// as it passes; the ids that it refers to are not followed before all types are known (btf_resolve.cpp).
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstring>
+
+#include "btf/btf_check.h"
+#include "btf/btf_checker.h"
+
+namespace bpfsim {
+
+static constexpr uint32_t BTF_INT_MASK = 0x0fffffff;
+
+static std::string hex(uint32_t value) {
+  char text[12];
+  std::snprintf(text, sizeof text, "%x", value);
+  return text;
+}
+
+Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log) {
+  if (data.size() > BTF_MAX_SIZE)
+    return refuse(Errno::TooBig, "BTF of {} bytes, 16 MiB are allowed", data.size());
+  BtfTypes btf;
+  TRY(BtfChecker(btf, log).parse(data));
+  return btf;
+}
+
+Result<void> BtfChecker::parse(std::span<const uint8_t> data) {
+  TRY(parse_hdr(data));
+  TRY(parse_str_sec(data));
+  TRY(parse_type_sec(data));
+  return check_type_tags();
+}
+
+Result<void> BtfChecker::parse_hdr(std::span<const uint8_t> data) {
+  const auto size = uint32_t(data.size());
+  constexpr uint32_t hdr_len_end = offsetof(btf_header, hdr_len) + sizeof(uint32_t);
+  if (size < hdr_len_end) return refuse_plain(Errno::Inval, "hdr_len not found");
+  uint32_t hdr_len;
+  std::memcpy(&hdr_len, data.data() + offsetof(btf_header, hdr_len), sizeof hdr_len);
+  if (size < hdr_len) return refuse_plain(Errno::Inval, "btf_header not found");
+  // A longer header of a newer format is fine as long as what we do not know is zero.
+  for (uint32_t i = sizeof(btf_header); i < hdr_len; ++i)
+    if (data[i]) return refuse_plain(Errno::TooBig, "Unsupported btf_header");
+  std::memcpy(&hdr_, data.data(), std::min<size_t>(hdr_len, sizeof hdr_));
+
+  if (log_) {
+    char text[256];
+    std::snprintf(text, sizeof text,
+                  "magic: 0x%x\nversion: %u\nflags: 0x%x\nhdr_len: %u\ntype_off: %u\ntype_len: %u\n"
+                  "str_off: %u\nstr_len: %u\nbtf_total_size: %u\n",
+                  hdr_.magic, hdr_.version, hdr_.flags, hdr_.hdr_len, hdr_.type_off, hdr_.type_len,
+                  hdr_.str_off, hdr_.str_len, size);
+    log(text);
+  }
+  if (hdr_.magic != BTF_MAGIC) return refuse_plain(Errno::Inval, "Invalid magic");
+  if (hdr_.version != BTF_VERSION) return refuse_plain(Errno::NotSupp, "Unsupported version");
+  if (hdr_.flags) return refuse_plain(Errno::NotSupp, "Unsupported flags");
+  if (size == hdr_.hdr_len) return refuse_plain(Errno::Inval, "No data");
+  return check_sec_info(size);
+}
+
+// The two sections, in the order of their offsets, must fill what follows the header without gap or overlap.
+Result<void> BtfChecker::check_sec_info(uint32_t btf_data_size) {
+  struct Section {
+    uint32_t off, len;
+  } secs[] = {{hdr_.type_off, hdr_.type_len}, {hdr_.str_off, hdr_.str_len}};
+  // The kernel compares by signed differences; offsets beyond 2 GiB sort as negative there.
+  auto diff = [](uint32_t a, uint32_t b) { return int32_t(a - b); };
+  const int32_t order =
+      diff(secs[0].off, secs[1].off) ? diff(secs[0].off, secs[1].off) : diff(secs[0].len, secs[1].len);
+  if (order > 0) std::swap(secs[0], secs[1]);
+
+  const uint32_t expected_total = btf_data_size - hdr_.hdr_len;
+  uint32_t total = 0;
+  for (const Section& sec : secs) {
+    if (expected_total < sec.off) return refuse_plain(Errno::Inval, "Invalid section offset");
+    if (total < sec.off) return refuse_plain(Errno::Inval, "Unsupported section found");
+    if (total > sec.off) return refuse_plain(Errno::Inval, "Section overlap found");
+    if (expected_total - total < sec.len) return refuse_plain(Errno::Inval, "Total section length too long");
+    total += sec.len;
+  }
+  if (expected_total != total) return refuse_plain(Errno::Inval, "Unsupported section found");
+  return {};
+}
+
+Result<void> BtfChecker::parse_str_sec(std::span<const uint8_t> data) {
+  const auto strings = data.subspan(hdr_.hdr_len + hdr_.str_off, hdr_.str_len);  // inside, by check_sec_info
+  if (strings.data() + strings.size() != data.data() + data.size())
+    return refuse_plain(Errno::Inval, "String section is not at the end");
+  if (strings.empty() || strings.size() - 1 > BTF_MAX_NAME_OFFSET || strings.back() || strings.front())
+    return refuse_plain(Errno::Inval, "Invalid string section");
+  btf_.strings_.assign(strings.begin(), strings.end());
+  return {};
+}
+
+Result<void> BtfChecker::parse_type_sec(std::span<const uint8_t> data) {
+  if (hdr_.type_off & 3) return refuse_plain(Errno::Inval, "Unaligned type_off");
+  if (!hdr_.type_len) return refuse_plain(Errno::Inval, "No type found");
+  btf_.type_len_ = hdr_.type_len;
+  btf_.words_.assign((hdr_.type_len + 3) / 4, 0);
+  std::memcpy(btf_.words_.data(), data.data() + hdr_.hdr_len + hdr_.type_off, hdr_.type_len);
+  TRY(check_all_metas());
+  return check_all_types();
+}
+
+Result<void> BtfChecker::check_all_metas() {
+  btf_.starts_.assign(1, 0);
+  log_type_id_ = 1;
+  for (uint32_t at = 0; at < hdr_.type_len; ++log_type_id_) {
+    const auto& t = *reinterpret_cast<const btf_type*>(&btf_.words_[at / 4]);
+    const uint32_t size = TRY(check_meta(t, hdr_.type_len - at));
+    // The kernel says so and goes on without the type.
+    if (btf_.nr_types() == BTF_MAX_TYPE)
+      log("Exceeded max num of types");
+    else
+      btf_.starts_.push_back(at / 4);
+    at += size;
+  }
+  return {};
+}
+
+// Returns how many bytes the record and what follows it take.
+Result<uint32_t> BtfChecker::check_meta(Type t, uint32_t meta_left) {
+  const uint32_t id = log_type_id_;
+  if (meta_left < sizeof t)
+    return refuse_plain(Errno::Inval, "[{}] meta_left:{} meta_needed:{}", id, meta_left, sizeof t);
+  if (t.info & ~BTF_INFO_MASK) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
+  if (btf_kind(t) > BTF_KIND_MAX || btf_kind(t) == BTF_KIND_UNKN)
+    return refuse_plain(Errno::Inval, "[{}] Invalid kind:{}", id, btf_kind(t));
+  if (t.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(t.name_off))
+    return refuse_plain(Errno::Inval, "[{}] Invalid name_offset:{}", id, t.name_off);
+  const auto needed = uint32_t(btf_trail_size(t));
+  if (meta_left - sizeof t < needed)
+    return refuse_basic(t, "meta_left:{} meta_needed:{}", meta_left - sizeof t, needed);
+  TRY(check_kind_meta(t));
+  return uint32_t(sizeof t) + needed;
+}
+
+Result<void> BtfChecker::check_kind_meta(Type t) {
+  switch (btf_kind(t)) {
+    case BTF_KIND_INT: return int_check_meta(t);
+    case BTF_KIND_ARRAY: return array_check_meta(t);
+    case BTF_KIND_STRUCT:
+    case BTF_KIND_UNION: return struct_check_meta(t);
+    case BTF_KIND_ENUM:
+    case BTF_KIND_ENUM64: return enum_check_meta(t);
+    case BTF_KIND_FWD: return fwd_check_meta(t);
+    case BTF_KIND_FUNC: return func_check_meta(t);
+    case BTF_KIND_FUNC_PROTO: return func_proto_check_meta(t);
+    case BTF_KIND_VAR: return var_check_meta(t);
+    case BTF_KIND_DATASEC: return datasec_check_meta(t);
+    case BTF_KIND_FLOAT: return float_check_meta(t);
+    case BTF_KIND_DECL_TAG: return decl_tag_check_meta(t);
+    default: return ref_type_check_meta(t);  // PTR, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG
+  }
+}
+
+Result<void> BtfChecker::int_check_meta(Type t) {
+  const uint32_t data = btf_int_data(t);
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (data & ~BTF_INT_MASK) return refuse_basic(t, "Invalid int_data:{}", hex(data));
+  const uint32_t nr_bits = btf_int_bits(data) + btf_int_offset(data);
+  if (nr_bits > 128) return refuse_type(t, "nr_bits exceeds {}", 128);
+  if ((nr_bits + 7) / 8 > t.size) return refuse_type(t, "nr_bits exceeds type_size");
+  const uint32_t encoding = btf_int_encoding(data);
+  if (encoding && encoding != BTF_INT_SIGNED && encoding != BTF_INT_CHAR && encoding != BTF_INT_BOOL)
+    return refuse_type_err(t, Errno::NotSupp, "Unsupported encoding");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::ref_type_check_meta(Type t) {
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  // Since 6.15 a type tag may carry the flag: it then stands for any attribute, not only for btf_type_tag.
+  if (btf_kflag(t) && btf_kind(t) != BTF_KIND_TYPE_TAG) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
+  bool name_ok = t.name_off == 0;
+  if (btf_kind(t) == BTF_KIND_TYPEDEF) name_ok = t.name_off && name_valid_identifier(t.name_off);
+  if (btf_kind(t) == BTF_KIND_TYPE_TAG) name_ok = *btf_.name_of(t) != 0;
+  if (!name_ok) return refuse_type(t, "Invalid name");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::fwd_check_meta(Type t) {
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (t.type) return refuse_type(t, "type != 0");
+  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::array_check_meta(Type t) {
+  const btf_array& array = btf_array_of(t);
+  if (t.name_off) return refuse_type(t, "Invalid name");
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (t.size) return refuse_type(t, "size != 0");
+  if (!array.type || array.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid elem");
+  if (!array.index_type || array.index_type > BTF_MAX_TYPE) return refuse_type(t, "Invalid index");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::struct_check_meta(Type t) {
+  if (t.name_off && !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  log_type(t, true, "");
+  uint32_t last_offset = 0;
+  for (const btf_member& m : btf_members(t)) {
+    if (m.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(m.name_off))
+      return refuse_member(t, m, "Invalid member name_offset:{}", m.name_off);
+    if (m.name_off && !name_valid_identifier(m.name_off)) return refuse_member(t, m, "Invalid name");
+    if (!m.type || m.type > BTF_MAX_TYPE) return refuse_member(t, m, "Invalid type_id");
+    const uint32_t offset = btf_member_bit_offset(t, m);
+    if (btf_kind(t) == BTF_KIND_UNION && offset) return refuse_member(t, m, "Invalid member bits_offset");
+    // Equal offsets pass: the last member may be an array without elements.
+    if (last_offset > offset) return refuse_member(t, m, "Invalid member bits_offset");
+    if (offset / 8 + (offset % 8 != 0) > t.size)
+      return refuse_member(t, m, "Member bits_offset exceeds its struct size");
+    log_member(t, m, "");
+    last_offset = offset;
+  }
+  return {};
+}
+
+// ENUM and ENUM64 differ in the width of a value only.
+Result<void> BtfChecker::enum_check_meta(Type t) {
+  if (t.size > 8 || !std::has_single_bit(t.size)) return refuse_type(t, "Unexpected size");
+  if (t.name_off && !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  log_type(t, true, "");
+  const bool wide = btf_kind(t) == BTF_KIND_ENUM64;
+  for (uint32_t i = 0; i < btf_vlen(t); ++i) {
+    const uint32_t name_off = wide ? btf_enum64s(t)[i].name_off : btf_enums(t)[i].name_off;
+    if (name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(name_off))
+      return refuse_plain(Errno::Inval, "\tInvalid name_offset:{}", name_off);
+    if (!name_off || !name_valid_identifier(name_off)) return refuse_type(t, "Invalid name");
+    if (!log_) continue;
+    const uint64_t bits = wide ? btf_enum64_value(btf_enum64s(t)[i]) : uint32_t(btf_enums(t)[i].val);
+    const int64_t value = wide ? int64_t(bits) : int32_t(bits);
+    log(std::string("\t") + log_name(name_off) +
+        " val=" + (btf_kflag(t) ? std::to_string(value) : std::to_string(bits)) + "\n");
+  }
+  return {};
+}
+
+Result<void> BtfChecker::func_proto_check_meta(Type t) {
+  if (t.name_off) return refuse_type(t, "Invalid name");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::func_check_meta(Type t) {
+  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  if (btf_vlen(t) > BTF_FUNC_GLOBAL) return refuse_type(t, "Invalid func linkage");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::var_check_meta(Type t) {
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  if (!t.type || t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
+  if (btf_var_linkage(t) > BTF_VAR_GLOBAL_ALLOCATED) return refuse_type(t, "Linkage not supported");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::datasec_check_meta(Type t) {
+  if (!t.size) return refuse_type(t, "size == 0");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (!t.name_off || !name_valid_section(t.name_off)) return refuse_type(t, "Invalid name");
+  log_type(t, true, "");
+  uint64_t last_end = 0, sum = 0;
+  for (const btf_var_secinfo& vsi : btf_var_secinfos(t)) {
+    if (!vsi.type || vsi.type > BTF_MAX_TYPE) return refuse_vsi(t, vsi, "Invalid type_id");
+    if (vsi.offset < last_end || vsi.offset >= t.size) return refuse_vsi(t, vsi, "Invalid offset");
+    if (!vsi.size || vsi.size > t.size) return refuse_vsi(t, vsi, "Invalid size");
+    last_end = uint32_t(vsi.offset + vsi.size);  // 32 bits wide in the kernel too
+    if (last_end > t.size) return refuse_vsi(t, vsi, "Invalid offset+size");
+    log_vsi(t, vsi, "");
+    sum += vsi.size;
+  }
+  if (t.size < sum) return refuse_type(t, "Invalid btf_info size");
+  return {};
+}
+
+Result<void> BtfChecker::float_check_meta(Type t) {
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
+  if (t.size != 2 && t.size != 4 && t.size != 8 && t.size != 12 && t.size != 16)
+    return refuse_type(t, "Invalid type_size");
+  log_type(t, true, "");
+  return {};
+}
+
+Result<void> BtfChecker::decl_tag_check_meta(Type t) {
+  if (!*btf_.name_of(t)) return refuse_type(t, "Invalid value");
+  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_component_idx(t) < -1) return refuse_type(t, "Invalid component_idx");
+  log_type(t, true, "");
+  return {};
+}
+
+// The kernel's ctype table is Latin-1: letters from 0xc0 on (except the two signs for times and divide),
+// printable from 0xa0 on.
+static bool is_letter(unsigned char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xc0 && c != 0xd7 && c != 0xf7);
+}
+static bool is_printable(unsigned char c) { return (c >= 0x20 && c < 0x7f) || c >= 0xa0; }
+
+static constexpr size_t KSYM_NAME_LEN = 512;
+
+bool BtfChecker::name_valid_identifier(uint32_t offset) const {
+  const char* name = btf_.name_by_offset(offset);
+  const size_t length = std::strlen(name);
+  if (length == 0 || length > KSYM_NAME_LEN) return false;
+  auto ok = [](unsigned char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
+  return !(name[0] >= '0' && name[0] <= '9') && std::all_of(name, name + length, ok);
+}
+
+bool BtfChecker::name_valid_section(uint32_t offset) const {
+  const char* name = btf_.name_by_offset(offset);
+  const size_t length = std::strlen(name);
+  return length != 0 && length <= KSYM_NAME_LEN && std::all_of(name, name + length, is_printable);
+}
+
+}  // namespace bpfsim
