@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "isa/insn.h"
+#include "isa/opcodes.h"  // before OP below: its tables use that name too
 #include "object/file.h"
 #include "object/link.h"
 #include "object/map.h"
@@ -24,9 +24,9 @@ namespace bpfsim {
 
 // One entry of an ops table: a function, its name, and the source file that fills it in.
 template <class F>
-struct Op;
+struct OpsEntry;
 template <class R, class... Args>
-struct Op<R(Args...)> {
+struct OpsEntry<R(Args...)> {
   R (*fn)(Args...) = nullptr;
   const char* name = nullptr;
   const char* file = nullptr;
@@ -41,42 +41,42 @@ using UserAttr = uint64_t;  // the user address of union bpf_attr, for commands 
 // struct bpf_map_ops. Elements are host pointers into the arena; a lookup gives null where the kernel gives
 // NULL.
 struct MapOps {
-  Op<Result<void>(Machine&, const bpf_attr&)> map_alloc_check;
-  Op<Result<Map*>(Machine&, const bpf_attr&)> map_alloc;
-  Op<void(Map&, File&)> map_release;
-  Op<void(Map&)> map_free;
-  Op<Result<void>(Map&, const void* key, void* next_key)> map_get_next_key;
-  Op<void(Map&)> map_release_uref;
-  Op<Result<void*>(Map&, const void* key)> map_lookup_elem_sys_only;
-  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_batch;
-  Op<Result<void>(Map&, const void* key, void* value, uint64_t flags)> map_lookup_and_delete_elem;
-  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_and_delete_batch;
-  Op<Result<void>(Map&, File&, const bpf_attr&, UserAttr)> map_update_batch;
-  Op<Result<void>(Map&, const bpf_attr&, UserAttr)> map_delete_batch;
-  Op<Result<void*>(Map&, const void* key)> map_lookup_elem;
-  Op<Result<void>(Map&, const void* key, const void* value, uint64_t flags)> map_update_elem;
-  Op<Result<void>(Map&, const void* key)> map_delete_elem;
-  Op<Result<void>(Map&, const void* value, uint64_t flags)> map_push_elem;
-  Op<Result<void>(Map&, void* value)> map_pop_elem;
-  Op<Result<void>(Map&, void* value)> map_peek_elem;
-  Op<Result<void*>(Map&, const void* key, uint32_t cpu)> map_lookup_percpu_elem;
-  Op<Result<Object*>(Map&, File& map_file, int fd)> map_fd_get_ptr;
-  Op<void(Map&, Object*, bool need_defer)> map_fd_put_ptr;
-  Op<Result<Insns>(Map&)> map_gen_lookup;
-  Op<uint32_t(Object*)> map_fd_sys_lookup_elem;
-  Op<std::string(Map&, const void* key)> map_seq_show_elem;
-  Op<Result<void>(const Map&, const Btf&, uint32_t key_type, uint32_t value_type)> map_check_btf;
-  Op<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
-  Op<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
-  Op<Result<Span>(Map&, uint64_t offset, uint64_t length, bool writable)> map_mmap;
-  Op<uint32_t(Map&, File&)> map_poll;
-  Op<Result<void>(Map&, uint64_t key, uint64_t flags)> map_redirect;
-  Op<bool(const Map& meta, const Map& inner)> map_meta_equal;
-  Op<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
-  Op<uint64_t(const Map&)> map_mem_usage;
+  OpsEntry<Result<void>(Machine&, const bpf_attr&)> map_alloc_check;
+  OpsEntry<Result<Map*>(Machine&, const bpf_attr&)> map_alloc;
+  OpsEntry<void(Map&, File&)> map_release;
+  OpsEntry<void(Map&)> map_free;
+  OpsEntry<Result<void>(Map&, const void* key, void* next_key)> map_get_next_key;
+  OpsEntry<void(Map&)> map_release_uref;
+  OpsEntry<Result<void*>(Map&, const void* key)> map_lookup_elem_sys_only;
+  OpsEntry<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_batch;
+  OpsEntry<Result<void>(Map&, const void* key, void* value, uint64_t flags)> map_lookup_and_delete_elem;
+  OpsEntry<Result<void>(Map&, const bpf_attr&, UserAttr)> map_lookup_and_delete_batch;
+  OpsEntry<Result<void>(Map&, File&, const bpf_attr&, UserAttr)> map_update_batch;
+  OpsEntry<Result<void>(Map&, const bpf_attr&, UserAttr)> map_delete_batch;
+  OpsEntry<Result<void*>(Map&, const void* key)> map_lookup_elem;
+  OpsEntry<Result<void>(Map&, const void* key, const void* value, uint64_t flags)> map_update_elem;
+  OpsEntry<Result<void>(Map&, const void* key)> map_delete_elem;
+  OpsEntry<Result<void>(Map&, const void* value, uint64_t flags)> map_push_elem;
+  OpsEntry<Result<void>(Map&, void* value)> map_pop_elem;
+  OpsEntry<Result<void>(Map&, void* value)> map_peek_elem;
+  OpsEntry<Result<void*>(Map&, const void* key, uint32_t cpu)> map_lookup_percpu_elem;
+  OpsEntry<Result<Object*>(Map&, File& map_file, int fd)> map_fd_get_ptr;
+  OpsEntry<void(Map&, Object*, bool need_defer)> map_fd_put_ptr;
+  OpsEntry<Result<Insns>(Map&)> map_gen_lookup;
+  OpsEntry<uint32_t(Object*)> map_fd_sys_lookup_elem;
+  OpsEntry<std::string(Map&, const void* key)> map_seq_show_elem;
+  OpsEntry<Result<void>(const Map&, const Btf&, uint32_t key_type, uint32_t value_type)> map_check_btf;
+  OpsEntry<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
+  OpsEntry<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
+  OpsEntry<Result<Span>(Map&, uint64_t offset, uint64_t length, bool writable)> map_mmap;
+  OpsEntry<uint32_t(Map&, File&)> map_poll;
+  OpsEntry<Result<void>(Map&, uint64_t key, uint64_t flags)> map_redirect;
+  OpsEntry<bool(const Map& meta, const Map& inner)> map_meta_equal;
+  OpsEntry<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
+  OpsEntry<uint64_t(const Map&)> map_mem_usage;
   // The object graph: what the elements hold (a prog array's programs). Not in the kernel's table, which has
   // no graph.
-  Op<void(const Map&, const HoldVisitor&)> each_held;
+  OpsEntry<void(const Map&, const HoldVisitor&)> each_held;
 };
 
 // A call through a map's table is a choke point.
@@ -96,7 +96,7 @@ struct MapOpEvent final : Event {
 };
 
 template <class R, class... Args, class... Given>
-inline R call_map_op(const Map& map, const char* op_name, const Op<R(Args...)>& op, Given&&... given) {
+inline R call_map_op(const Map& map, const char* op_name, const OpsEntry<R(Args...)>& op, Given&&... given) {
   emit<MapOpEvent>(map.machine, map, op_name, op.name);
   return op.fn(std::forward<Given>(given)...);
 }
