@@ -47,10 +47,11 @@ static const char* sign_extended_size_name(uint8_t code) {
 static std::string call_text(const bpf_insn& insn, const DisasmOptions& options) {
   if (insn.src_reg == 0 && std::string_view(func_id_name(insn.imm)) != "unknown")
     return text("call %s#%d", func_id_name(insn.imm), insn.imm);
-  std::string name = options.call_name ? options.call_name(insn) : "";
-  if (insn.src_reg == BPF_PSEUDO_CALL) return name.empty() ? text("call pc%+d", insn.imm) : "call pc" + name;
-  if (name.empty()) name = insn.src_reg == BPF_PSEUDO_KFUNC_CALL ? "kernel-function" : "unknown";
-  return "call " + name + text("#%d", insn.imm);
+  std::optional<std::string> name;
+  if (options.call_name) name = options.call_name(insn);
+  if (insn.src_reg == BPF_PSEUDO_CALL) return "call pc" + name.value_or(text("%+d", insn.imm));
+  if (!name) name = insn.src_reg == BPF_PSEUDO_KFUNC_CALL ? "kernel-function" : "unknown";
+  return "call " + *name + text("#%d", insn.imm);
 }
 
 static bool is_kernel_address(const bpf_insn& insn) {
@@ -165,6 +166,10 @@ std::string insn_text(std::span<const bpf_insn> insns, size_t at, const DisasmOp
   const bpf_insn next = at + 1 < insns.size() ? insns[at + 1] : bpf_insn{};
   if (const OpRow* row = decode(insn)) return print_listed(*row, insn, next, options);
   if (is_ld_imm64(insn)) return ld_imm64_text(insn, next, options);
+  if (is_atomic(insn)) {  // of one or two bytes: refused, but printed as its larger brothers
+    const OpRow* row = decode(atomic_op(BPF_W, insn.imm, 0, 0, 0));
+    if (row) return print_listed(*row, insn, next, options);
+  }
   return print_unlisted(insn, options);
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -18,9 +19,9 @@ namespace bpfsim {
 struct DisasmOptions {
   bool allow_ptr_leaks = true;  // false: addresses of maps and kernel variables print as 0x0
 
-  // cb_call: names a kernel function ("bpf_rcu_read_lock"); the default is "kernel-function", or "+5" for a
+  // cb_call: names a kernel function ("bpf_rcu_read_lock"); if it has none, "kernel-function", or "+5" for a
   // subprogram. Helpers are named from the table.
-  std::function<std::string(const bpf_insn&)> call_name{};
+  std::function<std::optional<std::string>(const bpf_insn&)> call_name{};
 
   // cb_imm: writes the value of an LD_IMM64; the default is 0x%llx of its 64 bits.
   std::function<std::string(const bpf_insn&, uint64_t)> imm_text{};

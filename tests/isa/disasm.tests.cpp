@@ -78,6 +78,7 @@ TEST_CASE("A field that the kernel's printer does not look at does not change th
   CHECK(print(make_insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 2, 5, 0)) == "(bf) r1 = r2");
   CHECK(print(make_insn(BPF_ALU64 | BPF_DIV | BPF_K, 1, 0, 7, 3)) == "(37) r1 /= 3");
   CHECK(print(make_insn(BPF_ALU | BPF_END, 1, 0, 0, 8)) == "(d4) r1 = le8 r1");
+  CHECK(print(atomic_op(BPF_H, BPF_ADD, 1, 2, 4)) == "(cb) lock *(u16 *)(r1 +4) += r2");
   CHECK(print(make_insn(BPF_JMP | BPF_JCOND, 1, 3, 2, 0)) == "(e5) if r1 (null) 0x0 goto pc+2");
 }
 
@@ -93,8 +94,9 @@ TEST_CASE("An LD_IMM64 prints its 64 bits, and addresses only to those who may s
 
 TEST_CASE("Callbacks name kernel functions and values") {
   DisasmOptions options;
-  options.call_name = [](const bpf_insn& insn) {
-    return insn.imm == 7 ? std::string("bpf_rcu_read_lock") : "";
+  options.call_name = [](const bpf_insn& insn) -> std::optional<std::string> {
+    if (insn.imm == 7) return "bpf_rcu_read_lock";
+    return {};
   };
   options.imm_text = xlated_imm;
   const auto insns = program(call_kfunc(7), call_kfunc(8), call_helper(1), ld_map_fd(1, 5),
