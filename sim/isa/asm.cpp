@@ -1,15 +1,16 @@
 // No kernel counterpart: the kernel takes bytes; the text comes from compilers (LLVM's BPF assembler) and
 // from us.
 //
-// One line at a time. LineParser walks a line from left to right; the first thing that does not fit is noted
-// and makes every later step do nothing, so the functions read as the grammar and the caller looks for an
-// error once. Which operators, types and words there are comes from the rows of the opcode table. Targets
-// that are names wait in a list until all labels are known.
+// One line at a time. The functions of LineParser read as the grammar: the cursor beneath (asm_cursor.h)
+// notes the first thing that does not fit and does nothing from there on. Which operators, types and words
+// there are comes from the rows of the opcode table. Targets that are names wait in a list until all labels
+// are known.
 #include "isa/asm.h"
 
 #include <algorithm>
 #include <cstdio>
 
+#include "isa/asm_cursor.h"
 #include "isa/opcodes.h"
 
 namespace bpfsim {
@@ -45,23 +46,6 @@ static bpf_insn insn_of(const OpRow& row, int dst = 0, int src = 0, int off = 0,
 
 namespace {
 
-struct Register {
-  int number = 0;
-  bool wide = true;  // r1, not w1
-};
-
-struct Number {
-  bool negative = false, hex = false;
-  uint64_t magnitude = 0;
-
-  uint64_t bits() const { return negative ? 0 - magnitude : magnitude; }
-  bool fits_signed(int width) const {
-    const uint64_t limit = 1ull << (width - 1);
-    return magnitude < limit || (negative && magnitude == limit);
-  }
-  bool fits_unsigned(int width) const { return !negative && magnitude >> width == 0; }
-};
-
 struct Address {
   uint8_t size = BPF_DW;
   int base = 0, off = 0;
@@ -81,49 +65,15 @@ struct Fixup {
 // The index of the last instruction: its first slot, if it has two.
 size_t last_insn(const Assembly& out) { return out.insns.size() - (out.insns.back().code == 0 ? 2 : 1); }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_word_char(char c) {
-  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' ||
-         c == '$' || c < 0;
-}
-int hex_digit(char c) {
-  if (is_digit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-class LineParser {
+class LineParser : LineCursor {
  public:
   LineParser(std::string_view line, int line_number, Assembly& out, std::vector<Fixup>& fixups)
-      : line_(line), line_number_(line_number), out_(out), fixups_(fixups) {}
+      : LineCursor(line, line_number, out.errors), out_(out), fixups_(fixups) {}
 
   void parse();
 
  private:
-  // What stands at the cursor.
-  char peek(size_t ahead = 0) const { return at_ + ahead < line_.size() ? line_[at_ + ahead] : '\0'; }
-  bool at_end();
-  bool at_number() const {
-    return is_digit(peek()) || ((peek() == '-' || peek() == '+') && is_digit(peek(1)));
-  }
-  std::string_view word_here() const;
-  bool is_register(std::string_view word) const;
-
-  // Steps. After a failure each of them gives nothing and stays.
-  void skip_space();
-  size_t here();
-  void fail(std::string_view expected);
-  void refuse_at(size_t at, std::string message);
-  bool accept(std::string_view symbol);
-  void expect(std::string_view symbol);
-  bool accept_word(std::string_view word);
-  Register reg();
-  Register reg_of_width(bool wide);
-  int value_reg(uint8_t size);
-  Number number(const char* expected);
-  int16_t offset16();
-  int32_t imm32(bool high_bit_may_be_set);
+  // Parts of an operand.
   const OpRow* op(Form form, uint8_t insn_class, const char* expected);
   std::string_view type(bool signed_too);
   Address address(std::string_view type);
@@ -150,154 +100,12 @@ class LineParser {
   void map_by_name(const Register& dst);
   void wide_kind(const Register& dst, const OpRow& row);
 
-  std::string_view line_;
-  int line_number_;
   Assembly& out_;
   std::vector<Fixup>& fixups_;
-  size_t at_ = 0;
-  bool failed_ = false;
   int prefix_ = -1;  // the code byte in "(61) ..."
 };
 
-// --- The cursor
-// ---------------------------------------------------------------------------------------------------
-
-void LineParser::skip_space() {
-  while (peek() == ' ' || peek() == '\t' || peek() == '\r') ++at_;
-}
-
-size_t LineParser::here() {
-  skip_space();
-  return at_;
-}
-
-bool LineParser::at_end() {
-  skip_space();
-  return at_ >= line_.size() || peek() == ';' || peek() == '#' || (peek() == '/' && peek(1) == '/');
-}
-
-std::string_view LineParser::word_here() const {
-  size_t end = at_;
-  while (end < line_.size() && is_word_char(line_[end])) ++end;
-  return line_.substr(at_, end - at_);
-}
-
-void LineParser::refuse_at(size_t at, std::string message) {
-  if (!failed_) out_.errors.push_back({line_number_, int(at) + 1, std::move(message)});
-  failed_ = true;
-}
-
-void LineParser::fail(std::string_view expected) {
-  std::string found = "the end of the line";
-  if (!at_end()) {
-    std::string_view word = word_here();
-    if (word.empty()) word = line_.substr(at_, 1);
-    const unsigned char first = word[0];
-    if (first < 0x20 || first == 0x7f)
-      found = "the control character " + std::to_string(first);
-    else
-      found = '"' + std::string(word) + '"';
-  }
-  refuse_at(at_, "expected " + std::string(expected) + ", found " + found);
-}
-
-bool LineParser::accept(std::string_view symbol) {
-  skip_space();
-  if (failed_ || !line_.substr(at_).starts_with(symbol)) return false;
-  at_ += symbol.size();
-  return true;
-}
-
-void LineParser::expect(std::string_view symbol) {
-  if (!failed_ && !accept(symbol)) fail('"' + std::string(symbol) + '"');
-}
-
-bool LineParser::accept_word(std::string_view word) {
-  skip_space();
-  if (failed_ || word_here() != word) return false;
-  at_ += word.size();
-  return true;
-}
-
-bool LineParser::is_register(std::string_view word) const {
-  if (word.size() < 2 || (word[0] != 'r' && word[0] != 'w')) return false;
-  return (word.size() == 2 && is_digit(word[1])) || word.substr(1) == "10";
-}
-
-Register LineParser::reg() {
-  skip_space();
-  if (failed_) return {};
-  const std::string_view word = word_here();
-  if (!is_register(word)) {
-    fail("a register (r0-r10, w0-w10)");
-    return {};
-  }
-  at_ += word.size();
-  return {word.size() == 3 ? 10 : word[1] - '0', word[0] == 'r'};
-}
-
-Register LineParser::reg_of_width(bool wide) {
-  skip_space();
-  const std::string_view word = word_here();
-  if (!failed_ && (!is_register(word) || (word[0] == 'r') != wide))
-    fail(wide ? "a 64-bit register (r0-r10)" : "a 32-bit register (w0-w10)");
-  return reg();
-}
-
-// A register that gives or takes a value of this size in memory. The log writes r for every size, LLVM w for
-// the smaller ones; both mean the same bytes.
-int LineParser::value_reg(uint8_t size) { return size == BPF_DW ? reg_of_width(true).number : reg().number; }
-
-Number LineParser::number(const char* expected) {
-  const size_t start = here();
-  Number value;
-  if (peek() == '-' || peek() == '+') value.negative = line_[at_++] == '-';
-  skip_space();
-  if (failed_ || !is_digit(peek())) {
-    at_ = start;
-    fail(expected);
-    return {};
-  }
-  value.hex = peek() == '0' && (peek(1) == 'x' || peek(1) == 'X') && hex_digit(peek(2)) >= 0;
-  if (value.hex) at_ += 2;
-  const uint64_t base = value.hex ? 16 : 10;
-  bool too_large = false;
-  for (; value.hex ? hex_digit(peek()) >= 0 : is_digit(peek()); ++at_) {
-    const uint64_t digit = hex_digit(peek());
-    too_large |= value.magnitude > (UINT64_MAX - digit) / base;
-    value.magnitude = value.magnitude * base + digit;
-  }
-  if (is_word_char(peek())) {
-    at_ = start;
-    fail(expected);
-  } else if (too_large || (value.negative && value.magnitude > 1ull << 63)) {
-    refuse_at(start, "the number does not fit in 64 bits");
-  }
-  return value;
-}
-
-int16_t LineParser::offset16() {
-  const size_t start = here();
-  const Number value = number("an offset");
-  if (!failed_ && !value.fits_signed(16)) refuse_at(start, "the offset must be from -32768 to 32767");
-  return int16_t(value.bits());
-}
-
-// The field has 32 bits and is sign-extended where 64 are needed: a number with bit 31 set is only let
-// through where that cannot surprise (a 32-bit operation) or where the log writes the field so (a comparison,
-// in hex).
-int32_t LineParser::imm32(bool high_bit_may_be_set) {
-  const size_t start = here();
-  const Number value = number("a number");
-  if (!failed_ && !value.fits_signed(32) && !(high_bit_may_be_set && value.fits_unsigned(32)))
-    refuse_at(
-        start,
-        high_bit_may_be_set || !value.fits_unsigned(32)
-            ? "the number does not fit in the 32 bits of an immediate"
-            : "the number does not fit in an immediate, which is 32 bits with sign: move it into a register "
-              "first (r1 = ... ll)");
-  return int32_t(value.bits());
-}
+// --- Parts of an operand ---
 
 // The longest operator of this form and class that stands here: "s>>=" before "s>".
 const OpRow* LineParser::op(Form form, uint8_t insn_class, const char* expected) {
@@ -367,8 +175,7 @@ void LineParser::target(Target target) {
   fixups_.push_back({last_insn(out_), line_number_, int(start) + 1, std::string(word), target});
 }
 
-// --- Statements
-// ---------------------------------------------------------------------------------------------------
+// --- Statements ---
 
 void LineParser::emit(const bpf_insn& insn) {
   if (failed_) return;
@@ -650,34 +457,34 @@ void LineParser::function_like(const Register& dst) {
   if (!atomic_function(dst, word)) fail("a register, a number, a memory access or a map");
 }
 
-// atomic64_fetch_add((u64 *)(r1 +0), r2), which also writes r2; cmpxchg compares with r0 and writes it.
+// atomic64_fetch_add((u64 *)(r1 +0), r2), which also writes r2; cmpxchg compares with r0 and writes it. LLVM
+// says atomic_fetch_add for u64 too.
 bool LineParser::atomic_function(const Register& dst, std::string_view word) {
-  for (const OpRow& row : op_rows) {
-    if (row.form != Form::AtomicFetch && row.form != Form::AtomicCmpxchg) continue;
-    const uint8_t size = BPF_SIZE(row.code);
-    if (word != (size == BPF_DW ? "atomic64_" : "atomic_") + std::string(row.text)) continue;
-    const size_t start = at_;
-    at_ += word.size();
-    expect("(");
-    const Address where = address(type(false));
-    if (!failed_ && where.size != size)
-      refuse_at(start, std::string(word) + " works on " + (size == BPF_DW ? "u64" : "u32"));
+  const bool says_64 = word.starts_with("atomic64_");
+  if (!says_64 && !word.starts_with("atomic_")) return false;
+  const std::string_view verb = word.substr(says_64 ? 9 : 7);
+  const bool cmpxchg = find_row(Form::AtomicCmpxchg, verb);
+  if (!cmpxchg && !find_row(Form::AtomicFetch, verb)) return false;
+
+  const size_t start = at_;
+  at_ += word.size();
+  expect("(");
+  const Address where = address(type(false));
+  const OpRow* row = find_row(cmpxchg ? Form::AtomicCmpxchg : Form::AtomicFetch, verb, 0x18, where.size);
+  if (!row || (says_64 && where.size != BPF_DW))
+    refuse_at(start, std::string(word) + " works on " + (says_64 ? "u64" : "u32 or u64"));
+  expect(",");
+  if (cmpxchg) {
+    const size_t compared = here();
+    if (value_reg(where.size) != 0) refuse_at(compared, "cmpxchg compares with r0");
     expect(",");
-    const bool cmpxchg = row.form == Form::AtomicCmpxchg;
-    const size_t operand = here();
-    if (cmpxchg) {
-      if (value_reg(size) != 0) refuse_at(operand, "cmpxchg compares with r0");
-      expect(",");
-    }
-    const int src = value_reg(size);
-    expect(")");
-    if (!failed_ && dst.number != (cmpxchg ? 0 : src))
-      refuse_at(0,
-                cmpxchg ? "cmpxchg writes r0" : "the old value goes to the register that gave the operand");
-    emit_row(&row, where.base, src, where.off);
-    return true;
   }
-  return false;
+  const int src = value_reg(where.size);
+  expect(")");
+  if (dst.number != (cmpxchg ? 0 : src))
+    refuse_at(0, cmpxchg ? "cmpxchg writes r0" : "the old value goes to the register that gave the operand");
+  emit_row(row, where.base, src, where.off);
+  return true;
 }
 
 // map[counts], map[counts]+8, map[counts][0]+8
@@ -717,8 +524,7 @@ void LineParser::wide_kind(const Register& dst, const OpRow& row) {
   emit_wide(dst.number, row.key, low, high);
 }
 
-// --- Names
-// --------------------------------------------------------------------------------------------------------
+// --- Names ---
 
 void resolve(const Fixup& fixup, const AsmOptions& options, Assembly& out) {
   const auto refuse = [&](std::string message) {

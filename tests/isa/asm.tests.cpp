@@ -59,6 +59,8 @@ TEST_CASE("What people write by hand assembles") {
   check_assembles("w2 = *(u8 *)(r1 + 3)", ldx_mem(BPF_B, 2, 1, 3));
   check_assembles("*(u32 *)(r1 + 0) = w2", stx_mem(BPF_W, 1, 2, 0));
   check_assembles("lock *(u32 *)(r1 + 0) += w2", atomic_op(BPF_W, BPF_ADD, 1, 2, 0));
+  check_assembles("r3 = atomic_fetch_and((u64 *)(r1 + 0), r3)",
+                  atomic_op(BPF_DW, BPF_AND | BPF_FETCH, 1, 3, 0));
   check_assembles("r0 = *(u16 *)skb[12]", ld_abs(BPF_H, 12));
   check_assembles("r0 = *(u16 *)skb[r1]", ld_ind(BPF_H, 1, 0));
   check_assembles("r1 s>>= 3", alu64_imm(BPF_ARSH, 1, 3));
@@ -171,6 +173,7 @@ TEST_CASE("An error says where it is and what was expected") {
        "line 1, column 22: expected an atomic operator (+=, |=, &=, ^=), found \"-\""},
       {"r3 = atomic64_xchg((u64 *)(r1 +0), r2)",
        "line 1, column 1: the old value goes to the register that gave the operand"},
+      {"r2 = atomic_xchg((u8 *)(r1 +0), r2)", "line 1, column 6: atomic_xchg works on u32 or u64"},
       {"r2 = atomic64_xchg((u32 *)(r1 +0), r2)", "line 1, column 6: atomic64_xchg works on u64"},
       {"r0 = atomic_cmpxchg((u32 *)(r1 +0), r3, r2)", "line 1, column 37: cmpxchg compares with r0"},
       {"r1 = map[", "line 1, column 10: expected the name of a map and \"]\", found the end of the line"},
