@@ -64,35 +64,14 @@ enum bpf_func_id : int32_t {
 inline constexpr uint64_t BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2, BPF_F_LOCK = 4;
 
 // BPF_MAP_CREATE: map_flags. BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD also serve as file_flags.
-inline constexpr uint32_t BPF_F_NO_PREALLOC = 1u << 0;
-inline constexpr uint32_t BPF_F_NO_COMMON_LRU = 1u << 1;
-inline constexpr uint32_t BPF_F_NUMA_NODE = 1u << 2;
-inline constexpr uint32_t BPF_F_RDONLY = 1u << 3;
-inline constexpr uint32_t BPF_F_WRONLY = 1u << 4;
-inline constexpr uint32_t BPF_F_STACK_BUILD_ID = 1u << 5;
-inline constexpr uint32_t BPF_F_ZERO_SEED = 1u << 6;
-inline constexpr uint32_t BPF_F_RDONLY_PROG = 1u << 7;
-inline constexpr uint32_t BPF_F_WRONLY_PROG = 1u << 8;
-inline constexpr uint32_t BPF_F_CLONE = 1u << 9;
-inline constexpr uint32_t BPF_F_MMAPABLE = 1u << 10;
-inline constexpr uint32_t BPF_F_PRESERVE_ELEMS = 1u << 11;
-inline constexpr uint32_t BPF_F_INNER_MAP = 1u << 12;
-inline constexpr uint32_t BPF_F_LINK = 1u << 13;
-inline constexpr uint32_t BPF_F_PATH_FD = 1u << 14;
-inline constexpr uint32_t BPF_F_VTYPE_BTF_OBJ_FD = 1u << 15;
-inline constexpr uint32_t BPF_F_TOKEN_FD = 1u << 16;
-inline constexpr uint32_t BPF_F_SEGV_ON_FAULT = 1u << 17;
-inline constexpr uint32_t BPF_F_NO_USER_CONV = 1u << 18;
+#define MAP_FLAG(name, bit, since) inline constexpr uint32_t name = 1u << bit;
+#include "uapi/map_flags.def"
+#undef MAP_FLAG
 
 // BPF_PROG_LOAD: prog_flags.
-inline constexpr uint32_t BPF_F_STRICT_ALIGNMENT = 1u << 0;
-inline constexpr uint32_t BPF_F_ANY_ALIGNMENT = 1u << 1;
-inline constexpr uint32_t BPF_F_TEST_RND_HI32 = 1u << 2;
-inline constexpr uint32_t BPF_F_TEST_STATE_FREQ = 1u << 3;
-inline constexpr uint32_t BPF_F_SLEEPABLE = 1u << 4;
-inline constexpr uint32_t BPF_F_XDP_HAS_FRAGS = 1u << 5;
-inline constexpr uint32_t BPF_F_XDP_DEV_BOUND_ONLY = 1u << 6;
-inline constexpr uint32_t BPF_F_TEST_REG_INVARIANTS = 1u << 7;
+#define PROG_FLAG(name, bit, since) inline constexpr uint32_t name = 1u << bit;
+#include "uapi/prog_flags.def"
+#undef PROG_FLAG
 
 // BPF_PROG_LOAD: log_level.
 inline constexpr uint32_t BPF_LOG_LEVEL1 = 1, BPF_LOG_LEVEL2 = 2, BPF_LOG_STATS = 4, BPF_LOG_FIXED = 8;

@@ -1,0 +1,57 @@
+// No kernel counterpart: a kernel has one behaviour; here each change that we model says from which version
+// it holds.
+//
+// Code that differs between versions asks has(Gate::bounded_loops, machine.version); a lesson reads the rows.
+// Only gates with evidence `measured` or `source` count as fidelity.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "uapi/bpf.h"
+#include "uapi/evidence.h"
+#include "uapi/version.h"
+
+namespace bpfsim {
+
+enum class Gate : uint16_t {
+#define GATE(name, since, evidence, before, after) name,
+#include "uapi/gates.def"
+#undef GATE
+};
+
+struct GateRow {
+  Gate gate;
+  const char* name;
+  Version since;
+  Evidence evidence;
+  const char* before;
+  const char* after;
+};
+
+inline constexpr GateRow kGates[] = {
+#define GATE(name, since, evidence, before, after) \
+  {Gate::name, #name, Version::parse(since).value(), Evidence::evidence, before, after},
+#include "uapi/gates.def"
+#undef GATE
+};
+
+constexpr std::span<const GateRow> gates() { return kGates; }
+constexpr const GateRow& gate_row(Gate gate) { return kGates[size_t(gate)]; }
+constexpr bool has(Gate gate, Version version) { return gate_row(gate).since <= version; }
+
+// BPF_COMPLEXITY_LIMIT_INSNS: how many instructions the verifier walks before it gives up.
+constexpr uint32_t complexity_limit_insns(Version version) {
+  if (has(Gate::complexity_1m, version)) return BPF_COMPLEXITY_LIMIT_INSNS;
+  if (has(Gate::complexity_128k, version)) return 131072;
+  if (has(Gate::complexity_96k, version)) return 98304;
+  return has(Gate::complexity_64k, version) ? 65536 : 32768;
+}
+
+// The largest insn_cnt that BPF_PROG_LOAD takes. Privileged: CAP_BPF, before 5.8 CAP_SYS_ADMIN.
+constexpr uint32_t max_insn_cnt(Version version, bool privileged) {
+  return privileged && has(Gate::max_insns_1m, version) ? BPF_COMPLEXITY_LIMIT_INSNS : BPF_MAXINSNS;
+}
+
+}  // namespace bpfsim
