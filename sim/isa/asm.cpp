@@ -566,8 +566,8 @@ Assembly assemble(std::string_view source, const AsmOptions& options) {
     source.remove_prefix(std::min(end + 1, source.size()));
   }
   for (const Fixup& fixup : fixups) resolve(fixup, options, out);
-  std::stable_sort(out.errors.begin(), out.errors.end(), [](const AsmError& a, const AsmError& b) {
-    return a.line != b.line ? a.line < b.line : a.column < b.column;
+  std::sort(out.errors.begin(), out.errors.end(), [](const AsmError& a, const AsmError& b) {
+    return std::pair(a.line, a.column) < std::pair(b.line, b.column);
   });
   return out;
 }
