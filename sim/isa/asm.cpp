@@ -12,6 +12,8 @@
 
 #include "isa/asm_cursor.h"
 #include "isa/opcodes.h"
+#include "uapi/suggest.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -20,12 +22,9 @@ std::string AsmError::str() const {
 }
 
 static std::optional<int32_t> helper_id(std::string_view name) {
-  if (name.starts_with("bpf_")) name.remove_prefix(4);
-#define HELPER(helper, number, ...) \
-  if (name == #helper) return number;
-#include "uapi/helpers.def"
-#undef HELPER
-  return {};
+  const HelperRow* row = find_helper(name);
+  if (!row) return {};
+  return row->number;
 }
 
 // The first row of a form whose text and masked code byte agree.
@@ -526,6 +525,14 @@ void LineParser::wide_kind(const Register& dst, const OpRow& row) {
 
 // --- Names ---
 
+std::string did_you_mean(const Fixup& fixup, const Assembly& out) {
+  std::vector<std::string> labels;
+  for (const auto& [label, slot] : out.labels) labels.push_back(label);
+  std::string near = nearest_name(fixup.name, labels);
+  if (near.empty() && fixup.target == Target::Call) near = nearest_row(helpers(), fixup.name);
+  return near.empty() ? "" : ", did you mean \"" + near + "\"?";
+}
+
 void resolve(const Fixup& fixup, const AsmOptions& options, Assembly& out) {
   const auto refuse = [&](std::string message) {
     out.errors.push_back({fixup.line, fixup.column, std::move(message)});
@@ -544,13 +551,16 @@ void resolve(const Fixup& fixup, const AsmOptions& options, Assembly& out) {
     }
     return;
   }
-  if (fixup.target != Target::Call) return refuse("no label is called \"" + fixup.name + "\"");
+  if (fixup.target != Target::Call)
+    return refuse("no label is called \"" + fixup.name + "\"" + did_you_mean(fixup, out));
   if (const std::optional<int32_t> id = helper_id(fixup.name)) {
     insn = call_helper(*id);
     return;
   }
   const std::optional<int32_t> id = options.kfunc_id ? options.kfunc_id(fixup.name) : std::nullopt;
-  if (!id) return refuse("no label, helper or kernel function is called \"" + fixup.name + "\"");
+  if (!id)
+    return refuse("no label, helper or kernel function is called \"" + fixup.name + "\"" +
+                  did_you_mean(fixup, out));
   insn = call_kfunc(*id);
 }
 

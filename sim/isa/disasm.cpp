@@ -11,18 +11,14 @@
 #include <cstdio>
 
 #include "isa/opcodes.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
 const char* func_id_name(int id) {
-  switch (id) {
-    case 0: return "bpf_unspec";
-#define HELPER(name, number, ...) \
-  case number: return "bpf_" #name;
-#include "uapi/helpers.def"
-#undef HELPER
-    default: return "unknown";
-  }
+  if (id == 0) return "bpf_unspec";
+  const HelperRow* row = find_helper(id);
+  return row ? row->name : "unknown";
 }
 
 [[gnu::format(printf, 1, 2)]] static std::string text(const char* format, ...) {

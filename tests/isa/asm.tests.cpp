@@ -155,6 +155,10 @@ TEST_CASE("An error says where it is and what was expected") {
        "line 1, column 16: expected a target (a label, pc+1 or +1), found the end of the line"},
       {"goto nowhere", "line 1, column 6: no label is called \"nowhere\""},
       {"call nothing", "line 1, column 6: no label, helper or kernel function is called \"nothing\""},
+      {"goto lop\nloop: exit", "line 1, column 6: no label is called \"lop\", did you mean \"loop\"?"},
+      {"call map_lokup_elem",
+       "line 1, column 6: no label, helper or kernel function is called \"map_lokup_elem\", did you mean "
+       "\"map_lookup_elem\"?"},
       {"call bpf_map_lookup_elem#2", "line 1, column 6: helper bpf_map_lookup_elem has the number 1"},
       {"a: exit\na: exit", "line 2, column 1: label \"a\" is defined twice"},
       {"r1 = *(u24 *)(r2 +0)",
