@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "base/arena.h"
@@ -27,6 +28,8 @@ class Parking;
 struct Task;
 struct Object;
 struct KernelCalls;
+struct RunFrame;
+struct RunStacks;
 
 // One line of execution inside the machine: a task in a syscall, or a CPU that runs a program for a packet.
 // The machine runs one context at a time; a parked one waits, with this as all that must be kept.
@@ -38,6 +41,7 @@ struct Context {
   int kernel_depth = 0;  // nested entries into the kernel
   int trace_depth = 0;   // open KFN scopes
   int tail_calls = 0;
+  RunFrame* running = nullptr;  // the innermost program that this context is inside of (run/engine.h)
 };
 
 struct MachineOptions {
@@ -78,6 +82,7 @@ class Machine {
   bool watched = false;  // a recorder or a parking lot wants to hear of every choke point
   Recorder* recorder = nullptr;
   Parking* parking = nullptr;
+  std::shared_ptr<RunStacks> run_stacks;  // stacks of programs that are not in use (run/engine.h)
   const KernelCalls* calls = nullptr;  // what lower floors need from higher ones (object/ops.h)
 
   uint64_t next_ref_event = 1;

@@ -74,6 +74,8 @@ struct MapOps {
   OpsEntry<bool(const Map& meta, const Map& inner)> map_meta_equal;
   OpsEntry<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
   OpsEntry<uint64_t(const Map&)> map_mem_usage;
+  // The program at an index of a prog array, or null. The kernel's tail call reads array->ptrs itself.
+  OpsEntry<Prog*(Map&, uint32_t index)> prog_array_elem;
   // The object graph: what the elements hold (a prog array's programs). Not in the kernel's table, which has
   // no graph.
   OpsEntry<void(const Map&, const HoldVisitor&)> each_held;
