@@ -1,0 +1,14 @@
+// Models: kernel/bpf/arraymap.c, include/linux/bpf.h (Linux 6.18)
+//
+// What bpf(2) calls by the map's type instead of through its table: a per-CPU array's value as user space
+// sees it is one block, the values of all CPUs, each rounded up to 8 bytes.
+#pragma once
+
+#include "object/ops.h"
+
+namespace bpfsim {
+
+Result<void> bpf_percpu_array_copy(Map& map, const void* key, void* values);
+Result<void> bpf_percpu_array_update(Map& map, const void* key, const void* values, uint64_t flags);
+
+}  // namespace bpfsim

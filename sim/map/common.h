@@ -1,0 +1,42 @@
+// Models: include/linux/bpf.h, include/linux/slab.h, include/linux/percpu.h (Linux 6.18)
+//
+// What more than one map file asks of the attributes of BPF_MAP_CREATE, and the limits of the kernel's
+// allocators that show through as E2BIG.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "object/map.h"
+#include "uapi/bpf.h"
+#include "uapi/bpf_attr.h"
+
+namespace bpfsim {
+
+inline constexpr uint64_t KMALLOC_MAX_SIZE = 4ull << 20;
+inline constexpr uint64_t PCPU_MIN_UNIT_SIZE = 32 << 10;
+
+inline constexpr uint32_t BPF_F_ACCESS_MASK =
+    BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
+
+inline constexpr int NUMA_NO_NODE = -1;
+inline int bpf_map_attr_numa_node(const bpf_attr& attr) {
+  return attr.map_flags & BPF_F_NUMA_NODE ? int(attr.numa_node) : NUMA_NO_NODE;
+}
+
+// A map cannot be read-only and write-only for programs at once.
+inline bool bpf_map_flags_access_ok(uint32_t flags) {
+  return (flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) != (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG);
+}
+
+inline uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+
+// A new map, or the refusal of what it allocates: `build` fills the map in and may fail.
+template <class M>
+Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*build)(M&, const bpf_attr&)) {
+  std::unique_ptr<M> map(new M(machine, attr));
+  TRY(build(*map, attr));
+  return static_cast<Map*>(map.release());
+}
+
+}  // namespace bpfsim

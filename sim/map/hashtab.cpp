@@ -1,0 +1,435 @@
+// Models: kernel/bpf/hashtab.c: hash, percpu_hash (Linux 6.18)
+//
+// Buckets, as many as the power of two above max_entries, each the head of a chain. An element is a header,
+// the key and the value, both rounded up to 8 bytes; a per-CPU element holds instead of the value the place
+// of its copies, copy `cpu` at `place + cpu * stride`. A new element goes to the head of its chain. An update
+// never writes over the old value of a shared element: it links a new element and unlinks the old one, which
+// is why every CPU keeps one spare element. Preallocated elements lie in one block; with BPF_F_NO_PREALLOC
+// each is allocated when first needed. With BPF_F_ZERO_SEED the order of keys is that of a live kernel.
+// Departs from the kernel: no bucket locks, one free list instead of one for each CPU, and an element given
+// back by a BPF_F_NO_PREALLOC map stays with the map for its next insertion. Not modelled yet: special
+// fields in values (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
+#include "map/hashtab.h"
+
+#include "map/common.h"
+#include "map/jhash.h"
+#include "map/map_in_map.h"
+#include "map/map_types.h"
+#include "map/view.h"
+
+namespace bpfsim {
+
+namespace {
+
+constexpr uint32_t HTAB_CREATE_FLAG_MASK =
+    BPF_F_NO_PREALLOC | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE | BPF_F_ACCESS_MASK | BPF_F_ZERO_SEED;
+constexpr uint64_t kSizeofBpfHtab = 832, kSizeofBucket = 16, kMapLocks = 8, kSizeofLlistNode = 8;
+
+struct HtabElem {
+  HtabElem* next;    // in the chain, or in the free list
+  HtabElem** pprev;  // what points here: the bucket, or the next of the element before
+  uint8_t unused[24];
+  uint32_t hash;
+  uint8_t* key() { return reinterpret_cast<uint8_t*>(this + 1); }
+};
+static_assert(sizeof(HtabElem) == 48 || sizeof(void*) != 8, "the kernel's struct htab_elem");
+
+struct BpfHtab final : Map {
+  using Map::Map;
+  ~BpfHtab() override;
+  bool percpu() const { return is_percpu_map(map_type); }
+  bool prealloc() const { return !(map_flags & BPF_F_NO_PREALLOC); }
+  uint32_t stride() const { return uint32_t(round_up(value_size, 8)); }
+  HtabElem*& bucket(uint32_t hash) const {
+    return reinterpret_cast<HtabElem**>(buckets.host)[hash & (n_buckets - 1)];
+  }
+  void* value(HtabElem* l) const { return l->key() + round_up(key_size, 8); }
+  uint8_t*& place(HtabElem* l) const { return *static_cast<uint8_t**>(value(l)); }
+  uint8_t* percpu_value(HtabElem* l, uint32_t cpu) const { return place(l) + uint64_t(cpu) * stride(); }
+
+  Span buckets;
+  Span elems, percpu_area;  // all of them, when preallocated
+  HtabElem* freelist = nullptr;
+  std::vector<HtabElem*> extra_elems;  // each CPU's spare one
+  uint32_t n_buckets = 0, elem_size = 0, hashrnd = 0;
+  uint32_t count = 0;  // elements in the buckets
+};
+
+BpfHtab& htab_of(Map& map) { return static_cast<BpfHtab&>(map); }
+const BpfHtab& htab_of(const Map& map) { return static_cast<const BpfHtab&>(map); }
+
+// Creating and freeing
+// ---------------------------------------------------------------------------------------
+
+Result<void> htab_map_alloc_check(Machine& machine, const bpf_attr& attr) {
+  bool percpu = is_percpu_map(bpf_map_type(attr.map_type));
+  if (attr.map_flags & BPF_F_ZERO_SEED && !capable(machine, CAP_SYS_ADMIN))
+    return refuse(Errno::Perm, "BPF_F_ZERO_SEED needs CAP_SYS_ADMIN");
+  if (uint32_t extra = attr.map_flags & ~HTAB_CREATE_FLAG_MASK)
+    return refuse(Errno::Inval, "map_flags {} are not for a hash", extra);
+  if (!bpf_map_flags_access_ok(attr.map_flags))
+    return refuse(Errno::Inval, "BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG exclude each other");
+  if (attr.map_flags & BPF_F_NO_COMMON_LRU)
+    return refuse(Errno::Inval, "BPF_F_NO_COMMON_LRU is for LRU hashes");
+  if (percpu && bpf_map_attr_numa_node(attr) != NUMA_NO_NODE)
+    return refuse(Errno::Inval, "a per-CPU hash cannot lie on one NUMA node");
+  if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
+  if (attr.key_size == 0) return refuse(Errno::Inval, "key_size must not be 0");
+  if (attr.value_size == 0) return refuse(Errno::Inval, "value_size must not be 0");
+  if (uint64_t(attr.key_size) + attr.value_size >= KMALLOC_MAX_SIZE - sizeof(HtabElem))
+    return refuse(Errno::TooBig, "key and value of {} and {} bytes do not fit into one allocation",
+                  attr.key_size, attr.value_size);
+  if (percpu && round_up(attr.value_size, 8) > PCPU_MIN_UNIT_SIZE)
+    return refuse(Errno::TooBig, "a per-CPU value of {} bytes is above {}", attr.value_size,
+                  PCPU_MIN_UNIT_SIZE);
+  return {};
+}
+
+void push_free(BpfHtab& htab, HtabElem* l) {
+  l->next = htab.freelist;
+  htab.freelist = l;
+}
+
+HtabElem* pop_free(BpfHtab& htab) {
+  HtabElem* l = htab.freelist;
+  if (l) htab.freelist = l->next;
+  return l;
+}
+
+Result<void> prealloc_init(BpfHtab& htab) {
+  uint64_t entries = uint64_t(htab.max_entries) + (htab.percpu() ? 0 : htab.machine.cpus);
+  uint64_t percpu_size = uint64_t(htab.stride()) * htab.machine.cpus;
+  htab.elems = TRY(htab.machine.arena.alloc(entries * htab.elem_size, "htab elements"));
+  if (htab.percpu())
+    htab.percpu_area = TRY(htab.machine.arena.alloc(entries * percpu_size, "htab per-CPU values"));
+  for (uint64_t i = entries; i-- > 0;) {
+    HtabElem* l = reinterpret_cast<HtabElem*>(htab.elems.host + i * htab.elem_size);
+    if (htab.percpu()) htab.place(l) = htab.percpu_area.host + i * percpu_size;
+    push_free(htab, l);
+  }
+  if (!htab.percpu())
+    for (uint32_t cpu = 0; cpu < htab.machine.cpus; ++cpu) htab.extra_elems.push_back(pop_free(htab));
+  return {};
+}
+
+Result<void> build(BpfHtab& htab, const bpf_attr& attr) {
+  if (attr.max_entries > 1u << 31)
+    return refuse(Errno::TooBig, "max_entries {} is above 2^31", attr.max_entries);
+  uint64_t n_buckets = 1;
+  while (n_buckets < attr.max_entries) n_buckets *= 2;
+  if (n_buckets > UINT32_MAX / kSizeofBucket)
+    return refuse(Errno::TooBig, "{} buckets of {} bytes need 4 GiB or more", n_buckets, kSizeofBucket);
+  htab.n_buckets = uint32_t(n_buckets);
+  htab.elem_size = uint32_t(sizeof(HtabElem) + round_up(attr.key_size, 8) +
+                            (htab.percpu() ? sizeof(void*) : round_up(attr.value_size, 8)));
+  htab.buckets = TRY(htab.machine.arena.alloc(n_buckets * sizeof(HtabElem*), "htab buckets"));
+  htab.hashrnd = attr.map_flags & BPF_F_ZERO_SEED ? 0 : htab.machine.random.u32();
+  return htab.prealloc() ? prealloc_init(htab) : Result<void>();
+}
+
+Result<Map*> htab_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return new_map<BpfHtab>(machine, attr, build);
+}
+
+// Back to the arena, for elements that were allocated one by one.
+void free_chain(BpfHtab& htab, HtabElem* l) {
+  Arena& arena = htab.machine.arena;
+  while (l) {
+    HtabElem* next = l->next;
+    if (htab.percpu())
+      arena.free({arena.addr(htab.place(l)), htab.place(l), uint64_t(htab.stride()) * htab.machine.cpus});
+    arena.free({arena.addr(l), reinterpret_cast<uint8_t*>(l), htab.elem_size});
+    l = next;
+  }
+}
+
+BpfHtab::~BpfHtab() {
+  if (!prealloc() && buckets) {
+    for (uint32_t i = 0; i < n_buckets; ++i) free_chain(*this, bucket(i));
+    free_chain(*this, freelist);
+  }
+  machine.arena.free(percpu_area);
+  machine.arena.free(elems);
+  machine.arena.free(buckets);
+}
+
+void htab_map_free(Map& map) { delete &htab_of(map); }
+
+// Looking up
+// -------------------------------------------------------------------------------------------------
+
+uint32_t htab_map_hash(const void* key, uint32_t key_len, uint32_t hashrnd) {
+  return key_len % 4 == 0 ? jhash2(key, key_len / 4, hashrnd) : jhash(key, key_len, hashrnd);
+}
+
+bool same_key(const void* a, const void* b, uint32_t size) {
+  if (size == 4) return std::memcmp(a, b, 4) == 0;  // the compiler makes these one comparison
+  if (size == 8) return std::memcmp(a, b, 8) == 0;
+  return std::memcmp(a, b, size) == 0;
+}
+
+HtabElem* lookup_elem_raw(const BpfHtab& htab, uint32_t hash, const void* key) {
+  for (HtabElem* l = htab.bucket(hash); l; l = l->next)
+    if (l->hash == hash && same_key(l->key(), key, htab.key_size)) return l;
+  return nullptr;
+}
+
+HtabElem* htab_map_lookup(const BpfHtab& htab, const void* key) {
+  return lookup_elem_raw(htab, htab_map_hash(key, htab.key_size, htab.hashrnd), key);
+}
+
+Result<void*> htab_map_lookup_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  return l ? htab.value(l) : nullptr;
+}
+
+Result<void*> htab_percpu_map_lookup_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  return l ? htab.percpu_value(l, map.machine.current->cpu) : nullptr;
+}
+
+Result<void*> htab_percpu_map_lookup_percpu_elem(Map& map, const void* key, uint32_t cpu) {
+  BpfHtab& htab = htab_of(map);
+  if (cpu >= map.machine.cpus) return nullptr;
+  HtabElem* l = htab_map_lookup(htab, key);
+  return l ? htab.percpu_value(l, cpu) : nullptr;
+}
+
+// The next key in the chain, else the first of the next chain. A key that is not there starts anew.
+Result<void> htab_map_get_next_key(Map& map, const void* key, void* next_key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* next = nullptr;
+  uint32_t i = 0;
+  if (key) {
+    if (HtabElem* l = htab_map_lookup(htab, key)) {
+      next = l->next;
+      i = (l->hash & (htab.n_buckets - 1)) + 1;
+    }
+  }
+  for (; !next && i < htab.n_buckets; ++i) next = htab.bucket(i);
+  if (!next) return refuse(Errno::NoEnt, "no key follows");
+  std::memcpy(next_key, next->key(), htab.key_size);
+  return {};
+}
+
+// Updating
+// ---------------------------------------------------------------------------------------------------
+
+void link_first(BpfHtab& htab, HtabElem* l) {
+  HtabElem*& head = htab.bucket(l->hash);
+  l->next = head;
+  l->pprev = &head;
+  if (head) head->pprev = &l->next;
+  head = l;
+}
+
+void unlink(HtabElem* l) {
+  *l->pprev = l->next;
+  if (l->next) l->next->pprev = l->pprev;
+}
+
+Result<void> check_flags(const HtabElem* old, uint64_t flags) {
+  if (old && (flags & ~BPF_F_LOCK) == BPF_NOEXIST)
+    return refuse(Errno::Exist, "BPF_NOEXIST, but the key is there");
+  if (!old && (flags & ~BPF_F_LOCK) == BPF_EXIST)
+    return refuse(Errno::NoEnt, "BPF_EXIST, but the key is not there");
+  return {};
+}
+
+// A value for all CPUs, or from a program for its own CPU.
+void pcpu_copy_value(BpfHtab& htab, HtabElem* l, const void* value, bool onallcpus) {
+  if (onallcpus)
+    std::memcpy(htab.place(l), value, uint64_t(htab.stride()) * htab.machine.cpus);
+  else
+    std::memcpy(htab.percpu_value(l, htab.machine.current->cpu), value, htab.value_size);
+}
+
+Result<HtabElem*> alloc_one(BpfHtab& htab) {
+  Arena& arena = htab.machine.arena;
+  Span elem = TRY(arena.alloc(htab.elem_size, "htab element"));
+  HtabElem* l = reinterpret_cast<HtabElem*>(elem.host);
+  if (!htab.percpu()) return l;
+  Result<Span> values = arena.alloc(uint64_t(htab.stride()) * htab.machine.cpus, "htab per-CPU value");
+  if (!values) {
+    arena.free(elem);
+    return values.refusal();
+  }
+  htab.place(l) = values->host;
+  return l;
+}
+
+// An element with key and hash. A preallocated map that replaces takes this CPU's spare one and leaves the
+// old one in its place; BPF_F_NO_PREALLOC may go above max_entries for that moment.
+Result<HtabElem*> alloc_htab_elem(BpfHtab& htab, const void* key, uint32_t hash, HtabElem* old) {
+  HtabElem* l;
+  if (htab.prealloc() && old) {
+    HtabElem*& spare = htab.extra_elems[htab.machine.current->cpu];
+    l = spare;
+    spare = old;
+  } else {
+    if (!old && htab.count >= htab.max_entries)
+      return refuse(Errno::TooBig, "all {} elements are in use", htab.max_entries);
+    l = pop_free(htab);
+    if (!l) l = TRY(alloc_one(htab));
+  }
+  std::memcpy(l->key(), key, htab.key_size);
+  l->hash = hash;
+  return l;
+}
+
+Result<void> htab_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
+  BpfHtab& htab = htab_of(map);
+  if ((flags & ~BPF_F_LOCK) > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
+  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
+  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  HtabElem* old = lookup_elem_raw(htab, hash, key);
+  TRY(check_flags(old, flags));
+  HtabElem* l = TRY(alloc_htab_elem(htab, key, hash, old));
+  std::memcpy(htab.value(l), value, htab.value_size);
+  link_first(htab, l);
+  if (!old) {
+    ++htab.count;
+    return {};
+  }
+  unlink(old);
+  if (!htab.prealloc()) push_free(htab, old);
+  return {};
+}
+
+// A per-CPU value is updated in place: other CPUs' copies must stay. A new one from a program is zero on
+// them.
+Result<void> htab_percpu_map_update(Map& map, const void* key, const void* value, uint64_t flags,
+                                    bool onallcpus) {
+  BpfHtab& htab = htab_of(map);
+  if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
+  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  HtabElem* l = lookup_elem_raw(htab, hash, key);
+  TRY(check_flags(l, flags));
+  if (!l) {
+    l = TRY(alloc_htab_elem(htab, key, hash, nullptr));
+    if (!onallcpus) std::memset(htab.place(l), 0, uint64_t(htab.stride()) * htab.machine.cpus);
+    link_first(htab, l);
+    ++htab.count;
+  }
+  pcpu_copy_value(htab, l, value, onallcpus);
+  return {};
+}
+
+Result<void> htab_percpu_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
+  return htab_percpu_map_update(map, key, value, flags, false);
+}
+
+// Deleting
+// ---------------------------------------------------------------------------------------------------
+
+void delete_elem(BpfHtab& htab, HtabElem* l) {
+  unlink(l);
+  push_free(htab, l);
+  --htab.count;
+}
+
+Result<void> htab_map_delete_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return refuse(Errno::NoEnt, "the key is not there");
+  delete_elem(htab, l);
+  return {};
+}
+
+Result<void> htab_map_lookup_and_delete_elem(Map& map, const void* key, void* value, uint64_t) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return refuse(Errno::NoEnt, "the key is not there");
+  std::memcpy(value, htab.value(l), htab.value_size);
+  delete_elem(htab, l);
+  return {};
+}
+
+Result<void> htab_percpu_map_lookup_and_delete_elem(Map& map, const void* key, void* value, uint64_t) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return refuse(Errno::NoEnt, "the key is not there");
+  std::memcpy(value, htab.place(l), uint64_t(htab.stride()) * htab.machine.cpus);
+  delete_elem(htab, l);
+  return {};
+}
+
+uint64_t htab_map_mem_usage(const Map& map) {
+  const BpfHtab& htab = htab_of(map);
+  uint64_t cpus = map.machine.cpus;
+  uint64_t usage = kSizeofBpfHtab + kSizeofBucket * htab.n_buckets + sizeof(int) * cpus * kMapLocks;
+  if (htab.prealloc()) {
+    uint64_t entries = uint64_t(map.max_entries) + (htab.percpu() ? 0 : cpus);
+    usage += entries * htab.elem_size;
+    usage += htab.percpu() ? entries * htab.stride() * cpus : cpus * sizeof(void*);
+  } else {
+    usage += (htab.elem_size + kSizeofLlistNode) * uint64_t(htab.count);
+    if (htab.percpu()) usage += (kSizeofLlistNode + sizeof(void*) + htab.stride() * cpus) * htab.count;
+  }
+  return usage;
+}
+
+}  // namespace
+
+Result<void> bpf_percpu_hash_copy(Map& map, const void* key, void* values) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return refuse(Errno::NoEnt, "the key is not there");
+  std::memcpy(values, htab.place(l), uint64_t(htab.stride()) * htab.machine.cpus);
+  return {};
+}
+
+Result<void> bpf_percpu_hash_update(Map& map, const void* key, const void* values, uint64_t flags) {
+  return htab_percpu_map_update(map, key, values, flags, true);
+}
+
+HashView htab_view(const Map& map) {
+  const BpfHtab& htab = htab_of(map);
+  HashView view{htab.n_buckets, htab.hashrnd, htab.prealloc(), 0, {}};
+  for (HtabElem* l = htab.freelist; l; l = l->next) ++view.free_elements;
+  view.buckets.resize(htab.n_buckets);
+  for (uint32_t i = 0; i < htab.n_buckets; ++i)
+    for (HtabElem* l = htab.bucket(i); l; l = l->next) {
+      ElementView element;
+      const void* first = htab.percpu() ? htab.place(l) : htab.value(l);
+      element.addr = map.machine.arena.addr(first);
+      element.key = bytes_of(l->key(), htab.key_size);
+      element.hash = l->hash;
+      for (uint32_t cpu = 0; cpu < (htab.percpu() ? map.machine.cpus : 1); ++cpu)
+        element.values.push_back(
+            bytes_of(htab.percpu() ? htab.percpu_value(l, cpu) : first, htab.value_size));
+      view.buckets[i].push_back(std::move(element));
+    }
+  return view;
+}
+
+const MapOps htab_map_ops = {
+    .map_alloc_check = OP(htab_map_alloc_check),
+    .map_alloc = OP(htab_map_alloc),
+    .map_free = OP(htab_map_free),
+    .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_and_delete_elem = OP(htab_map_lookup_and_delete_elem),
+    .map_lookup_elem = OP(htab_map_lookup_elem),
+    .map_update_elem = OP(htab_map_update_elem),
+    .map_delete_elem = OP(htab_map_delete_elem),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(htab_map_mem_usage),
+};
+
+const MapOps htab_percpu_map_ops = {
+    .map_alloc_check = OP(htab_map_alloc_check),
+    .map_alloc = OP(htab_map_alloc),
+    .map_free = OP(htab_map_free),
+    .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_and_delete_elem = OP(htab_percpu_map_lookup_and_delete_elem),
+    .map_lookup_elem = OP(htab_percpu_map_lookup_elem),
+    .map_update_elem = OP(htab_percpu_map_update_elem),
+    .map_delete_elem = OP(htab_map_delete_elem),
+    .map_lookup_percpu_elem = OP(htab_percpu_map_lookup_percpu_elem),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(htab_map_mem_usage),
+};
+
+}  // namespace bpfsim

@@ -1,0 +1,35 @@
+// Models: include/linux/bpf_types.h (Linux 6.18)
+//
+// One row for each map type that is modelled. Not modelled yet: every type without a row; BPF_MAP_CREATE
+// refuses it.
+#include "map/map_types.h"
+
+#include "map/view.h"
+
+namespace bpfsim {
+
+const MapOps* map_ops(bpf_map_type type) {
+  switch (type) {
+    case BPF_MAP_TYPE_HASH: return &htab_map_ops;
+    case BPF_MAP_TYPE_ARRAY: return &array_map_ops;
+    case BPF_MAP_TYPE_PERCPU_HASH: return &htab_percpu_map_ops;
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return &percpu_array_map_ops;
+    case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
+    case BPF_MAP_TYPE_STACK: return &stack_map_ops;
+    default: return nullptr;
+  }
+}
+
+MapView view_map(const Map& map) {
+  switch (map.map_type) {
+    case BPF_MAP_TYPE_HASH:
+    case BPF_MAP_TYPE_PERCPU_HASH: return htab_view(map);
+    case BPF_MAP_TYPE_ARRAY:
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);
+    case BPF_MAP_TYPE_QUEUE:
+    case BPF_MAP_TYPE_STACK: return queue_stack_view(map);
+    default: return {};
+  }
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,17 @@
+// Models: include/linux/bpf_types.h (Linux 6.18)
+//
+// Which table of operations a map type has.
+#pragma once
+
+#include "object/ops.h"
+
+namespace bpfsim {
+
+extern const MapOps array_map_ops, percpu_array_map_ops;
+extern const MapOps htab_map_ops, htab_percpu_map_ops;
+extern const MapOps queue_map_ops, stack_map_ops;
+
+// Null for a type that is not modelled.
+const MapOps* map_ops(bpf_map_type type);
+
+}  // namespace bpfsim

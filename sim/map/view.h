@@ -1,0 +1,61 @@
+// No kernel counterpart: the kernel shows a map's elements; a lesson wants to see how they lie.
+//
+// The inside of a map as plain data, for drawing: slots of an array, buckets and their chains, rings with
+// their positions. Each element carries its simulated address, its key and its value (one value for each CPU
+// where the type is per-CPU). A map file fills in its own view; view_map() picks it by type.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "object/map.h"
+
+namespace bpfsim {
+
+using Bytes = std::vector<uint8_t>;
+inline Bytes bytes_of(const void* data, size_t size) {
+  const uint8_t* bytes = static_cast<const uint8_t*>(data);
+  return Bytes(bytes, bytes + size);
+}
+
+struct ElementView {
+  Addr addr = 0;  // of the value that CPU 0 sees
+  Bytes key;
+  std::vector<Bytes> values;  // one, or one for each CPU
+  uint32_t hash = 0;
+};
+
+struct ArrayView {
+  uint32_t elem_size = 0;
+  uint64_t percpu_stride = 0;  // 0: shared by all CPUs
+  std::vector<ElementView> elements;
+};
+
+struct HashView {
+  uint32_t n_buckets = 0, hashrnd = 0;
+  bool prealloc = false;
+  uint32_t free_elements = 0;
+  std::vector<std::vector<ElementView>> buckets;  // each chain from its head
+};
+
+struct RingSlot {
+  uint32_t index;
+  Addr addr;
+  Bytes value;
+};
+struct RingView {
+  uint32_t size = 0, head = 0, tail = 0;
+  std::vector<RingSlot> slots;  // the live ones, oldest first
+};
+
+using MapView = std::variant<std::monostate, ArrayView, HashView, RingView>;
+MapView view_map(const Map& map);
+
+// Each in its own map file.
+ArrayView array_view(const Map& map);
+HashView htab_view(const Map& map);
+RingView queue_stack_view(const Map& map);
+
+}  // namespace bpfsim
