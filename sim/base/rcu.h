@@ -44,4 +44,14 @@ class Rcu {
   bool held_ = false, running_ = false;
 };
 
+class RcuReader {
+ public:
+  explicit RcuReader(Rcu& rcu) : rcu_(rcu) { rcu_.read_lock(); }
+  ~RcuReader() { rcu_.read_unlock(); }
+  RcuReader(const RcuReader&) = delete;
+
+ private:
+  Rcu& rcu_;
+};
+
 }  // namespace bpfsim

@@ -38,11 +38,23 @@ struct File final : Object {
   Refcount f_count{*this, Counter::Refs};
 };
 
-// A file with one reference, whose cause is the descriptor that it is about to get.
-Result<File*> anon_inode_getfile(Machine& machine, const FileOps& f_op, Object* private_data,
-                                 uint32_t f_flags, const Cause& cause);
 void get_file(File& file, const Cause& cause);
 void fput(File& file, const Cause& cause);
+
+// fdget() and fdput(): a syscall borrows the file behind a descriptor. Nobody else can close it meanwhile, so
+// nothing is counted, as in the kernel for a table that one thread uses; where contexts can be parked
+// somebody can, and the borrower holds a reference.
+class BorrowedFile {
+ public:
+  BorrowedFile(Machine& machine, File* file);
+  ~BorrowedFile();
+  BorrowedFile(const BorrowedFile&) = delete;
+  File* get() const { return file_; }
+
+ private:
+  File* file_;
+  bool counted_;
+};
 
 class FdTable {
  public:
@@ -58,6 +70,14 @@ class FdTable {
 
  private:
   std::vector<File*> slots_;
+  int lowest_ = 3;  // no slot below is free
+};
+
+// A reference that stands on the stack of a syscall: an edge of the graph while the syscall lasts.
+struct InFlight {
+  const Object* object;
+  bool uref;  // the map's usercnt too
+  const char* via;
 };
 
 // A process. exit() closes what its table holds.
@@ -69,14 +89,38 @@ struct Task final : Object {
   const int pid;
   std::string comm;
   Credentials cred;
+  uint32_t cpu = 0;  // where its syscalls run
   FdTable files;
   Task* parent = nullptr;
   bool exited = false;
+  std::vector<InFlight> in_flight;
+};
+
+// The current task holds this reference until the scope ends or hands it on. Taking and putting it stays with
+// the caller: this only shows it.
+class Holding {
+ public:
+  Holding(Machine& machine, const Object& object, const char* via, bool uref = false);
+  ~Holding() { release(); }
+  Holding(const Holding&) = delete;
+  void release();  // the reference has found another holder, or is gone
+
+ private:
+  Task* task_;
+  const Object* object_;
 };
 
 Result<int> sys_close(Task& task, int fd);
 Result<int> sys_dup(Task& task, int fd);
 void copy_files(Task& child, const Task& parent);  // fork: the same Files, one more reference each
 void exit_files(Task& task);
+
+// The task whose syscall this is; only a context that has one gets here.
+Task& current_task(const Machine& machine);
+// A new descriptor of the current task for an object, whose reference moves from the caller into the file.
+Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
+                                 Holding& reference);
+// /proc/PID/fdinfo/FD
+Result<std::string> fdinfo(const Task& task, int fd);
 
 }  // namespace bpfsim

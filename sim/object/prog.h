@@ -88,6 +88,10 @@ struct Prog final : Object {
 void bpf_prog_add(Prog& prog, int n, const Cause& cause);
 void bpf_prog_inc(Prog& prog, const Cause& cause);
 void bpf_prog_put(Prog& prog, const Cause& cause);
+// Frees a program that nobody counts any more, with what it holds: after the grace period, or at once when
+// its load failed.
+void bpf_prog_free(Prog& prog);
+std::string bpf_prog_tag_str(const Prog& prog);  // "3b185187f1855c4c"
 
 extern const FileOps bpf_prog_fops;
 

@@ -1,0 +1,157 @@
+// No kernel counterpart: a kernel is one machine and its globals; here any number live side by side.
+//
+// Booting and halting a machine, and the way into it for tasks. Halting lets parked guests run to their end,
+// then every task exits, the pins go, and a last grace period frees what waited.
+#include "kernel.h"
+
+#include "map/map_types.h"
+#include "object/file.h"
+#include "object/ops.h"
+#include "object/registry.h"
+#include "run/engine.h"
+#include "syscall/bpf.h"
+#include "trace/parking.h"
+
+namespace bpfsim {
+
+namespace {
+
+constexpr int kFirstPid = 470;
+
+constexpr KernelCalls kCalls = {
+    .verifier_ops = nullptr,
+    .prog_ops = nullptr,
+    .map_ops = map_ops,
+    .call_bpf = call_bpf,
+};
+
+// A task enters the kernel: who is current, and a grace period may end when the outermost entry returns. The
+// context is changed in place, since a parked one must find itself again.
+class TaskEntry {
+ public:
+  TaskEntry(Machine& machine, Task& task) : machine_(machine), before_(*machine.current), entry_(machine) {
+    Context& now = *machine.current;
+    now.task = &task;
+    now.pid = task.pid;
+    now.cred = &task.cred;
+    now.cpu = task.cpu;
+    machine.clock.advance(Clock::kSyscall);
+  }
+  ~TaskEntry() {
+    Context& now = *machine_.current;
+    if (now.task->exited && now.task->in_flight.empty()) machine_.objects.erase(now.task->serial);
+    now.task = before_.task;
+    now.pid = before_.pid;
+    now.cred = before_.cred;
+    now.cpu = before_.cpu;
+  }
+
+ private:
+  Machine& machine_;
+  const Context before_;
+  KernelEntry entry_;
+};
+
+}  // namespace
+
+struct KernelState {
+  explicit KernelState(const MachineOptions& options) : machine(options) {}
+
+  Machine machine;
+  Registry registry;
+  std::vector<std::unique_ptr<Task>> tasks;
+  int next_pid = kFirstPid;
+  Refusal last_refusal;
+  std::unique_ptr<Parking> parking;
+};
+
+Kernel::Kernel(const MachineOptions& options) : state_(std::make_unique<KernelState>(options)) {
+  state_->machine.calls = &kCalls;
+  state_->machine.registry = &state_->registry;
+}
+
+Kernel::~Kernel() {
+  state_->parking.reset();
+  for (auto& task : state_->tasks) exit(*task);
+  Rcu& rcu = state_->machine.rcu;
+  rcu.release();
+  rcu.grace_period();
+}
+
+Machine& Kernel::machine() { return state_->machine; }
+const Machine& Kernel::machine() const { return state_->machine; }
+
+Task& Kernel::spawn(const std::string& comm, const Credentials& cred) {
+  Machine& machine = state_->machine;
+  constexpr size_t TASK_COMM_LEN = 16;
+  auto task = std::make_unique<Task>(machine, state_->next_pid++, comm.substr(0, TASK_COMM_LEN - 1), cred);
+  task->cpu = uint32_t(state_->tasks.size()) % machine.cpus;
+  state_->tasks.push_back(std::move(task));
+  emit<LifeEvent>(machine, *state_->tasks.back(), "born");
+  return *state_->tasks.back();
+}
+
+Task& Kernel::fork(Task& parent) {
+  Task& child = spawn(parent.comm, parent.cred);
+  child.parent = &parent;
+  TaskEntry in(state_->machine, parent);
+  copy_files(child, parent);
+  return child;
+}
+
+void Kernel::exit(Task& task) {
+  if (task.exited) return;
+  TaskEntry in(state_->machine, task);
+  KFN(state_->machine, do_exit);
+  task.exited = true;
+  exit_files(task);
+  emit<LifeEvent>(state_->machine, task, "freed");
+}
+
+std::vector<Task*> Kernel::tasks() {
+  std::vector<Task*> live;
+  for (auto& task : state_->tasks)
+    if (!task->exited) live.push_back(task.get());
+  return live;
+}
+
+template <class T>
+Result<T> Kernel::enter(Task& task, const std::function<Result<T>()>& call) {
+  if (task.exited) return refuse(Errno::Srch, "task {} has exited", task.pid);
+  TaskEntry in(state_->machine, task);
+  return call();
+}
+
+int64_t Kernel::sys_bpf(Task& task, int cmd, uint64_t uattr, uint32_t size) {
+  if (task.exited) {
+    state_->last_refusal = refuse(Errno::Srch, "task {} has exited", task.pid);
+    return -int64_t(Errno::Srch);
+  }
+  TaskEntry in(state_->machine, task);
+  SysResult result = __sys_bpf(state_->machine, cmd, uattr, size);
+  state_->last_refusal = result.refusal();
+  return result ? *result : -int64_t(result.err());
+}
+
+Result<int64_t> Kernel::bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size) {
+  const int64_t ret = sys_bpf(task, cmd, reinterpret_cast<uintptr_t>(&attr), size);
+  if (ret < 0) return state_->last_refusal;
+  return ret;
+}
+
+Result<int> Kernel::close(Task& task, int fd) {
+  return enter<int>(task, [&] { return sys_close(task, fd); });
+}
+
+Result<int> Kernel::dup(Task& task, int fd) {
+  return enter<int>(task, [&] { return sys_dup(task, fd); });
+}
+
+const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }
+
+Parking& Kernel::parking() {
+  if (!state_->parking) state_->parking = std::make_unique<Parking>(state_->machine);
+  return *state_->parking;
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,159 @@
+// Models: fs/file.c, fs/file_table.c, fs/anon_inodes.c, kernel/exit.c (Linux 6.18)
+//
+// Descriptors, files and tasks. A descriptor is one reference to a file; the last one to go releases what the
+// file held. Departs from the kernel: that last fput happens at once, not on the way back to user space.
+#include "object/file.h"
+
+#include <algorithm>
+
+namespace bpfsim {
+
+File::File(Machine& machine, const FileOps& f_op, Object* private_data, uint32_t f_flags)
+    : Object(machine, ObjectKind::File),
+      f_op(f_op),
+      private_data(private_data),
+      f_flags(f_flags),
+      f_mode(((f_flags & 3) + 1) & 3) {}
+
+std::string File::label() const { return std::string("file (") + f_op.name + ")"; }
+
+void File::each_held(const HoldVisitor& visit) const {
+  if (!private_data) return;
+  visit({private_data, Counter::Refs, true, "private_data"});
+  if (f_op.holds == Counter::UserRefs) visit({private_data, Counter::UserRefs, true, "private_data"});
+}
+
+void get_file(File& file, const Cause& cause) { file.f_count.inc(cause); }
+
+void fput(File& file, const Cause& cause) {
+  if (!file.f_count.dec_and_test(cause)) return;
+  KFN(file.machine, __fput);
+  if (file.f_op.release) file.f_op.release(file);
+  emit<LifeEvent>(file.machine, file, "freed");
+  delete &file;
+}
+
+BorrowedFile::BorrowedFile(Machine& machine, File* file)
+    : file_(file), counted_(file && machine.parking && machine.current->task) {
+  if (!counted_) return;
+  get_file(*file_, {"fdget by task {}", machine.current->pid});
+  machine.current->task->in_flight.push_back({file_, false, "fdget"});
+}
+
+BorrowedFile::~BorrowedFile() {
+  if (!counted_) return;
+  Context& now = *file_->machine.current;
+  auto& holds = now.task->in_flight;
+  holds.erase(std::find_if(holds.begin(), holds.end(), [&](auto& hold) { return hold.object == file_; }));
+  fput(*file_, {"fdput by task {}", now.pid});
+}
+
+Result<int> FdTable::install(File* file) {
+  TRY(check_room());
+  auto fd = size_t(lowest_);
+  if (fd >= slots_.size()) slots_.resize(fd + 1);
+  slots_[fd] = file;
+  while (size_t(lowest_) < slots_.size() && slots_[size_t(lowest_)]) ++lowest_;
+  return int(fd);
+}
+
+Result<void> FdTable::check_room() const {
+  if (lowest_ >= kLimit) return refuse(Errno::MFile, "the task has {} descriptors open already", kLimit);
+  return {};
+}
+
+File* FdTable::get(int fd) const {
+  return fd >= 0 && size_t(fd) < slots_.size() ? slots_[size_t(fd)] : nullptr;
+}
+
+File* FdTable::take(int fd) {
+  File* file = get(fd);
+  if (!file) return nullptr;
+  slots_[size_t(fd)] = nullptr;
+  lowest_ = std::min(lowest_, fd);
+  return file;
+}
+
+Task::Task(Machine& machine, int pid, std::string comm, const Credentials& cred)
+    : Object(machine, ObjectKind::Task), pid(pid), comm(std::move(comm)), cred(cred) {
+  id = uint32_t(pid);
+}
+
+std::string Task::label() const { return "task " + std::to_string(pid) + " (" + comm + ")"; }
+
+void Task::each_held(const HoldVisitor& visit) const {
+  for (size_t fd = 0; fd < files.slots().size(); ++fd)
+    if (const File* file = files.slots()[fd]) visit({file, Counter::Refs, true, "fd " + std::to_string(fd)});
+  for (const InFlight& hold : in_flight) {
+    visit({hold.object, Counter::Refs, true, hold.via});
+    if (hold.uref) visit({hold.object, Counter::UserRefs, true, hold.via});
+  }
+}
+
+Holding::Holding(Machine& machine, const Object& object, const char* via, bool uref)
+    : task_(machine.current->task), object_(&object) {
+  if (task_) task_->in_flight.push_back({object_, uref, via});
+}
+
+void Holding::release() {
+  if (!task_) return;
+  auto& holds = std::exchange(task_, nullptr)->in_flight;
+  auto mine = std::find_if(holds.rbegin(), holds.rend(), [&](auto& hold) { return hold.object == object_; });
+  holds.erase(std::next(mine).base());
+}
+
+Result<int> sys_close(Task& task, int fd) {
+  File* file = task.files.take(fd);
+  if (!file) return refuse(Errno::BadF, "fd {} of task {} is not open", fd, task.pid);
+  fput(*file, {"close fd {} of task {}", fd, task.pid});
+  return 0;
+}
+
+Result<int> sys_dup(Task& task, int fd) {
+  File* file = task.files.get(fd);
+  if (!file) return refuse(Errno::BadF, "fd {} of task {} is not open", fd, task.pid);
+  TRY(task.files.check_room());
+  get_file(*file, {"dup of fd {} by task {}", fd, task.pid});
+  return task.files.install(file);
+}
+
+void copy_files(Task& child, const Task& parent) {
+  KFN(child.machine, copy_files);
+  // A clone of the table, holes included: every file stays at its number.
+  child.files = parent.files;
+  for (size_t fd = 0; fd < child.files.slots().size(); ++fd)
+    if (File* file = child.files.slots()[fd])
+      get_file(*file, {"fork: fd {} of task {}", int64_t(fd), child.pid});
+}
+
+void exit_files(Task& task) {
+  KFN(task.machine, exit_files);
+  for (int fd = 0; size_t(fd) < task.files.slots().size(); ++fd)
+    if (File* file = task.files.take(fd)) fput(*file, {"exit: fd {} of task {}", fd, task.pid});
+}
+
+Task& current_task(const Machine& machine) { return *machine.current->task; }
+
+Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
+                                 Holding& reference) {
+  Task& task = current_task(machine);
+  TRY(task.files.check_room());
+  auto* file = new File(machine, f_op, &object, f_flags);
+  const int fd = TRY(task.files.install(file));
+  reference.release();
+  file->f_count.inc({"fd {} of task {}", fd, task.pid});
+  emit<LifeEvent>(machine, *file, "born");
+  return fd;
+}
+
+Result<std::string> fdinfo(const Task& task, int fd) {
+  const File* file = task.files.get(fd);
+  if (!file) return refuse(Errno::NoEnt, "fd {} of task {} is not open", fd, task.pid);
+  char flags[16];
+  std::snprintf(flags, sizeof flags, "0%o", file->f_flags);
+  std::string text = std::string("pos:\t0\nflags:\t") + flags + "\n";
+  if (file->f_op.show_fdinfo) text += file->f_op.show_fdinfo(*file);
+  return text;
+}
+
+}  // namespace bpfsim

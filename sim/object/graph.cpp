@@ -1,0 +1,214 @@
+// No kernel counterpart: the kernel has only counters; a learner wants to see who holds whom.
+//
+// The graph is a plain list of nodes and edges; Boost.Graph answers the questions over it. One vertex more
+// than there are objects stands for the machine itself and points at every root, so that "why is this alive"
+// is one breadth-first search.
+#include "object/graph.h"
+
+#include <algorithm>
+#include <boost/graph/adjacency_list.hpp>
+#include <boost/graph/breadth_first_search.hpp>
+#include <boost/graph/strong_components.hpp>
+#include <set>
+#include <unordered_map>
+
+#include "object/btf.h"
+#include "object/file.h"
+#include "object/link.h"
+#include "object/map.h"
+#include "object/prog.h"
+
+namespace bpfsim {
+
+namespace {
+
+constexpr size_t kFromMachine = SIZE_MAX;  // the edge from the machine to a root
+
+using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS, boost::no_property, size_t>;
+
+// Vertices 0..n-1 are the nodes, n is the machine; an edge carries its index in graph.edges.
+Graph boost_graph(const ObjectGraph& graph, bool with_machine) {
+  const size_t n = graph.nodes.size();
+  Graph out(n + (with_machine ? 1 : 0));
+  if (with_machine)
+    for (size_t i = 0; i < n; ++i)
+      if (graph.root[i]) boost::add_edge(n, i, kFromMachine, out);
+  for (size_t i = 0; i < graph.edges.size(); ++i)
+    if (graph.edges[i].strong || !with_machine)
+      boost::add_edge(graph.edges[i].from, graph.edges[i].to, i, out);
+  return out;
+}
+
+// Over which edge each vertex was first reached.
+struct ReachedBy : boost::default_bfs_visitor {
+  std::vector<size_t>* edge_into;
+  std::vector<bool>* reached;
+  void tree_edge(Graph::edge_descriptor edge, const Graph& graph) const {
+    (*edge_into)[boost::target(edge, graph)] = graph[edge];
+    (*reached)[boost::target(edge, graph)] = true;
+  }
+};
+
+struct Reach {
+  std::vector<size_t> edge_into;
+  std::vector<bool> reached;
+};
+
+Reach from_the_roots(const ObjectGraph& graph) {
+  const size_t n = graph.nodes.size();
+  Graph view = boost_graph(graph, true);
+  Reach reach{std::vector<size_t>(n + 1, kFromMachine), std::vector<bool>(n + 1)};
+  ReachedBy visitor;
+  visitor.edge_into = &reach.edge_into;
+  visitor.reached = &reach.reached;
+  boost::breadth_first_search(view, n, boost::visitor(visitor));
+  return reach;
+}
+
+// What the counter says; -1 for an object that has no such counter.
+int64_t counted(const Object& object, Counter counter) {
+  const bool refs = counter == Counter::Refs;
+  switch (object.kind) {
+    case ObjectKind::Prog: return refs ? static_cast<const Prog&>(object).aux->refcnt.value() : -1;
+    case ObjectKind::Map: {
+      const auto& map = static_cast<const Map&>(object);
+      return refs ? map.refcnt.value() : map.usercnt.value();
+    }
+    case ObjectKind::Link: return refs ? static_cast<const Link&>(object).refcnt.value() : -1;
+    case ObjectKind::Btf: return refs ? static_cast<const Btf&>(object).refcnt.value() : -1;
+    case ObjectKind::File: return refs ? static_cast<const File&>(object).f_count.value() : -1;
+    default: return -1;
+  }
+}
+
+const char* shape_of(ObjectKind kind) {
+  switch (kind) {
+    case ObjectKind::Task: return "house";
+    case ObjectKind::File: return "note";
+    case ObjectKind::Prog: return "component";
+    case ObjectKind::Map: return "cylinder";
+    case ObjectKind::Link: return "cds";
+    case ObjectKind::Inode: return "folder";
+    default: return "box";
+  }
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
+}  // namespace
+
+ObjectGraph object_graph(const Machine& machine) {
+  ObjectGraph graph;
+  std::unordered_map<const Object*, size_t> index;
+  for (const auto& [serial, object] : machine.objects) {
+    index.emplace(object, graph.nodes.size());
+    graph.nodes.push_back(object);
+    // An unlinked inode, an exited task and a gone device leave the table of objects, so kind decides.
+    graph.root.push_back(object->kind == ObjectKind::Task || object->kind == ObjectKind::Inode ||
+                         object->kind == ObjectKind::NetDevice || object->kind == ObjectKind::Cgroup);
+  }
+  for (const Rcu::Waiting& waiting : machine.rcu.waiting())
+    for (size_t i = 0; i < graph.nodes.size(); ++i)
+      if (graph.nodes[i] == waiting.object) graph.root[i] = true;
+  for (size_t from = 0; from < graph.nodes.size(); ++from) {
+    graph.nodes[from]->each_held([&](const Held& held) {
+      auto to = index.find(held.object);
+      if (to != index.end()) graph.edges.push_back({from, to->second, held.counter, held.strong, held.via});
+    });
+  }
+  return graph;
+}
+
+size_t ObjectGraph::index_of(const Object& object) const {
+  return size_t(std::find(nodes.begin(), nodes.end(), &object) - nodes.begin());
+}
+
+std::vector<GraphEdge> ObjectGraph::holders(const Object& object) const {
+  const size_t to = index_of(object);
+  std::vector<GraphEdge> found;
+  for (const GraphEdge& edge : edges)
+    if (edge.to == to) found.push_back(edge);
+  return found;
+}
+
+std::vector<GraphEdge> ObjectGraph::why_alive(const Object& object) const {
+  size_t at = index_of(object);
+  if (at == nodes.size()) return {};
+  const Reach reach = from_the_roots(*this);
+  std::vector<GraphEdge> path;
+  while (reach.edge_into[at] != kFromMachine) {
+    path.push_back(edges[reach.edge_into[at]]);
+    at = path.back().from;
+  }
+  std::reverse(path.begin(), path.end());
+  return path;
+}
+
+std::vector<const Object*> ObjectGraph::leaks() const {
+  const Reach reach = from_the_roots(*this);
+  std::vector<const Object*> found;
+  for (size_t i = 0; i < nodes.size(); ++i)
+    if (!reach.reached[i]) found.push_back(nodes[i]);
+  return found;
+}
+
+std::vector<std::vector<const Object*>> ObjectGraph::cycles() const {
+  Graph view = boost_graph(*this, false);
+  std::vector<size_t> component(nodes.size());
+  if (nodes.empty()) return {};
+  const size_t count = boost::strong_components(
+      view, boost::make_iterator_property_map(component.begin(), boost::get(boost::vertex_index, view)));
+  std::vector<std::vector<const Object*>> members(count);
+  for (size_t i = 0; i < nodes.size(); ++i) members[component[i]].push_back(nodes[i]);
+  std::erase_if(members, [](auto& component_members) { return component_members.size() < 2; });
+  return members;
+}
+
+std::vector<std::string> ObjectGraph::disagreements() const {
+  std::vector<int64_t> arriving[2];
+  for (auto& counts : arriving) counts.resize(nodes.size());
+  for (const GraphEdge& edge : edges)
+    if (edge.strong) ++arriving[size_t(edge.counter)][edge.to];
+  std::vector<std::string> found;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    for (Counter counter : {Counter::Refs, Counter::UserRefs}) {
+      const int64_t says = counted(*nodes[i], counter), arrive = arriving[size_t(counter)][i];
+      if (says < 0 || says == arrive) continue;
+      found.push_back(nodes[i]->label() + (counter == Counter::Refs ? ": refcnt " : ": usercnt ") +
+                      std::to_string(says) + ", but " + std::to_string(arrive) +
+                      (arrive == 1 ? " strong edge" : " strong edges"));
+    }
+  }
+  return found;
+}
+
+std::string ObjectGraph::dot() const {
+  std::string out = "digraph objects {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n";
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    std::string text = nodes[i]->label();
+    if (int64_t refs = counted(*nodes[i], Counter::Refs); refs >= 0)
+      text += "\\nrefcnt " + std::to_string(refs);
+    if (int64_t urefs = counted(*nodes[i], Counter::UserRefs); urefs >= 0)
+      text += ", usercnt " + std::to_string(urefs);
+    std::string label = quoted(text);
+    for (size_t at = 0; (at = label.find("\\\\n", at)) != label.npos;) label.erase(at, 1);
+    out += "  n" + std::to_string(i) + " [label=" + label + ", shape=" + shape_of(nodes[i]->kind) +
+           (root[i] ? ", penwidth=2" : "") + "];\n";
+  }
+  std::set<std::string> drawn;  // an edge that holds two counters is one arrow
+  for (const GraphEdge& edge : edges) {
+    std::string line = "  n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) +
+                       " [label=" + quoted(edge.via) + (edge.strong ? "" : ", style=dashed") + "];\n";
+    if (drawn.insert(line).second) out += line;
+  }
+  return out + "}\n";
+}
+
+}  // namespace bpfsim

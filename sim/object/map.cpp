@@ -1,0 +1,129 @@
+// Models: kernel/bpf/syscall.c (bpf_map_put and its neighbours) (Linux 6.18)
+//
+// The life of a map. The last reference frees the id at once and queues the memory; the last reference from
+// user space calls map_release_uref. Departs from the kernel: every free waits for the grace period (the
+// kernel's waits in a work queue, and for the grace period only where programs can hold inner maps).
+#include "object/map.h"
+
+#include "object/btf.h"
+#include "object/file.h"
+#include "object/ops.h"
+#include "object/registry.h"
+
+namespace bpfsim {
+
+Map::Map(Machine& machine, const bpf_attr& attr)
+    : Object(machine, ObjectKind::Map),
+      map_type(bpf_map_type(attr.map_type)),
+      key_size(attr.key_size),
+      value_size(attr.value_size),
+      max_entries(attr.max_entries),
+      map_flags(attr.map_flags & ~(BPF_F_RDONLY | BPF_F_WRONLY)),  // those belong to the file
+      map_extra(attr.map_extra),
+      handle(machine.handles.publish(HandleKind::Map, this)) {}
+
+Map::~Map() { machine.handles.withdraw(handle); }
+
+std::string Map::label() const {
+  return "map " + std::to_string(id) + (name.empty() ? "" : " (" + name + ")");
+}
+
+void Map::each_held(const HoldVisitor& visit) const {
+  if (btf) visit({btf, Counter::Refs, true, "btf"});
+  if (inner_map_meta) visit({inner_map_meta, Counter::Refs, false, "inner_map_meta"});
+  if (ops && ops->each_held) ops->each_held(*this, visit);
+}
+
+void bpf_map_inc(Map& map, const Cause& cause) { map.refcnt.inc(cause); }
+
+void bpf_map_inc_with_uref(Map& map, const Cause& cause) {
+  map.refcnt.inc(cause);
+  map.usercnt.inc(cause);
+}
+
+static void bpf_map_free_id(Map& map) {
+  KFN(map.machine, bpf_map_free_id);
+  if (!map.id) return;
+  map.machine.registry->map_idr.remove(map.id);
+  emit<LifeEvent>(map.machine, map, "id freed");
+  map.id = 0;
+}
+
+void bpf_map_free(Map& map) {
+  KFN(map.machine, bpf_map_free);
+  emit<LifeEvent>(map.machine, map, "freed");
+  Btf* btf = std::exchange(map.btf, nullptr);
+  MAP_OP(map, map_free, map);  // the struct goes with its elements
+  if (btf) btf_put(*btf, {"a map that used it is freed"});
+}
+
+void bpf_map_put(Map& map, const Cause& cause) {
+  if (!map.refcnt.dec_and_test(cause)) return;
+  KFN(map.machine, bpf_map_put);
+  std::string what = map.label();
+  bpf_map_free_id(map);
+  emit<LifeEvent>(map.machine, map, "free queued");
+  map.machine.rcu.call_rcu(what, &map, [&map] { bpf_map_free(map); });
+}
+
+static void bpf_map_put_uref(Map& map, const Cause& cause) {
+  if (!map.usercnt.dec_and_test(cause)) return;
+  KFN(map.machine, bpf_map_put_uref);
+  if (map.ops->map_release_uref) MAP_OP(map, map_release_uref, map);
+}
+
+void bpf_map_put_with_uref(Map& map, const Cause& cause) {
+  bpf_map_put_uref(map, cause);
+  bpf_map_put(map, cause);
+}
+
+bpf_map_type map_type_of(const Map& map) { return map.map_type; }
+
+Map* map_from_handle(const Machine& machine, Addr handle) {
+  return static_cast<Map*>(machine.handles.resolve(HandleKind::Map, handle));
+}
+
+bool is_percpu_map(bpf_map_type type) {
+  return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_LRU_PERCPU_HASH ||
+         type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
+}
+
+uint32_t bpf_map_value_size(const Map& map) {
+  if (is_percpu_map(map.map_type)) return (map.value_size + 7) / 8 * 8 * map.machine.cpus;
+  switch (map.map_type) {
+    case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+    case BPF_MAP_TYPE_CGROUP_ARRAY:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return sizeof(uint32_t);  // a descriptor goes in, an id comes out
+    default: return map.value_size;
+  }
+}
+
+static void bpf_map_release(File& file) {
+  auto& map = static_cast<Map&>(*file.private_data);
+  KFN(map.machine, bpf_map_release);
+  if (map.ops->map_release) MAP_OP(map, map_release, map, file);
+  bpf_map_put_with_uref(map, {"file released"});
+}
+
+static std::string bpf_map_show_fdinfo(const File& file) {
+  const auto& map = static_cast<const Map&>(*file.private_data);
+  char text[512];
+  std::snprintf(text, sizeof text,
+                "map_type:\t%u\nkey_size:\t%u\nvalue_size:\t%u\nmax_entries:\t%u\nmap_flags:\t0x%x\n"
+                "map_extra:\t0x%llx\nmemlock:\t%llu\nmap_id:\t%u\nfrozen:\t%u\n",
+                map.map_type, map.key_size, map.value_size, map.max_entries, map.map_flags,
+                static_cast<unsigned long long>(map.map_extra),
+                static_cast<unsigned long long>(map.ops->map_mem_usage ? map.ops->map_mem_usage(map) : 0),
+                map.id, map.frozen);
+  std::string lines = text;
+  if (map.map_type == BPF_MAP_TYPE_PROG_ARRAY && map.owner.set)
+    lines += "owner_prog_type:\t" + std::to_string(map.owner.type) + "\nowner_jited:\t" +
+             std::to_string(map.owner.jited) + "\n";
+  return lines;
+}
+
+const FileOps bpf_map_fops = {"bpf-map", bpf_map_release, bpf_map_show_fdinfo, Counter::UserRefs};
+
+}  // namespace bpfsim

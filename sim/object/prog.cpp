@@ -1,0 +1,115 @@
+// Models: kernel/bpf/syscall.c (bpf_prog_put and its neighbours), kernel/bpf/core.c (bpf_prog_free) (Linux
+// 6.18)
+//
+// The life of a program. The last reference frees the id and lets the BTF go at once; after a grace period,
+// when no CPU can still run it, the program puts the maps that it used and is freed.
+#include "object/prog.h"
+
+#include "object/btf.h"
+#include "object/file.h"
+#include "object/map.h"
+#include "object/registry.h"
+
+namespace bpfsim {
+
+Prog::Prog(Machine& machine)
+    : Object(machine, ObjectKind::Prog),
+      aux(std::make_unique<ProgAux>(*this)),
+      handle(machine.handles.publish(HandleKind::Prog, this)) {}
+
+Prog::~Prog() { machine.handles.withdraw(handle); }
+
+std::string Prog::label() const {
+  return "prog " + std::to_string(id) + (aux->name.empty() ? "" : " (" + aux->name + ")");
+}
+
+void Prog::each_held(const HoldVisitor& visit) const {
+  for (size_t i = 0; i < aux->used_maps.size(); ++i)
+    visit({aux->used_maps[i], Counter::Refs, true, "used_maps[" + std::to_string(i) + "]"});
+  for (size_t i = 0; i < aux->used_btfs.size(); ++i)
+    visit({aux->used_btfs[i], Counter::Refs, true, "used_btfs[" + std::to_string(i) + "]"});
+  if (aux->btf) visit({aux->btf, Counter::Refs, true, "btf"});
+  if (aux->dst_prog) visit({aux->dst_prog, Counter::Refs, true, "dst_prog"});
+}
+
+void bpf_prog_add(Prog& prog, int n, const Cause& cause) {
+  while (n-- > 0) prog.aux->refcnt.inc(cause);
+}
+
+void bpf_prog_inc(Prog& prog, const Cause& cause) { prog.aux->refcnt.inc(cause); }
+
+static void bpf_free_used_maps(Prog& prog) {
+  for (Map* map : std::exchange(prog.aux->used_maps, {}))
+    bpf_map_put(*map, {"a program that used it is freed"});
+}
+
+static void bpf_free_used_btfs(Prog& prog) {
+  for (Btf* btf : std::exchange(prog.aux->used_btfs, {})) btf_put(*btf, {"a program that used it is freed"});
+}
+
+static void bpf_prog_put_btf(Prog& prog) {
+  if (Btf* btf = std::exchange(prog.aux->btf, nullptr)) btf_put(*btf, {"its program is going"});
+}
+
+void bpf_prog_free(Prog& prog) {
+  KFN(prog.machine, bpf_prog_free_deferred);
+  emit<LifeEvent>(prog.machine, prog, "freed");
+  bpf_prog_put_btf(prog);
+  bpf_free_used_maps(prog);
+  bpf_free_used_btfs(prog);
+  if (Prog* target = std::exchange(prog.aux->dst_prog, nullptr))
+    bpf_prog_put(*target, {"a program attached to it is freed"});
+  delete &prog;
+}
+
+static void bpf_prog_free_id(Prog& prog) {
+  KFN(prog.machine, bpf_prog_free_id);
+  if (!prog.id) return;
+  prog.machine.registry->prog_idr.remove(prog.id);
+  emit<LifeEvent>(prog.machine, prog, "id freed");
+  prog.id = 0;
+}
+
+static void __bpf_prog_put_noref(Prog& prog, std::string what) {
+  KFN(prog.machine, __bpf_prog_put_noref);
+  bpf_prog_put_btf(prog);
+  emit<LifeEvent>(prog.machine, prog, "free queued");
+  prog.machine.rcu.call_rcu(std::move(what), &prog, [&prog] { bpf_prog_free(prog); });
+}
+
+void bpf_prog_put(Prog& prog, const Cause& cause) {
+  if (!prog.aux->refcnt.dec_and_test(cause)) return;
+  KFN(prog.machine, bpf_prog_put);
+  std::string what = prog.label();
+  bpf_prog_free_id(prog);
+  __bpf_prog_put_noref(prog, std::move(what));
+}
+
+static void bpf_prog_release(File& file) {
+  KFN(file.machine, bpf_prog_release);
+  bpf_prog_put(static_cast<Prog&>(*file.private_data), {"file released"});
+}
+
+std::string bpf_prog_tag_str(const Prog& prog) {
+  std::string hex;
+  for (uint8_t byte : prog.tag) {
+    hex += "0123456789abcdef"[byte >> 4];
+    hex += "0123456789abcdef"[byte & 15];
+  }
+  return hex;
+}
+
+static std::string bpf_prog_show_fdinfo(const File& file) {
+  const auto& prog = static_cast<const Prog&>(*file.private_data);
+  const uint64_t memlock = (prog.insnsi.size() * sizeof(bpf_insn) + kPageSize - 1) / kPageSize * kPageSize;
+  return "prog_type:\t" + std::to_string(prog.type) + "\nprog_jited:\t" + std::to_string(prog.jited) +
+         "\nprog_tag:\t" + bpf_prog_tag_str(prog) + "\nmemlock:\t" + std::to_string(memlock) +
+         "\nprog_id:\t" + std::to_string(prog.id) + "\nrun_time_ns:\t" + std::to_string(prog.stats.nsecs) +
+         "\nrun_cnt:\t" + std::to_string(prog.stats.cnt) + "\nrecursion_misses:\t" +
+         std::to_string(prog.stats.misses) + "\nverified_insns:\t" +
+         std::to_string(prog.aux->verified_insns) + "\n";
+}
+
+const FileOps bpf_prog_fops = {"bpf-prog", bpf_prog_release, bpf_prog_show_fdinfo, Counter::Refs};
+
+}  // namespace bpfsim

@@ -1,0 +1,91 @@
+// Models: kernel/bpf/syscall.c (__sys_bpf) (Linux 6.18)
+//
+// The door of bpf(2): how many bytes of union bpf_attr come in, who may come in at all, and which room they
+// go to. A command that this version lacks is EINVAL, as a number that no version has.
+//
+// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY, RAW_TRACEPOINT_OPEN, TASK_FD_QUERY, the batch
+// commands, ENABLE_STATS, ITER_CREATE, TOKEN_CREATE, PROG_STREAM_READ_BY_FD. They are refused with EINVAL and
+// a reason that says so.
+#include "syscall/bpf.h"
+
+#include <algorithm>
+
+#include "uapi/gates.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+static Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t uattr, uint32_t expected_size,
+                                             uint32_t actual_size) {
+  if (actual_size > kPageSize) return refuse(Errno::TooBig, "size {} is larger than a page", actual_size);
+  uint8_t tail[64];
+  for (uint32_t at = expected_size; at < actual_size;) {
+    const uint32_t part = std::min<uint32_t>(sizeof tail, actual_size - at);
+    TRY(copy_from_user(machine, tail, uattr + at, part));
+    for (uint32_t i = 0; i < part; ++i)
+      if (tail[i] != 0)
+        return refuse(Errno::TooBig, "this kernel knows {} bytes of union bpf_attr, and byte {} is not 0",
+                      expected_size, at + i);
+    at += part;
+  }
+  return {};
+}
+
+Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& attr,
+                        std::source_location where) {
+  const LastFieldRow* last = last_field(cmd, machine.version);
+  if (!last) return {};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(&attr);
+  for (uint32_t at = last->end; at < sizeof attr; ++at)
+    if (bytes[at] != 0)
+      return refuse(Errno::Inval,
+                    Fact("byte {} of union bpf_attr must be 0: this command reads up to {}", where), at,
+                    last->field);
+  return {};
+}
+
+// Who kernel.unprivileged_bpf_disabled keeps out. Before 5.19 from every command, then from creating and
+// loading; since 6.5 those two ask themselves.
+static Result<void> unprivileged_gate(const Machine& machine, int cmd) {
+  if (machine.version >= "6.5"_v || !machine.sysctl.unprivileged_bpf_disabled || bpf_capable(machine))
+    return {};
+  const bool creates = cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD;
+  if (has(Gate::unpriv_gate_narrow, machine.version) && !creates) return {};
+  return refuse(Errno::Perm, "kernel.unprivileged_bpf_disabled is {} and the task lacks {}",
+                machine.sysctl.unprivileged_bpf_disabled,
+                has(Gate::cap_bpf, machine.version) ? "CAP_BPF" : "CAP_SYS_ADMIN");
+}
+
+static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t uattr, uint32_t size) {
+  (void)uattr, (void)size;
+  switch (cmd) {
+    case BPF_MAP_CREATE: return map_create(machine, attr);
+    case BPF_MAP_LOOKUP_ELEM: return map_lookup_elem(machine, attr);
+    case BPF_MAP_UPDATE_ELEM: return map_update_elem(machine, attr);
+    case BPF_MAP_DELETE_ELEM: return map_delete_elem(machine, attr);
+    case BPF_MAP_GET_NEXT_KEY: return map_get_next_key(machine, attr);
+    case BPF_MAP_LOOKUP_AND_DELETE_ELEM: return map_lookup_and_delete_elem(machine, attr);
+    case BPF_MAP_FREEZE: return map_freeze(machine, attr);
+    default: return refuse(Errno::Inval, "not modelled yet: command {}", cmd);
+  }
+}
+
+SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size) {
+  KFN(machine, __sys_bpf);
+  TRY(unprivileged_gate(machine, cmd));
+  const uint32_t known = bpf_attr_size(machine.version);
+  TRY(bpf_check_uarg_tail_zero(machine, uattr, known, size));
+  bpf_attr attr;
+  TRY(copy_from_user(machine, &attr, uattr, std::min(size, known)));
+  const CommandRow* command = find_command(uint32_t(cmd));
+  if (!command) return refuse(Errno::Inval, "no command has the number {}", cmd);
+  if (command->since > machine.version)
+    return refuse(Errno::Inval, "{} came with Linux {}.{}", command->name, command->since.major,
+                  command->since.minor);
+  emit<SyscallEvent>(machine, cmd, command->name, true, 0);
+  SysResult result = dispatch(machine, cmd, attr, uattr, size);
+  emit<SyscallEvent>(machine, cmd, command->name, false, result ? *result : -int64_t(result.err()));
+  return result;
+}
+
+}  // namespace bpfsim

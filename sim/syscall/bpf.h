@@ -1,0 +1,58 @@
+// Models: kernel/bpf/syscall.c (Linux 6.18)
+//
+// bpf(2): the door, and the rooms behind it, one function for each command. Each takes the copy of union
+// bpf_attr that the door made, answers a descriptor or 0, and acts for the current task. Where a command
+// writes into the caller's union (next_id, retval), it gets the address as well.
+#pragma once
+
+#include <source_location>
+
+#include "object/ops.h"
+#include "uapi/bpf.h"
+#include "uapi/bpf_attr.h"
+
+namespace bpfsim {
+
+using SysResult = Result<int64_t>;
+
+SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size);
+
+// Bytes of the union after the last field that the command reads must be zero (CHECK_ATTR).
+Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& attr,
+                        std::source_location where = std::source_location::current());
+
+// map_create.cpp
+SysResult map_create(Machine& machine, bpf_attr& attr);
+Result<int> bpf_get_file_flag(uint32_t flags);
+Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN]);
+SysResult bpf_map_new_fd(Map& map, int flags, Holding& reference);
+
+// map_elem.cpp
+SysResult map_lookup_elem(Machine& machine, const bpf_attr& attr);
+SysResult map_update_elem(Machine& machine, const bpf_attr& attr);
+SysResult map_delete_elem(Machine& machine, const bpf_attr& attr);
+SysResult map_get_next_key(Machine& machine, const bpf_attr& attr);
+SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr);
+SysResult map_freeze(Machine& machine, const bpf_attr& attr);
+Result<Map*> __bpf_map_get(const File* file, int fd);
+
+// btf.cpp
+Result<Btf*> btf_get_by_fd(Machine& machine, int fd, const Cause& cause);
+
+// A command went in, and what came back.
+struct SyscallEvent final : Event {
+  SyscallEvent(int cmd, const char* name, bool entry, int64_t ret)
+      : cmd(cmd), name(name), entry(entry), ret(ret) {}
+  int cmd;
+  const char* name;
+  bool entry;
+  int64_t ret;
+  const char* kind() const override { return entry ? "sys_enter" : "sys_exit"; }
+  void fields(FieldSink& sink) const override {
+    sink.number("cmd", cmd);
+    sink.text("name", name);
+    if (!entry) sink.number("ret", ret);
+  }
+};
+
+}  // namespace bpfsim

@@ -1,0 +1,230 @@
+// Models: kernel/bpf/syscall.c (map_lookup_elem, map_update_elem, ...) (Linux 6.18)
+//
+// The commands on elements. Key and value are copied in and out of user memory here; what happens to them is
+// the map type's: its table of operations for most, and for values that user space sees in another form (one
+// for each CPU, a descriptor) a function of the map's file, chosen by type as the kernel does.
+//
+// Not modelled yet: values with a bpf_spin_lock, so BPF_F_LOCK is always refused as for a value without one.
+#include <memory>
+
+#include "map/arraymap.h"
+#include "map/hashtab.h"
+#include "object/file.h"
+#include "syscall/bpf.h"
+
+namespace bpfsim {
+
+namespace {
+
+// A kernel copy of a key or value: on the stack when small.
+class Buffer {
+ public:
+  explicit Buffer(size_t size) : size_(size) {
+    if (size > sizeof small_) large_ = std::make_unique<uint64_t[]>((size + 7) / 8);
+  }
+  void* data() { return large_ ? static_cast<void*>(large_.get()) : small_; }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_;
+  alignas(8) uint8_t small_[256] = {};
+  std::unique_ptr<uint64_t[]> large_;
+};
+
+// The map behind a descriptor for the length of one command.
+struct MapFd {
+  MapFd(Machine& machine, uint32_t fd)
+      : borrowed(machine, current_task(machine).files.get(int(fd))),
+        map(__bpf_map_get(borrowed.get(), int(fd))) {}
+  BorrowedFile borrowed;
+  Result<Map*> map;
+
+  // What the descriptor allows, less writing once the map is frozen.
+  uint32_t sys_perms() const { return borrowed.get()->f_mode & ~((*map)->frozen ? FMODE_WRITE : 0u); }
+};
+
+// While a syscall writes, the map cannot be frozen.
+class WriteActive {
+ public:
+  explicit WriteActive(Map& map) : map_(map) { ++map_.writecnt; }
+  ~WriteActive() { --map_.writecnt; }
+  WriteActive(const WriteActive&) = delete;
+
+ private:
+  Map& map_;
+};
+
+Result<void> need_perms(const MapFd& fd, uint32_t mode) {
+  if ((fd.sys_perms() & mode) == mode) return {};
+  if ((*fd.map)->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, "the map is frozen");
+  return refuse(Errno::Perm, "the descriptor was not opened for that: its mode is {}, wanted {}",
+                fd.borrowed.get()->f_mode, mode);
+}
+
+Result<void> no_spin_lock(uint64_t flags) {
+  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK, but the value has no bpf_spin_lock");
+  return {};
+}
+
+// __bpf_copy_key(): a map without keys wants a null pointer.
+Result<void*> copy_key(Map& map, uint64_t ukey, Buffer& key) {
+  if (map.key_size == 0) {
+    if (ukey) return refuse(Errno::Inval, "the map has no keys, so the key must be null");
+    return nullptr;
+  }
+  TRY(copy_from_user(map.machine, key.data(), ukey, map.key_size));
+  return key.data();
+}
+
+bool is_queue_like(const Map& map) {
+  return map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK ||
+         map.map_type == BPF_MAP_TYPE_BLOOM_FILTER;
+}
+
+Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
+  KFN(map.machine, bpf_map_copy_value);
+  switch (map.map_type) {
+    case BPF_MAP_TYPE_PERCPU_HASH: return bpf_percpu_hash_copy(map, key, value);
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_copy(map, key, value);
+    default: break;
+  }
+  if (is_queue_like(map)) return MAP_OP(map, map_peek_elem, map, value);
+  RcuReader reader(map.machine.rcu);
+  void* element = nullptr;
+  if (map.ops->map_lookup_elem_sys_only)
+    element = TRY(MAP_OP(map, map_lookup_elem_sys_only, map, key));
+  else
+    element = TRY(MAP_OP(map, map_lookup_elem, map, key));
+  if (!element) return refuse(Errno::NoEnt, "no element has this key");
+  std::memcpy(value, element, map.value_size);
+  return {};
+}
+
+Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, const void* value,
+                                  uint64_t flags) {
+  KFN(map.machine, bpf_map_update_value);
+  (void)map_file;
+  switch (map.map_type) {
+    case BPF_MAP_TYPE_PERCPU_HASH: return bpf_percpu_hash_update(map, key, value, flags);
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_update(map, key, value, flags);
+    default: break;
+  }
+  if (is_queue_like(map)) return MAP_OP(map, map_push_elem, map, value, flags);
+  RcuReader reader(map.machine.rcu);
+  return MAP_OP(map, map_update_elem, map, key, value, flags);
+}
+
+}  // namespace
+
+Result<Map*> __bpf_map_get(const File* file, int fd) {
+  if (!file) return refuse(Errno::BadF, "map fd {} is not open", fd);
+  if (&file->f_op != &bpf_map_fops)
+    return refuse(Errno::Inval, "fd {} is a {}, not a map", fd, file->f_op.name);
+  return static_cast<Map*>(file->private_data);
+}
+
+SysResult map_lookup_elem(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_lookup_elem);
+  TRY(check_attr(machine, BPF_MAP_LOOKUP_ELEM, attr));
+  if (attr.flags & ~BPF_F_LOCK) return refuse(Errno::Inval, "flags {}: only BPF_F_LOCK may be", attr.flags);
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  TRY(need_perms(fd, FMODE_READ));
+  TRY(no_spin_lock(attr.flags));
+  Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
+  const void* key = TRY(copy_key(map, attr.key, key_copy));
+  if (map.map_type == BPF_MAP_TYPE_BLOOM_FILTER) {  // asks about the value that it is given
+    TRY(copy_from_user(machine, value.data(), attr.value, value.size()));
+    TRY(bpf_map_copy_value(map, key, value.data()));
+    return 0;
+  }
+  TRY(bpf_map_copy_value(map, key, value.data()));
+  TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
+  return 0;
+}
+
+SysResult map_update_elem(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_update_elem);
+  TRY(check_attr(machine, BPF_MAP_UPDATE_ELEM, attr));
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  WriteActive writing(map);
+  TRY(need_perms(fd, FMODE_WRITE));
+  TRY(no_spin_lock(attr.flags));
+  Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
+  const void* key = TRY(copy_key(map, attr.key, key_copy));
+  TRY(copy_from_user(machine, value.data(), attr.value, value.size()));
+  TRY(bpf_map_update_value(map, *fd.borrowed.get(), key, value.data(), attr.flags));
+  return 0;
+}
+
+SysResult map_delete_elem(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_delete_elem);
+  TRY(check_attr(machine, BPF_MAP_DELETE_ELEM, attr));
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  WriteActive writing(map);
+  TRY(need_perms(fd, FMODE_WRITE));
+  Buffer key_copy(map.key_size);
+  const void* key = TRY(copy_key(map, attr.key, key_copy));
+  RcuReader reader(machine.rcu);
+  TRY(MAP_OP(map, map_delete_elem, map, key));
+  return 0;
+}
+
+SysResult map_get_next_key(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_get_next_key);
+  TRY(check_attr(machine, BPF_MAP_GET_NEXT_KEY, attr));
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  TRY(need_perms(fd, FMODE_READ));
+  Buffer key_copy(map.key_size), next_key(map.key_size);
+  const void* key = attr.key ? TRY(copy_key(map, attr.key, key_copy)) : nullptr;  // null: the first one
+  {
+    RcuReader reader(machine.rcu);
+    TRY(MAP_OP(map, map_get_next_key, map, key, next_key.data()));
+  }
+  TRY(copy_to_user(machine, attr.next_key, next_key.data(), map.key_size));
+  return 0;
+}
+
+SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_lookup_and_delete_elem);
+  TRY(check_attr(machine, BPF_MAP_LOOKUP_AND_DELETE_ELEM, attr));
+  if (attr.flags & ~BPF_F_LOCK) return refuse(Errno::Inval, "flags {}: only BPF_F_LOCK may be", attr.flags);
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  WriteActive writing(map);
+  TRY(need_perms(fd, FMODE_READ | FMODE_WRITE));
+  const bool pops = map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK;
+  if (attr.flags && pops) return refuse(Errno::Inval, "a queue or stack takes no flags here");
+  TRY(no_spin_lock(attr.flags));
+  Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
+  const void* key = TRY(copy_key(map, attr.key, key_copy));
+  if (pops) {
+    TRY(MAP_OP(map, map_pop_elem, map, value.data()));
+  } else if (map.ops->map_lookup_and_delete_elem) {
+    RcuReader reader(machine.rcu);
+    TRY(MAP_OP(map, map_lookup_and_delete_elem, map, key, value.data(), attr.flags));
+  } else {
+    return refuse(Errno::NotSupp, "map type {} cannot look up and delete in one step", map.map_type);
+  }
+  TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
+  return 0;
+}
+
+SysResult map_freeze(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, map_freeze);
+  TRY(check_attr(machine, BPF_MAP_FREEZE, attr));
+  MapFd fd(machine, attr.map_fd);
+  Map& map = *TRY(fd.map);
+  if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
+    return refuse(Errno::NotSupp, "a struct_ops map cannot be frozen");
+  TRY(need_perms(fd, FMODE_WRITE));
+  if (map.writecnt) return refuse(Errno::Busy, "{} writers or writable mappings hold the map", map.writecnt);
+  if (map.frozen) return refuse(Errno::Busy, "the map is frozen already");
+  map.frozen = true;
+  return 0;
+}
+
+}  // namespace bpfsim

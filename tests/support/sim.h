@@ -1,0 +1,111 @@
+// One machine with one task in it, and the commands of bpf(2) as one call each, for tests. Results are as the
+// syscall gives them: a descriptor or 0, or -errno. After each call the object graph is walked: a counter
+// that differs from the references that really stand there fails the test at once.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "catch.h"
+#include "kernel.h"
+#include "object/file.h"
+#include "object/graph.h"
+#include "object/link.h"
+#include "object/map.h"
+#include "object/prog.h"
+#include "object/registry.h"
+#include "uapi/bpf.h"
+#include "uapi/bpf_attr.h"
+
+namespace bpfsim {
+
+inline uint64_t user_ptr(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+struct Sim {
+  explicit Sim(MachineOptions options = {}) : k(small(std::move(options))), t(k.spawn("bash")) {}
+
+  Kernel k;
+  Task& t;
+  bool check_graph = true;
+
+  static MachineOptions small(MachineOptions options) {
+    options.arena_bytes = std::min<uint64_t>(options.arena_bytes, 64 << 20);
+    return options;
+  }
+
+  Machine& machine() { return k.machine(); }
+  std::string why() const {  // of the last refusal
+    const Refusal& refusal = k.last_refusal();
+    return std::string(errno_name(refusal.err)) + " in " + refusal.check() + ": " + refusal.reason();
+  }
+
+  long bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size = sizeof(bpf_attr)) {
+    const long ret = long(k.sys_bpf(task, cmd, user_ptr(&attr), size));
+    if (check_graph) {
+      const std::vector<std::string> wrong = object_graph(k.machine()).disagreements();
+      for (const std::string& line : wrong) UNSCOPED_INFO(line);
+      CHECK(wrong.empty());
+    }
+    return ret;
+  }
+  long bpf(int cmd, bpf_attr& attr, uint32_t size = sizeof(bpf_attr)) { return bpf(t, cmd, attr, size); }
+
+  long map_create(bpf_map_type type, uint32_t key_size, uint32_t value_size, uint32_t max_entries,
+                  uint32_t flags = 0, const char* name = "") {
+    bpf_attr attr;
+    attr.map_type = type;
+    attr.key_size = key_size;
+    attr.value_size = value_size;
+    attr.max_entries = max_entries;
+    attr.map_flags = flags;
+    std::strncpy(attr.map_name, name, sizeof attr.map_name - 1);
+    return bpf(BPF_MAP_CREATE, attr);
+  }
+  long elem(int cmd, long fd, const void* key, const void* value, uint64_t flags = 0) {
+    bpf_attr attr;
+    attr.map_fd = uint32_t(fd);
+    attr.key = user_ptr(key);
+    attr.value = user_ptr(value);
+    attr.flags = flags;
+    return bpf(cmd, attr);
+  }
+  long map_update(long fd, const void* key, const void* value, uint64_t flags = BPF_ANY) {
+    return elem(BPF_MAP_UPDATE_ELEM, fd, key, value, flags);
+  }
+  long map_lookup(long fd, const void* key, void* value) { return elem(BPF_MAP_LOOKUP_ELEM, fd, key, value); }
+  long map_delete(long fd, const void* key) { return elem(BPF_MAP_DELETE_ELEM, fd, key, nullptr); }
+  long map_get_next_key(long fd, const void* key, void* next) {
+    return elem(BPF_MAP_GET_NEXT_KEY, fd, key, next);
+  }
+  long map_freeze(long fd) {
+    bpf_attr attr;
+    attr.map_fd = uint32_t(fd);
+    return bpf(BPF_MAP_FREEZE, attr);
+  }
+  int close(long fd) { return errno_of(k.close(t, int(fd))); }
+
+  Object* object(long fd) { return t.files.get(int(fd))->private_data; }
+  Map& map(long fd) { return static_cast<Map&>(*object(fd)); }
+  Prog& prog(long fd) { return static_cast<Prog&>(*object(fd)); }
+
+  // Every object that lives but is neither a task nor part of the machine itself, as its label.
+  std::vector<std::string> alive() {
+    std::vector<std::string> labels;
+    for (const auto& [serial, object] : machine().objects)
+      if (object->kind == ObjectKind::Prog || object->kind == ObjectKind::Map ||
+          object->kind == ObjectKind::Link || object->kind == ObjectKind::Btf ||
+          object->kind == ObjectKind::File)
+        labels.push_back(object->label());
+    return labels;
+  }
+
+  template <class T>
+  static int errno_of(const Result<T>& result) {
+    return -int(result.err());
+  }
+};
+
+// -EINVAL as the number that a syscall answers: errno_is(Errno::Inval)
+inline long minus(Errno err) { return -long(err); }
+
+}  // namespace bpfsim
