@@ -81,8 +81,9 @@ class [[nodiscard]] Result {
   bool ok() const { return bool(*this); }
   Errno err() const { return refusal_.err; }
   const Refusal& refusal() const { return refusal_; }
-  T& operator*() { return value_; }
-  const T& operator*() const { return value_; }
+  T& operator*() & { return value_; }
+  const T& operator*() const& { return value_; }
+  T operator*() && { return std::move(value_); }
   T* operator->() { return &value_; }
   const T* operator->() const { return &value_; }
 

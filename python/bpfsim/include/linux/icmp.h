@@ -1,0 +1,3 @@
+/* linux/icmp.h, as students write it: everything is in bpfsim.h. */
+#pragma once
+#include "../bpfsim.h"

@@ -1,0 +1,3 @@
+/* linux/ip.h, as students write it: everything is in bpfsim.h. */
+#pragma once
+#include "../bpfsim.h"

@@ -1,0 +1,3 @@
+/* linux/types.h, as students write it: everything is in bpfsim.h. */
+#pragma once
+#include "../bpfsim.h"

@@ -1,0 +1,187 @@
+// Models: bpf_object__init_btf(), btf_fixup_datasec() and adjust_prog_btf_ext_info() of
+// tools/lib/bpf/libbpf.c
+//
+// clang's .BTF is not yet what the kernel takes: sizes of sections and places of variables are zero, since
+// only the linker would know them. The loader is that linker. .BTF.ext is not for the kernel as it is either:
+// its records are sorted by section, and are handed over per program with PROG_LOAD. Left out: what libbpf
+// rewrites for kernels that lack a kind of BTF.
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
+#include "loader/open_parts.h"
+
+namespace bpfsim::loader {
+
+using SymbolsByName = std::unordered_map<std::string_view, const ElfFile::Symbol*>;
+
+static SymbolsByName symbols_by_name(const ElfFile& elf) {
+  SymbolsByName found;
+  for (const ElfFile::Symbol& sym : elf.symbols())
+    if (sym.type == STT_FUNC || (sym.type == STT_OBJECT && sym.bind != STB_LOCAL))
+      found.emplace(sym.name, &sym);
+  return found;
+}
+
+static Result<void> fixup_datasec(BpfObject& object, const SymbolsByName& symbols, btf_type& sec) {
+  BtfTypes& btf = *object.btf;
+  const std::string name = btf.name_of(sec);
+  if (name == ".kconfig" || name == ".ksyms") return {};  // only externs: refused where they are used
+  const bool fill = sec.size == 0;
+  if (fill) {
+    const ElfFile::Section* section = object.elf.find_section(name);
+    if (!section || !section->size || section->size > UINT32_MAX)
+      return refuse(Errno::NoEnt, "BTF names a section '{}', which the ELF does not have", name);
+    sec.size = uint32_t(section->size);
+    note(object, Step::Kind::Btf, "DATASEC " + name + ": size 0 -> " + std::to_string(sec.size));
+  }
+  auto* vars = reinterpret_cast<btf_var_secinfo*>(&sec + 1);
+  for (uint32_t i = 0; i < btf_vlen(sec); ++i) {
+    btf_type* var = btf.mutable_type(vars[i].type);
+    if (!var || btf_kind(*var) != BTF_KIND_VAR)
+      return refuse(Errno::Inval, "DATASEC '{}': member {} is no variable", name, i);
+    auto& linkage = *reinterpret_cast<uint32_t*>(var + 1);
+    if (linkage != BTF_VAR_GLOBAL_ALLOCATED) continue;
+    const char* var_name = btf.name_of(*var);
+    const auto found = symbols.find(var_name);
+    if (found == symbols.end() || found->second->type != STT_OBJECT)
+      return refuse(Errno::NoEnt, "DATASEC '{}': no ELF symbol for variable '{}'", name, var_name);
+    const ElfFile::Symbol* sym = found->second;
+    if (fill && vars[i].offset != sym->value) {
+      note(object, Step::Kind::Btf,
+           "DATASEC " + name + ": " + var_name + " at offset " + std::to_string(vars[i].offset) + " -> " +
+               std::to_string(sym->value));
+      vars[i].offset = uint32_t(sym->value);
+    }
+    if (sym->is_hidden()) linkage = BTF_VAR_STATIC;
+  }
+  std::stable_sort(vars, vars + btf_vlen(sec),
+                   [](const btf_var_secinfo& a, const btf_var_secinfo& b) { return a.offset < b.offset; });
+  return {};
+}
+
+// A global function that is hidden from others is verified together with its callers, as a static one.
+static void fixup_func_linkage(BpfObject& object, const SymbolsByName& symbols, btf_type& func) {
+  if (btf_vlen(func) != BTF_FUNC_GLOBAL) return;
+  const char* name = object.btf->name_of(func);
+  const auto found = symbols.find(name);
+  if (found == symbols.end() || found->second->type != STT_FUNC || !found->second->is_hidden()) return;
+  func.info = btf_info_enc(BTF_KIND_FUNC, false, BTF_FUNC_STATIC);
+  note(object, Step::Kind::Btf, std::string("FUNC ") + name + " is hidden: global -> static");
+}
+
+Result<void> read_btf(BpfObject& object) {
+  const ElfFile::Section* section = object.elf.find_section(".BTF");
+  if (!section) {
+    note(object, Step::Kind::Note, "no .BTF section (compiled without -g?)");
+    return {};
+  }
+  object.btf = TRY(BtfTypes::parse(object.elf.data(*section)));
+  note(object, Step::Kind::Btf, std::to_string(object.btf->nr_types() - 1) + " types");
+  const SymbolsByName symbols = symbols_by_name(object.elf);
+  for (uint32_t id = 1; id < object.btf->nr_types(); ++id) {
+    btf_type& t = *object.btf->mutable_type(id);
+    if (btf_kind(t) == BTF_KIND_DATASEC) TRY(fixup_datasec(object, symbols, t));
+    if (btf_kind(t) == BTF_KIND_FUNC) fixup_func_linkage(object, symbols, t);
+  }
+  return {};
+}
+
+namespace {
+
+// .BTF.ext: a header, then for func_info, line_info and CO-RE relocations a record size and, per ELF section,
+// the section's name, a count and the records.
+struct BtfExtHeader {
+  uint16_t magic;
+  uint8_t version, flags;
+  uint32_t hdr_len;
+  uint32_t func_info_off, func_info_len, line_info_off, line_info_len;
+  uint32_t core_relo_off, core_relo_len;  // since hdr_len 32
+};
+
+uint32_t load32(std::span<const uint8_t> bytes, size_t at) {
+  uint32_t value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+// Calls visit(section name, record) for each record of one of the three parts.
+template <class Record, class Visit>
+Result<void> for_each_record(const BpfObject& object, std::span<const uint8_t> part, Visit visit) {
+  if (part.empty()) return {};
+  if (part.size() < 4) return refuse(Errno::Inval, ".BTF.ext: part of {} bytes is too short", part.size());
+  const uint32_t rec_size = load32(part, 0);
+  if (rec_size < sizeof(Record) || rec_size % 4)
+    return refuse(Errno::Inval, ".BTF.ext: record size must be at least {}, is {}", sizeof(Record), rec_size);
+  for (size_t at = 4; at < part.size();) {
+    if (part.size() - at < 8) return refuse(Errno::Inval, ".BTF.ext: section header at {} is cut off", at);
+    const char* name = object.btf->name_by_offset(load32(part, at));
+    const uint64_t count = load32(part, at + 4);
+    at += 8;
+    if (!name || count == 0 || count > (part.size() - at) / rec_size)
+      return refuse(Errno::Inval, ".BTF.ext: {} records at {} do not fit", count, at);
+    for (uint64_t i = 0; i < count; ++i, at += rec_size) {
+      Record record;
+      std::memcpy(&record, part.data() + at, sizeof record);
+      visit(std::string_view(name), record);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> read_btf_ext(BpfObject& object) {
+  const ElfFile::Section* section = object.elf.find_section(".BTF.ext");
+  if (!section || !object.btf) return {};
+  const auto data = object.elf.data(*section);
+  BtfExtHeader hdr{};
+  constexpr size_t short_header = offsetof(BtfExtHeader, core_relo_off);
+  if (data.size() < short_header)
+    return refuse(Errno::Inval, ".BTF.ext of {} bytes has no header", data.size());
+  std::memcpy(&hdr, data.data(), short_header);
+  if (hdr.magic != BTF_MAGIC || hdr.hdr_len < short_header || hdr.hdr_len > data.size())
+    return refuse(Errno::Inval, ".BTF.ext: magic {} or header length {} is wrong", hdr.magic, hdr.hdr_len);
+  std::memcpy(&hdr, data.data(), std::min<size_t>(hdr.hdr_len, sizeof hdr));
+  const auto body = data.subspan(hdr.hdr_len);
+  auto inside = [&](uint32_t off, uint32_t len) { return off <= body.size() && len <= body.size() - off; };
+  if (!inside(hdr.func_info_off, hdr.func_info_len) || !inside(hdr.line_info_off, hdr.line_info_len) ||
+      !inside(hdr.core_relo_off, hdr.core_relo_len))
+    return refuse(Errno::Inval, ".BTF.ext: a part ends beyond the section's {} bytes", data.size());
+
+  size_t funcs = 0, lines = 0, relos = 0;
+  std::string_view found_name;  // records are grouped by section
+  const ElfFile::Section* found = nullptr;
+  auto find = [&](std::string_view name, uint32_t byte_off) -> BpfProgram* {
+    if (!found || name != found_name) found = object.elf.find_section(found_name = name);
+    return found && byte_off % 8 == 0 ? find_program_at(object.programs, found->index, byte_off / 8)
+                                      : nullptr;
+  };
+  TRY(for_each_record<bpf_func_info>(
+      object, body.subspan(hdr.func_info_off, hdr.func_info_len),
+      [&](std::string_view name, bpf_func_info r) {
+        if (BpfProgram* p = find(name, r.insn_off))
+          p->func_info.push_back({r.insn_off / 8 - p->sec_insn_off, r.type_id}), ++funcs;
+      }));
+  TRY(for_each_record<bpf_line_info>(object, body.subspan(hdr.line_info_off, hdr.line_info_len),
+                                     [&](std::string_view name, bpf_line_info r) {
+                                       if (BpfProgram* p = find(name, r.insn_off)) {
+                                         r.insn_off = r.insn_off / 8 - p->sec_insn_off;
+                                         p->line_info.push_back(r), ++lines;
+                                       }
+                                     }));
+  TRY(for_each_record<bpf_core_relo>(object, body.subspan(hdr.core_relo_off, hdr.core_relo_len),
+                                     [&](std::string_view name, bpf_core_relo r) {
+                                       if (BpfProgram* p = find(name, r.insn_off))
+                                         p->has_core_relos = true, ++relos;
+                                     }));
+  note(object, Step::Kind::Btf,
+       std::to_string(funcs) + " functions with types, " + std::to_string(lines) + " source lines");
+  if (relos)
+    note(object, Step::Kind::Note,
+         std::to_string(relos) +
+             " CO-RE relocations, which are not modelled: programs with them will not load");
+  return {};
+}
+
+}  // namespace bpfsim::loader
