@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "loader/open_parts.h"
+#include "uapi/tables.h"
 
 namespace bpfsim::loader {
 
@@ -42,9 +43,11 @@ static std::string internal_map_name(const std::string& object, std::string_view
 }
 
 static std::string describe_map(const BpfMap& map) {
-  return "map " + map.name + ": type " + std::to_string(map.type) + ", key " + std::to_string(map.key_size) +
-         " bytes, value " + std::to_string(map.value_size) + " bytes, " + std::to_string(map.max_entries) +
-         " entries" + (map.map_flags ? ", flags " + hex(map.map_flags) : "");
+  const MapTypeRow* row = find_map_type(map.type);
+  const std::string type = row ? short_name(row->name) : "type " + std::to_string(map.type);
+  return "map " + map.name + ": " + type + ", key " + std::to_string(map.key_size) + " bytes, value " +
+         std::to_string(map.value_size) + " bytes, " + std::to_string(map.max_entries) + " entries" +
+         (map.map_flags ? ", flags " + hex(map.map_flags) : "");
 }
 
 namespace {
