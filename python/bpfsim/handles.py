@@ -1,0 +1,319 @@
+"""Handles for lessons: a map, program or link behind a file descriptor of a task.
+
+A handle is a task and a descriptor, nothing more; everything it does is a bpf(2) call, so the same code works on a
+simulated machine and on the live kernel. What only a simulator can show (who holds it, its ledger, its stages) comes
+from the object behind the descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from . import _core
+from .attr import Reply, bpf
+
+_SCALARS = {1, 2, 4, 8}
+_PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
+
+
+class Handle:
+    """A descriptor of ``task``. Usable as a context manager: it is closed at the end of the block."""
+
+    _info_kind = ""
+
+    def __init__(self, task: Any, fd: int):
+        self.task, self.fd = task, fd
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """BPF_OBJ_GET_INFO_BY_FD as a dictionary, with the field names of struct bpf_map_info and so on."""
+        raw = bytearray(_core.info_size(self._info_kind))
+        bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
+        return _core.parse_info(self._info_kind, bytes(raw))
+
+    @property
+    def id(self) -> int:
+        """The number under which any task with the right to may find the object (``*_GET_FD_BY_ID``)."""
+        return int(self.info["id"])
+
+    @property
+    def object(self) -> Any:
+        """The kernel object itself (simulated machines only): its counters, holders and ledger."""
+        return self.task.object_at(self.fd)
+
+    @property
+    def refcnt(self) -> int:
+        """The object's reference count now (simulated machines only)."""
+        return int(self.object.refcnt)
+
+    def holders(self) -> list[str]:
+        """Who holds a reference, found by walking the holders' own fields."""
+        return self.object.holders()
+
+    def why_alive(self) -> str:
+        """The path from a root to the object, in words."""
+        return self.object.why_alive()
+
+    @property
+    def ledger(self) -> list[Any]:
+        """Every +1 and -1 with its cause."""
+        return self.object.ledger
+
+    def pin(self, path: str) -> None:
+        """BPF_OBJ_PIN: gives the object a name in BPFFS that keeps it alive."""
+        bpf(self.task, "OBJ_PIN", pathname=path, bpf_fd=self.fd)
+
+    def close(self) -> None:
+        """close(2) on the descriptor; the object goes if nobody else holds it. Harmless when already closed."""
+        if self.fd >= 0:
+            self.task.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} fd {self.fd}>" if self.fd >= 0 else f"<{type(self).__name__} closed>"
+
+
+class Map(Handle):
+    """A map, usable like a mapping: ``m[1] = 5``, ``m[1]``, ``del m[1]``, ``1 in m``, ``for key in m``, ``len(m)``.
+
+    Keys and values of 1, 2, 4 or 8 bytes are ints (little-endian, unsigned); others are bytes of exactly that size.
+    Per-CPU maps give and take a list, one value for each possible CPU. A missing key raises KeyError, every other
+    refusal OSError.
+    """
+
+    _info_kind = "map"
+
+    def __init__(self, task: Any, fd: int):
+        super().__init__(task, fd)
+        info = self.info
+        self.key_size, self.value_size = int(info["key_size"]), int(info["value_size"])
+        self.name, self.type, self.max_entries = info["name"], info["type_name"], int(info["max_entries"])
+        self._cpus = int(getattr(task, "possible_cpus", 1)) if self.type in _PER_CPU else 0
+
+    def _pack(self, value: Any, size: int, what: str) -> bytes:
+        if isinstance(value, int):
+            if not -(1 << (size * 8 - 1)) <= value < 1 << (size * 8):
+                raise ValueError(f"{what} {value} does not fit into {size} bytes")
+            return (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
+        raw = bytes(value)
+        if len(raw) != size:
+            raise ValueError(f"{what} must have {size} bytes, has {len(raw)}")
+        return raw
+
+    @staticmethod
+    def _unpack(raw: bytes) -> int | bytes:
+        return int.from_bytes(raw, "little") if len(raw) in _SCALARS else raw
+
+    def _stride(self) -> int:
+        return (self.value_size + 7) & ~7
+
+    def _pack_value(self, value: Any) -> bytes:
+        if not self._cpus:
+            return self._pack(value, self.value_size, "value")
+        values = list(value) if isinstance(value, list | tuple) else [value] * self._cpus
+        if len(values) != self._cpus:
+            raise ValueError(f"a per-CPU value has one entry for each of {self._cpus} CPUs, not {len(values)}")
+        return b"".join(self._pack(v, self.value_size, "value").ljust(self._stride(), b"\0") for v in values)
+
+    def _value_buffer(self) -> bytearray:
+        return bytearray(self._stride() * self._cpus if self._cpus else self.value_size)
+
+    def _unpack_value(self, raw: bytes) -> Any:
+        if not self._cpus:
+            return self._unpack(raw)
+        return [self._unpack(raw[at : at + self.value_size]) for at in range(0, len(raw), self._stride())]
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._value_buffer()
+        try:
+            bpf(self.task, "MAP_LOOKUP_ELEM", map_fd=self.fd, key=self._pack(key, self.key_size, "key"), value=value)
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        return self._unpack_value(bytes(value))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value, or ``default`` where the key is missing."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: Any) -> bool:
+        missing = object()
+        return self.get(key, missing) is not missing
+
+    def update(self, key: Any, value: Any, flags: int = 0) -> None:
+        """BPF_MAP_UPDATE_ELEM with flags: BPF_ANY 0, BPF_NOEXIST 1 (create only), BPF_EXIST 2 (replace only)."""
+        packed = self._pack(key, self.key_size, "key") if self.key_size else None
+        bpf(self.task, "MAP_UPDATE_ELEM", map_fd=self.fd, key=packed, value=self._pack_value(value), flags=flags)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.update(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        try:
+            bpf(self.task, "MAP_DELETE_ELEM", map_fd=self.fd, key=self._pack(key, self.key_size, "key"))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __iter__(self) -> Iterator[Any]:
+        key: bytes | None = None
+        while True:
+            following = bytearray(self.key_size)
+            try:
+                bpf(self.task, "MAP_GET_NEXT_KEY", map_fd=self.fd, key=key, next_key=following)
+            except FileNotFoundError:
+                return
+            key = bytes(following)
+            yield self._unpack(key)
+
+    keys = __iter__
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Every key with its value; a key that goes while we walk is left out."""
+        for key in self:
+            try:
+                yield key, self[key]
+            except KeyError:
+                continue
+
+    def values(self) -> Iterator[Any]:
+        """Every value."""
+        return (value for _, value in self.items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def push(self, value: Any, flags: int = 0) -> None:
+        """Queues and stacks: UPDATE without a key pushes. OSError E2BIG when full (BPF_EXIST 2: drop the oldest)."""
+        bpf(self.task, "MAP_UPDATE_ELEM", map_fd=self.fd, value=self._pack_value(value), flags=flags)
+
+    def peek(self) -> Any:
+        """Queues and stacks: LOOKUP without a key shows the next value. KeyError when empty."""
+        return self._keyless("MAP_LOOKUP_ELEM")
+
+    def pop(self) -> Any:
+        """Queues and stacks: LOOKUP_AND_DELETE takes the next value. KeyError when empty."""
+        return self._keyless("MAP_LOOKUP_AND_DELETE_ELEM")
+
+    def _keyless(self, command: str) -> Any:
+        value = self._value_buffer()
+        try:
+            bpf(self.task, command, map_fd=self.fd, value=value)
+        except FileNotFoundError:
+            raise KeyError("empty") from None
+        return self._unpack_value(bytes(value))
+
+    def freeze(self) -> None:
+        """BPF_MAP_FREEZE: user space may never write to it again."""
+        bpf(self.task, "MAP_FREEZE", map_fd=self.fd)
+
+    @property
+    def ops(self) -> list[tuple[str, str, str]]:
+        """The vtable: which member of struct bpf_map_ops this type fills, with which function, in which file."""
+        return self.object.ops
+
+
+class Prog(Handle):
+    """A loaded program."""
+
+    _info_kind = "prog"
+
+    def __init__(self, task: Any, fd: int, log: str = ""):
+        super().__init__(task, fd)
+        self.log = log
+        info = self.info
+        self.name, self.type, self.tag = info["name"], info["type_name"], info["tag"]
+
+    @property
+    def aux(self) -> Any:
+        """struct bpf_prog_aux as far as it is modelled: ``prog.aux.refcnt`` (simulated machines only)."""
+        return self.object
+
+    def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:
+        """BPF_PROG_TEST_RUN: runs the program on ``data`` and returns the reply with ``.retval``, ``.duration`` (ns)
+        and ``.data`` (the packet afterwards)."""
+        room = bytearray(max(len(data) + 512, 512))
+        if data:
+            fields |= {"data_in": data, "data_size_in": len(data), "data_out": room, "data_size_out": len(room)}
+        if ctx is not None:
+            fields |= {"ctx_in": ctx, "ctx_size_in": len(ctx)}
+        reply = bpf(self.task, "PROG_TEST_RUN", prog_fd=self.fd, repeat=repeat, **fields)
+        reply.data = bytes(room[: reply.data_size_out])  # type: ignore[attr-defined]
+        return reply
+
+    @property
+    def xlated(self) -> Any:
+        """The program as the kernel keeps it after verification: a listing that also is its bytes (``.code``)."""
+        length = int(self.info["xlated_prog_len"])
+        code, raw = bytearray(length), bytearray(_core.info_size("prog"))
+        alive: list[Any] = []
+        from .attr import address_of
+
+        _core.set_info_pointer(raw, "xlated_prog_insns", address_of(code, alive), "xlated_prog_len", length)
+        bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
+        return _core.Program(bytes(code))
+
+
+class Link(Handle):
+    """A link: it holds its program attached, and is detached when the last descriptor or pin of it goes."""
+
+    _info_kind = "link"
+
+    def detach(self) -> None:
+        """BPF_LINK_DETACH: off the hook at once; the link object stays while somebody holds it."""
+        bpf(self.task, "LINK_DETACH", link_fd=self.fd)
+
+    def update(self, prog: Prog, flags: int = 0) -> None:
+        """BPF_LINK_UPDATE: another program, without a gap."""
+        bpf(self.task, "LINK_UPDATE", link_fd=self.fd, new_prog_fd=prog.fd, flags=flags)
+
+
+class VerifierError(OSError):
+    """A program was refused. ``.log`` is the verifier's log, ``.errname``, ``.check`` and ``.reason`` as for every
+    refused call."""
+
+    log: str = ""
+
+
+def map_create(task: Any, map_type: str | int, key_size: int = 4, value_size: int = 8, max_entries: int = 1,
+               name: str = "", map_flags: int = 0, **fields: Any) -> Map:  # fmt: skip
+    """BPF_MAP_CREATE. Sizes in bytes. Raises OSError with the check that refused."""
+    fd = bpf(task, "MAP_CREATE", map_type=map_type, key_size=key_size, value_size=value_size,
+             max_entries=max_entries, map_name=name, map_flags=map_flags, **fields)  # fmt: skip
+    return Map(task, int(fd))
+
+
+def prog_load(task: Any, prog_type: str | int, insns: Any, license: str = "GPL", name: str = "", log_level: int = 1,
+              log_size: int = 1 << 20, **fields: Any) -> Prog:  # fmt: skip
+    """BPF_PROG_LOAD of assembler text, bytes or a Program. Raises VerifierError with the verifier's log.
+
+    In text, ``map[name]`` means the Map given as ``maps={"name": m}``.
+    """
+    maps: dict[str, Map] = fields.pop("maps", {})
+    if isinstance(insns, str):
+        insns = _core.assemble(insns).link({name: m.fd for name, m in maps.items()})
+    log = bytearray(log_size if log_level else 0)
+    if log_level:
+        fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}
+    try:
+        fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
+    except OSError as error:
+        refused = VerifierError(*error.args)
+        refused.__dict__.update(error.__dict__)
+        refused.log = _text(log)
+        if refused.log and not getattr(error, "check", None):
+            refused.reason = refused.log.strip().splitlines()[-1]  # type: ignore[attr-defined]
+        raise refused from None
+    return Prog(task, int(fd), _text(log))
+
+
+def _text(log: bytearray) -> str:
+    return bytes(log).split(b"\0", 1)[0].decode(errors="replace")

@@ -1,0 +1,117 @@
+"""The one look of all views, and the stepper that walks through frames.
+
+A view is first static HTML that survives JupyterLab's sanitizer and GitHub (inline styles, no script); where scripts
+may run, one script of ours replaces it by the live part. No outside request, keyboard and screen reader work, colours
+follow the theme.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+from dataclasses import dataclass
+
+INK = "var(--jp-ui-font-color1, var(--vscode-foreground, #1b1b1b))"
+FAINT = "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5f5f5f))"
+LINE = "var(--jp-border-color2, var(--vscode-panel-border, #c9c9c9))"
+ACCENT = "var(--jp-brand-color1, #0b6bcb)"
+
+STYLE = f"""
+.bpfsim {{ color: {INK}; font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif); max-width: 1100px }}
+.bpfsim .bar {{ display: flex; gap: .6em; align-items: center; margin: .3em 0 }}
+.bpfsim .bar input[type=range] {{ flex: 1; max-width: 26em; accent-color: {ACCENT} }}
+.bpfsim .bar button {{ font: inherit; color: inherit; background: none; border: 1px solid {LINE};
+  border-radius: 4px; padding: 0 .7em; cursor: pointer }}
+.bpfsim .bar button:disabled {{ opacity: .4; cursor: default }}
+.bpfsim .bar output {{ color: {FAINT}; white-space: nowrap }}
+.bpfsim .caption {{ font-weight: 600; margin: .2em 0 }}
+.bpfsim .frame {{ overflow-x: auto }}
+.bpfsim table {{ border-collapse: collapse }}
+.bpfsim :focus-visible {{ outline: 2px solid {ACCENT}; outline-offset: 1px }}
+"""
+
+_SCRIPT = """
+(() => {
+  const root = document.getElementById(%(id)s), frames = %(frames)s;
+  let at = %(start)d;
+  root.innerHTML = `<style>%(style)s</style>
+    <div class="bar" role="group" aria-label="steps">
+      <button type="button" data-by="-1" aria-label="previous step">&#9664;</button>
+      <input type="range" min="0" max="${frames.length - 1}" aria-label="step">
+      <button type="button" data-by="1" aria-label="next step">&#9654;</button><output></output></div>
+    <div class="caption" aria-live="polite"></div><div class="frame"></div>`;
+  root.dataset.lmSuppressShortcuts = "true";
+  const range = root.querySelector("input"), buttons = root.querySelectorAll("button");
+  const show = to => {
+    at = Math.max(0, Math.min(frames.length - 1, to));
+    range.value = at;
+    buttons[0].disabled = at === 0;
+    buttons[1].disabled = at === frames.length - 1;
+    root.querySelector("output").textContent = `${at + 1} of ${frames.length}`;
+    root.querySelector(".caption").textContent = frames[at].caption;
+    root.querySelector(".frame").innerHTML = frames[at].html;
+  };
+  range.addEventListener("input", () => show(+range.value));
+  buttons.forEach(b => b.addEventListener("click", () => show(at + +b.dataset.by)));
+  root.addEventListener("keydown", e => {
+    const by = {ArrowLeft: -1, k: -1, ArrowRight: 1, j: 1}[e.key];
+    if (by && !e.ctrlKey && !e.metaKey) { show(at + by); e.preventDefault(); e.stopPropagation(); }
+  });
+  show(at);
+})();
+"""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One step: what it is called, its HTML (inline styles only), and the same as text."""
+
+    caption: str
+    html: str
+    text: str
+
+
+class Stepper:
+    """A row of frames to walk through with a slider, buttons, or the arrow keys (also j and k)."""
+
+    def __init__(self, frames: list[Frame], title: str = "", start: int = 0):
+        self.frames, self.title, self.start = frames, title, start
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"== {frame.caption}\n{frame.text}" for frame in self.frames)
+
+    def _repr_html_(self) -> str:
+        static = "".join(
+            f"<details{' open' if i == self.start else ''}><summary>{html.escape(frame.caption)}</summary>"
+            f"{frame.html}</details>"
+            for i, frame in enumerate(self.frames)
+        )
+        return live(static, self.frames, self.start)
+
+
+def live(static: str, frames: list[Frame], start: int = 0) -> str:
+    """Static HTML, replaced by a stepper over the frames where scripts run."""
+    identity = f"bpfsim-{next(_numbers)}"
+    data = json.dumps([{"caption": f.caption, "html": f.html} for f in frames]).replace("</", "<\\/")
+    script = _SCRIPT % {"id": json.dumps(identity), "frames": data, "start": start, "style": STYLE}
+    return f'<div id="{identity}" class="bpfsim" tabindex="0">{static}</div><script>{script}</script>'
+
+
+def mono(text: str, style: str = "") -> str:
+    """Text in a fixed-width font, its blanks kept."""
+    return (
+        f'<span style="font-family:var(--jp-code-font-family,ui-monospace,monospace);white-space:pre;{style}">'
+        f"{html.escape(text)}</span>"
+    )
+
+
+def table(head: list[str], rows: list[list[str]], caption: str = "") -> str:
+    """An HTML table with scoped headers; cells are HTML already."""
+    cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top"
+    top = "".join(f'<th scope="col" style="{cell};font-weight:600">{html.escape(h)}</th>' for h in head)
+    body = "".join("<tr>" + "".join(f'<td style="{cell}">{c}</td>' for c in row) + "</tr>" for row in rows)
+    title = f'<caption style="text-align:left;font-weight:600">{html.escape(caption)}</caption>' if caption else ""
+    return f'<table style="border-collapse:collapse">{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
