@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import _core
-from .attr import Reply, bpf
+from .attr import Reply, address_of, bpf
 
 _SCALARS = {1, 2, 4, 8}
 _PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
@@ -255,9 +255,7 @@ class Prog(Handle):
         length = int(self.info["xlated_prog_len"])
         code, raw = bytearray(length), bytearray(_core.info_size("prog"))
         alive: list[Any] = []
-        from .attr import address_of
-
-        _core.set_info_pointer(raw, "xlated_prog_insns", address_of(code, alive), "xlated_prog_len", length)
+        _core.set_prog_info_array(raw, "xlated", address_of(code, alive), length)
         bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
         return _core.Program(bytes(code))
 

@@ -1,0 +1,100 @@
+// struct bpf_prog_info and its kin as dicts, under the kernel's field names.
+#include "uapi/info.h"
+
+#include "bind.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+namespace {
+
+std::string name_of(const char (&name)[16]) { return std::string(name, strnlen(name, sizeof name)); }
+
+std::string hex(const uint8_t* bytes, size_t size) {
+  static const char* digits = "0123456789abcdef";
+  std::string text;
+  for (size_t i = 0; i < size; ++i) (text += digits[bytes[i] >> 4]) += digits[bytes[i] & 15];
+  return text;
+}
+
+template <class Row>
+std::string row_name(const Row* row) { return row ? row->name : ""; }
+
+#define PUT(field) fields[#field] = info.field
+
+py::dict parse(const bpf_map_info& info) {
+  py::dict fields;
+  PUT(type), PUT(id), PUT(key_size), PUT(value_size), PUT(max_entries), PUT(map_flags);
+  fields["type_name"] = row_name(find_map_type(info.type));
+  fields["name"] = name_of(info.name);
+  PUT(ifindex), PUT(btf_vmlinux_value_type_id), PUT(netns_dev), PUT(netns_ino), PUT(btf_id), PUT(btf_key_type_id);
+  PUT(btf_value_type_id), PUT(map_extra);
+  return fields;
+}
+
+py::dict parse(const bpf_prog_info& info) {
+  py::dict fields;
+  PUT(type), PUT(id);
+  fields["type_name"] = row_name(find_prog_type(info.type));
+  fields["tag"] = hex(info.tag, sizeof info.tag);
+  PUT(jited_prog_len), PUT(xlated_prog_len), PUT(load_time), PUT(created_by_uid), PUT(nr_map_ids);
+  fields["name"] = name_of(info.name);
+  fields["gpl_compatible"] = bool(info.gpl_compatible);
+  PUT(ifindex), PUT(btf_id), PUT(nr_func_info), PUT(nr_line_info), PUT(run_time_ns), PUT(run_cnt);
+  PUT(recursion_misses), PUT(verified_insns), PUT(attach_btf_obj_id), PUT(attach_btf_id);
+  return fields;
+}
+
+py::dict parse(const bpf_link_info& info) {
+  py::dict fields;
+  PUT(type), PUT(id), PUT(prog_id);
+  fields["type_name"] = row_name(find_link_type(info.type));
+  if (info.type == BPF_LINK_TYPE_XDP) fields["ifindex"] = info.xdp.ifindex;
+  return fields;
+}
+#undef PUT
+
+template <class Info>
+py::dict parse_bytes(const std::string& raw) {
+  Info info{};
+  if (raw.size() > sizeof info) throw py::value_error("more bytes than the struct has");
+  std::memcpy(static_cast<void*>(&info), raw.data(), raw.size());
+  return parse(info);
+}
+
+size_t info_size(const std::string& kind) {
+  if (kind == "map") return sizeof(bpf_map_info);
+  if (kind == "prog") return sizeof(bpf_prog_info);
+  if (kind == "link") return sizeof(bpf_link_info);
+  throw py::value_error("an info is of a map, prog or link, not of '" + kind + "'");
+}
+
+py::dict parse_info(const std::string& kind, const std::string& raw) {
+  info_size(kind);
+  if (kind == "map") return parse_bytes<bpf_map_info>(raw);
+  return kind == "prog" ? parse_bytes<bpf_prog_info>(raw) : parse_bytes<bpf_link_info>(raw);
+}
+
+// Where the arrays that a program's info can bring are to be put: their address, and how much room there is.
+void set_prog_info_array(const py::buffer& raw, const std::string& what, uint64_t address, uint32_t room) {
+  Bytes bytes(raw, true);
+  if (bytes.size() < sizeof(bpf_prog_info)) throw py::value_error("the buffer is smaller than struct bpf_prog_info");
+  bpf_prog_info info;
+  std::memcpy(&info, bytes.data(), sizeof info);
+  if (what == "xlated") info.xlated_prog_insns = address, info.xlated_prog_len = room;
+  else if (what == "map_ids") info.map_ids = address, info.nr_map_ids = room;
+  else throw py::value_error("no array of struct bpf_prog_info is called '" + what + "' here");
+  std::memcpy(bytes.data(), &info, sizeof info);
+}
+
+}  // namespace
+
+void bind_info(py::module_& m) {
+  m.def("info_size", &info_size, py::arg("kind"), "Bytes of struct bpf_map_info, bpf_prog_info or bpf_link_info.");
+  m.def("parse_info", [](const std::string& kind, const py::bytes& raw) { return parse_info(kind, raw); },
+        py::arg("kind"), py::arg("raw"), "The struct's fields as a dict.");
+  m.def("set_prog_info_array", &set_prog_info_array, py::arg("raw"), py::arg("what"), py::arg("address"),
+        py::arg("room"), "Asks for \"xlated\" (room in bytes) or \"map_ids\" (room in entries) at an address.");
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,48 @@
+// The live kernel for Python: the same protocol as a simulated machine, on this host's own bpf(2).
+#include "bind.h"
+#include "live_kernel.h"
+
+namespace bpfsim {
+
+namespace {
+
+// A "task" of the live kernel is this very process.
+struct LiveTask {
+  std::string name;
+
+  int64_t sys_bpf(int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
+    Bytes bytes(attr, true);
+    uint32_t length = size.value_or(uint32_t(bytes.size()));
+    if (length > bytes.size()) throw py::value_error("size is larger than the attr buffer");
+    uint8_t* data = bytes.data();
+    py::gil_scoped_release unlocked;
+    return LiveKernel::sys_bpf(cmd, data, length);
+  }
+};
+
+struct Live {
+  Live() {
+    std::string why = LiveKernel::unavailable();
+    if (why.empty()) return;
+    PyErr_SetString(PyExc_PermissionError, ("the live kernel cannot be used here: " + why).c_str());
+    throw py::error_already_set();
+  }
+};
+
+}  // namespace
+
+void bind_live(py::module_& m) {
+  py::class_<LiveTask>(m, "LiveTask", "This process as a task of the live kernel.")
+      .def("sys_bpf", &LiveTask::sys_bpf, py::arg("cmd"), py::arg("attr"), py::arg("size") = py::none(),
+           "bpf(2) of the host: >= 0 or -errno; `attr` is a writable buffer, pointers in it are this process's.")
+      .def("close", [](LiveTask&, int fd) { return LiveKernel::close(fd); }, py::arg("fd"), "close(2); 0 or -errno.")
+      .def_readonly("name", &LiveTask::name);
+  py::class_<Live>(m, "LiveKernel",
+                   "The host's own kernel. Raises PermissionError where it does not let us call bpf(2).")
+      .def(py::init<>())
+      .def_property_readonly("release", [](const Live&) { return LiveKernel::release(); })
+      .def("spawn", [](const Live&, std::string name) { return LiveTask{std::move(name)}; },
+           py::arg("name") = "live", "A task of the live kernel: this process.");
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,49 @@
+// bpfsim._core: one registration per area, each in a file of its own.
+#include "bind.h"
+
+namespace bpfsim {
+
+void raise_refusal(const Refusal& refusal) {
+  std::string text = errno_phrase(refusal.err);
+  if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
+  py::object error = py::module_::import("builtins").attr("OSError")(int(refusal.err), text);
+  error.attr("errname") = errno_name(refusal.err);
+  error.attr("check") = refusal.check();
+  error.attr("reason") = refusal.reason();
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+  throw py::error_already_set();
+}
+
+Bytes::Bytes(const py::buffer& buffer, bool writable) : info(buffer.request(writable)) {
+  py::ssize_t packed = info.itemsize;
+  for (py::ssize_t i = info.ndim; i-- > 0; packed *= info.shape[size_t(i)])
+    if (info.strides[size_t(i)] != packed && info.shape[size_t(i)] > 1)
+      throw py::value_error("the buffer's bytes must lie side by side");
+}
+
+py::dict event_fields(const Event& event) {
+  struct Sink final : FieldSink {
+    py::dict fields;
+    void number(const char* name, int64_t value) override { fields[name] = value; }
+    void address(const char* name, uint64_t value) override { fields[name] = value; }
+    void text(const char* name, std::string_view value) override { fields[name] = py::str(value.data(), value.size()); }
+  } sink;
+  event.fields(sink);
+  return sink.fields;
+}
+
+}  // namespace bpfsim
+
+PYBIND11_MODULE(_core, m) {
+  using namespace bpfsim;
+  m.doc() = "The C++ core of bpfsim: a simulated machine with Linux's BPF subsystem. Import bpfsim instead.";
+  m.attr("__version__") = BPFSIM_VERSION;
+  bind_tables(m);
+  bind_info(m);
+  bind_isa(m);
+  bind_live(m);
+  bind_trace(m);
+  bind_objects(m);
+  bind_kernel(m);
+  bind_loader(m);
+}

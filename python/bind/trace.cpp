@@ -1,0 +1,42 @@
+// The recorder for Python: records as plain values.
+#include "bind.h"
+
+namespace bpfsim {
+
+namespace {
+
+// One recorded event. Fields are read when asked for; the recorder keeps the event itself.
+struct RecordView {
+  std::shared_ptr<Recorder> recorder;
+  size_t at;
+  const Record& record() const { return recorder->records()[at]; }
+};
+
+}  // namespace
+
+void bind_trace(py::module_& m) {
+  py::class_<RecordView>(m, "Record", "One event of a recording.")
+      .def_property_readonly("seq", [](const RecordView& v) { return v.record().seq; })
+      .def_property_readonly("time_ns", [](const RecordView& v) { return v.record().time_ns; }, "Simulated time.")
+      .def_property_readonly("cpu", [](const RecordView& v) { return v.record().cpu; })
+      .def_property_readonly("pid", [](const RecordView& v) { return v.record().pid; })
+      .def_property_readonly("depth", [](const RecordView& v) { return v.record().depth; })
+      .def_property_readonly("kind", [](const RecordView& v) { return v.record().event->kind(); })
+      .def_property_readonly("fields", [](const RecordView& v) { return event_fields(*v.record().event); })
+      .def("__repr__", [](const RecordView& v) {
+        return py::str("<{} {}>").format(v.record().event->kind(), event_fields(*v.record().event));
+      });
+  py::class_<Recorder, std::shared_ptr<Recorder>>(m, "Recorder", "A list of events, up to a limit.")
+      .def(py::init<size_t>(), py::arg("limit") = 1'000'000)
+      .def("__len__", [](const Recorder& r) { return r.records().size(); })
+      .def("__getitem__",
+           [](std::shared_ptr<Recorder> r, py::ssize_t at) {
+             py::ssize_t size = py::ssize_t(r->records().size());
+             if (at < 0) at += size;
+             if (at < 0 || at >= size) throw py::index_error("the recording has " + std::to_string(size) + " events");
+             return RecordView{std::move(r), size_t(at)};
+           })
+      .def_property_readonly("lost", &Recorder::lost, "Events after the limit was reached.");
+}
+
+}  // namespace bpfsim
