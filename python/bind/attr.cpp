@@ -11,8 +11,25 @@ namespace bpfsim {
 namespace {
 
 enum class Group {
-  None, MapCreate, MapElem, MapBatch, ProgLoad, Obj, Attach, TestRun, Id, Info, Query, RawTracepoint, BtfLoad,
-  LinkCreate, LinkUpdate, LinkDetach, EnableStats, IterCreate, BindMap,
+  None,
+  MapCreate,
+  MapElem,
+  MapBatch,
+  ProgLoad,
+  Obj,
+  Attach,
+  TestRun,
+  Id,
+  Info,
+  Query,
+  RawTracepoint,
+  BtfLoad,
+  LinkCreate,
+  LinkUpdate,
+  LinkDetach,
+  EnableStats,
+  IterCreate,
+  BindMap,
 };
 
 Group group_of(int cmd) {

@@ -18,7 +18,9 @@ std::string hex(const uint8_t* bytes, size_t size) {
 }
 
 template <class Row>
-std::string row_name(const Row* row) { return row ? row->name : ""; }
+std::string row_name(const Row* row) {
+  return row ? row->name : "";
+}
 
 #define PUT(field) fields[#field] = info.field
 
@@ -27,7 +29,8 @@ py::dict parse(const bpf_map_info& info) {
   PUT(type), PUT(id), PUT(key_size), PUT(value_size), PUT(max_entries), PUT(map_flags);
   fields["type_name"] = row_name(find_map_type(info.type));
   fields["name"] = name_of(info.name);
-  PUT(ifindex), PUT(btf_vmlinux_value_type_id), PUT(netns_dev), PUT(netns_ino), PUT(btf_id), PUT(btf_key_type_id);
+  PUT(ifindex), PUT(btf_vmlinux_value_type_id), PUT(netns_dev), PUT(netns_ino), PUT(btf_id),
+      PUT(btf_key_type_id);
   PUT(btf_value_type_id), PUT(map_extra);
   return fields;
 }
@@ -78,23 +81,30 @@ py::dict parse_info(const std::string& kind, const std::string& raw) {
 // Where the arrays that a program's info can bring are to be put: their address, and how much room there is.
 void set_prog_info_array(const py::buffer& raw, const std::string& what, uint64_t address, uint32_t room) {
   Bytes bytes(raw, true);
-  if (bytes.size() < sizeof(bpf_prog_info)) throw py::value_error("the buffer is smaller than struct bpf_prog_info");
+  if (bytes.size() < sizeof(bpf_prog_info))
+    throw py::value_error("the buffer is smaller than struct bpf_prog_info");
   bpf_prog_info info;
   std::memcpy(&info, bytes.data(), sizeof info);
-  if (what == "xlated") info.xlated_prog_insns = address, info.xlated_prog_len = room;
-  else if (what == "map_ids") info.map_ids = address, info.nr_map_ids = room;
-  else throw py::value_error("no array of struct bpf_prog_info is called '" + what + "' here");
+  if (what == "xlated")
+    info.xlated_prog_insns = address, info.xlated_prog_len = room;
+  else if (what == "map_ids")
+    info.map_ids = address, info.nr_map_ids = room;
+  else
+    throw py::value_error("no array of struct bpf_prog_info is called '" + what + "' here");
   std::memcpy(bytes.data(), &info, sizeof info);
 }
 
 }  // namespace
 
 void bind_info(py::module_& m) {
-  m.def("info_size", &info_size, py::arg("kind"), "Bytes of struct bpf_map_info, bpf_prog_info or bpf_link_info.");
-  m.def("parse_info", [](const std::string& kind, const py::bytes& raw) { return parse_info(kind, raw); },
-        py::arg("kind"), py::arg("raw"), "The struct's fields as a dict.");
+  m.def("info_size", &info_size, py::arg("kind"),
+        "Bytes of struct bpf_map_info, bpf_prog_info or bpf_link_info.");
+  m.def(
+      "parse_info", [](const std::string& kind, const py::bytes& raw) { return parse_info(kind, raw); },
+      py::arg("kind"), py::arg("raw"), "The struct's fields as a dict.");
   m.def("set_prog_info_array", &set_prog_info_array, py::arg("raw"), py::arg("what"), py::arg("address"),
-        py::arg("room"), "Asks for \"xlated\" (room in bytes) or \"map_ids\" (room in entries) at an address.");
+        py::arg("room"),
+        "Asks for \"xlated\" (room in bytes) or \"map_ids\" (room in entries) at an address.");
 }
 
 }  // namespace bpfsim

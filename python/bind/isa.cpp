@@ -12,7 +12,8 @@ struct Program {
   Assembly assembly;
 
   py::bytes code() const {
-    return py::bytes(reinterpret_cast<const char*>(assembly.insns.data()), assembly.insns.size() * sizeof(bpf_insn));
+    return py::bytes(reinterpret_cast<const char*>(assembly.insns.data()),
+                     assembly.insns.size() * sizeof(bpf_insn));
   }
 
   std::vector<std::string> listing() const {
@@ -92,7 +93,8 @@ void bind_isa(py::module_& m) {
       .def("__str__", &Program::str)
       .def("__repr__", &Program::str);
   m.def("assemble", &from_text, py::arg("source"),
-        "Assembles text in the verifier's notation (`r0 = 0`, `if r1 > 5 goto out`, `r1 = map[counts]`, labels).\n"
+        "Assembles text in the verifier's notation (`r0 = 0`, `if r1 > 5 goto out`, `r1 = map[counts]`, "
+        "labels).\n"
         "Raises SyntaxError that names line and column.");
 }
 

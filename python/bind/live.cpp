@@ -34,15 +34,19 @@ struct Live {
 void bind_live(py::module_& m) {
   py::class_<LiveTask>(m, "LiveTask", "This process as a task of the live kernel.")
       .def("sys_bpf", &LiveTask::sys_bpf, py::arg("cmd"), py::arg("attr"), py::arg("size") = py::none(),
-           "bpf(2) of the host: >= 0 or -errno; `attr` is a writable buffer, pointers in it are this process's.")
-      .def("close", [](LiveTask&, int fd) { return LiveKernel::close(fd); }, py::arg("fd"), "close(2); 0 or -errno.")
+           "bpf(2) of the host: >= 0 or -errno; `attr` is a writable buffer, pointers in it are this "
+           "process's.")
+      .def(
+          "close", [](LiveTask&, int fd) { return LiveKernel::close(fd); }, py::arg("fd"),
+          "close(2); 0 or -errno.")
       .def_readonly("name", &LiveTask::name);
   py::class_<Live>(m, "LiveKernel",
                    "The host's own kernel. Raises PermissionError where it does not let us call bpf(2).")
       .def(py::init<>())
       .def_property_readonly("release", [](const Live&) { return LiveKernel::release(); })
-      .def("spawn", [](const Live&, std::string name) { return LiveTask{std::move(name)}; },
-           py::arg("name") = "live", "A task of the live kernel: this process.");
+      .def(
+          "spawn", [](const Live&, std::string name) { return LiveTask{std::move(name)}; },
+          py::arg("name") = "live", "A task of the live kernel: this process.");
 }
 
 }  // namespace bpfsim

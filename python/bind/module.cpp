@@ -26,7 +26,9 @@ py::dict event_fields(const Event& event) {
     py::dict fields;
     void number(const char* name, int64_t value) override { fields[name] = value; }
     void address(const char* name, uint64_t value) override { fields[name] = value; }
-    void text(const char* name, std::string_view value) override { fields[name] = py::str(value.data(), value.size()); }
+    void text(const char* name, std::string_view value) override {
+      fields[name] = py::str(value.data(), value.size());
+    }
   } sink;
   event.fields(sink);
   return sink.fields;

@@ -17,7 +17,8 @@ struct RecordView {
 void bind_trace(py::module_& m) {
   py::class_<RecordView>(m, "Record", "One event of a recording.")
       .def_property_readonly("seq", [](const RecordView& v) { return v.record().seq; })
-      .def_property_readonly("time_ns", [](const RecordView& v) { return v.record().time_ns; }, "Simulated time.")
+      .def_property_readonly(
+          "time_ns", [](const RecordView& v) { return v.record().time_ns; }, "Simulated time.")
       .def_property_readonly("cpu", [](const RecordView& v) { return v.record().cpu; })
       .def_property_readonly("pid", [](const RecordView& v) { return v.record().pid; })
       .def_property_readonly("depth", [](const RecordView& v) { return v.record().depth; })
@@ -33,7 +34,8 @@ void bind_trace(py::module_& m) {
            [](std::shared_ptr<Recorder> r, py::ssize_t at) {
              py::ssize_t size = py::ssize_t(r->records().size());
              if (at < 0) at += size;
-             if (at < 0 || at >= size) throw py::index_error("the recording has " + std::to_string(size) + " events");
+             if (at < 0 || at >= size)
+               throw py::index_error("the recording has " + std::to_string(size) + " events");
              return RecordView{std::move(r), size_t(at)};
            })
       .def_property_readonly("lost", &Recorder::lost, "Events after the limit was reached.");

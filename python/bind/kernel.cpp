@@ -1,0 +1,231 @@
+// Kernel and Task: booting a machine, and entering its kernel.
+#include "machine.h"
+
+namespace bpfsim {
+
+namespace {
+
+Version parse_version(const std::string& text) {
+  std::optional<Version> version = Version::parse(text);
+  if (!version) throw py::value_error("a kernel version looks like '6.18' or '5.4', not '" + text + "'");
+  if (*version < kFirst || *version > kLatest)
+    throw py::value_error("machines boot as kernel " + kFirst.str() + " to " + kLatest.str() + ", not " +
+                          text);
+  return *version;
+}
+
+const std::pair<const char*, Capability> kCapabilityNames[] = {
+    {"CAP_CHOWN", CAP_CHOWN},
+    {"CAP_DAC_OVERRIDE", CAP_DAC_OVERRIDE},
+    {"CAP_DAC_READ_SEARCH", CAP_DAC_READ_SEARCH},
+    {"CAP_NET_BIND_SERVICE", CAP_NET_BIND_SERVICE},
+    {"CAP_NET_ADMIN", CAP_NET_ADMIN},
+    {"CAP_NET_RAW", CAP_NET_RAW},
+    {"CAP_IPC_LOCK", CAP_IPC_LOCK},
+    {"CAP_SYS_ADMIN", CAP_SYS_ADMIN},
+    {"CAP_SYS_RESOURCE", CAP_SYS_RESOURCE},
+    {"CAP_PERFMON", CAP_PERFMON},
+    {"CAP_BPF", CAP_BPF},
+};
+
+CapabilitySet parse_capabilities(const std::vector<std::string>& names) {
+  CapabilitySet set = 0;
+  for (const std::string& name : names) {
+    bool found = false;
+    for (auto [known, cap] : kCapabilityNames)
+      if (name == known || "CAP_" + name == known) set |= 1ull << cap, found = true;
+    if (!found) throw py::value_error("no capability that bpf(2) asks for is called '" + name + "'");
+  }
+  return set;
+}
+
+Credentials credentials(uint32_t uid, const std::optional<std::vector<std::string>>& caps) {
+  return {uid, caps ? parse_capabilities(*caps) : uid == 0 ? kAllCapabilities : 0};
+}
+
+std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t seed,
+                               const std::map<std::string, bool>& config) {
+  MachineOptions options;
+  options.version = parse_version(version);
+  if (cpus < 1 || cpus > 256)
+    throw py::value_error("a machine has 1 to 256 CPUs, not " + std::to_string(cpus));
+  options.cpus = uint32_t(cpus);
+  options.seed = seed;
+  for (const auto& [name, on] : config)
+    if (Result<void> set = options.config.set(name, on); !set) throw py::key_error(set.refusal().reason());
+  return std::make_shared<PyKernel>(options);
+}
+
+int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
+  Bytes bytes(attr, true);
+  uint32_t length = size.value_or(uint32_t(bytes.size()));
+  int64_t result = self.kernel().sys_bpf(*self.task, cmd, uint64_t(uintptr_t(bytes.data())), length);
+  raise_pending();
+  return result;
+}
+
+py::object last_refusal(const PyTask& self) {
+  const Refusal& refusal = self.kernel().last_refusal();
+  if (refusal.err == Errno::None) return py::none();
+  return py::make_tuple(refusal.check(), refusal.reason());
+}
+
+void start_recording(PyKernel& self, std::shared_ptr<Recorder> recorder) {
+  self.recorder = std::move(recorder);
+  self.recording = std::make_unique<Recording>(self.machine(), *self.recorder);
+}
+
+void stop_recording(PyKernel& self) {
+  self.recording.reset();
+  self.recorder.reset();
+}
+
+std::vector<std::string> drain(std::deque<std::string>& lines) {
+  std::vector<std::string> taken(lines.begin(), lines.end());
+  lines.clear();
+  return taken;
+}
+
+void bind_task(py::module_& m) {
+  py::class_<PyTask>(m, "Task",
+                     "A process of a simulated machine: a pid, credentials and a table of descriptors.")
+      .def_property_readonly("pid", [](const PyTask& t) { return t.task->pid; })
+      .def_property_readonly("comm", [](const PyTask& t) { return t.task->comm; })
+      .def_property_readonly("uid", [](const PyTask& t) { return t.task->cred.uid; })
+      .def_property_readonly("exited", [](const PyTask& t) { return t.task->exited; })
+      .def_property_readonly("possible_cpus", [](const PyTask& t) { return t.owner->machine().cpus; })
+      .def_property_readonly("kernel", [](const PyTask& t) { return t.owner; })
+      .def_property_readonly("last_refusal", &last_refusal,
+                             "(function that refused, reason) of the last sys_bpf on this machine, or None.")
+      .def(
+          "sys_bpf", &sys_bpf, py::arg("cmd"), py::arg("attr"), py::arg("size") = py::none(),
+          "bpf(2), exactly: `attr` is a writable buffer in the layout of union bpf_attr, pointers in it are\n"
+          "addresses of this process, `size` the bytes passed (default: all). Returns >= 0 or -errno and "
+          "raises\n"
+          "nothing; a wild pointer is -EFAULT. Models __sys_bpf().")
+      .def(
+          "close",
+          [](const PyTask& t, int fd) {
+            Result<int> done = t.kernel().close(*t.task, fd);
+            return done ? 0 : -int(done.err());
+          },
+          py::arg("fd"), "close(2): 0 or -errno.")
+      .def(
+          "dup", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().dup(*t.task, fd)); },
+          py::arg("fd"), "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
+      .def(
+          "fork", [](const PyTask& t) { return PyTask{t.owner, &t.kernel().fork(*t.task)}; },
+          "fork(2): a child whose descriptors share this task's open files.")
+      .def(
+          "exit", [](const PyTask& t) { t.kernel().exit(*t.task); }, "exit(2): closes every descriptor.")
+      .def(
+          "set_caps",
+          [](const PyTask& t, const std::vector<std::string>& names) {
+            t.task->cred.effective = parse_capabilities(names);
+          },
+          py::arg("names"), "Keeps exactly these capabilities: task.set_caps([\"CAP_BPF\"]).")
+      .def_property_readonly(
+          "fds",
+          [](const PyTask& t) {
+            py::dict fds;
+            const auto& slots = t.task->files.slots();
+            for (size_t fd = 0; fd < slots.size(); ++fd)
+              if (slots[fd]) fds[py::int_(fd)] = slots[fd]->label();
+            return fds;
+          },
+          "The open descriptors and what they are.")
+      .def("object_at", &object_at, py::arg("fd"), "The kernel object behind a descriptor. OSError EBADF.")
+      .def("__repr__", [](const PyTask& t) {
+        return "<Task " + std::to_string(t.task->pid) + " " + t.task->comm +
+               (t.task->exited ? " (exited)>" : ">");
+      });
+}
+
+}  // namespace
+
+PyKernel::PyKernel(const MachineOptions& options) : kernel(options) {
+  machine().user = &user;
+  // A guest of the parking lot runs on a thread of its own, where Python's signals mean nothing.
+  machine().interrupted = [] { return PyGILState_Check() && PyErr_CheckSignals() != 0; };
+}
+
+ObjectView object_at(const PyTask& self, int fd) {
+  File* file = self.task->files.get(fd);
+  if (!file || !file->private_data)
+    raise_refusal(refuse(Errno::BadF, "descriptor {} of task {} holds no BPF object", fd, self.task->pid));
+  return object_view(self.owner, *file->private_data);
+}
+
+void bind_kernel(py::module_& m) {
+  bind_task(m);
+  py::class_<PyKernel, std::shared_ptr<PyKernel>>(
+      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.")
+      .def(py::init(&boot), py::arg("version") = "6.18", py::arg("cpus") = 2, py::arg("seed") = 0,
+           py::arg("config") = std::map<std::string, bool>{})
+      .def_property_readonly("version", [](PyKernel& k) { return k.machine().version.str(); })
+      .def_property_readonly("cpus", [](PyKernel& k) { return k.machine().cpus; })
+      .def_property_readonly(
+          "config", [](PyKernel& k) { return k.machine().config.all(); },
+          "The CONFIG_* options, as in /proc/config.gz.")
+      .def(
+          "spawn",
+          [](std::shared_ptr<PyKernel> k, const std::string& comm, uint32_t uid,
+             const std::optional<std::vector<std::string>>& caps) {
+            return PyTask{k, &k->kernel.spawn(comm, credentials(uid, caps))};
+          },
+          py::arg("comm") = "bash", py::arg("uid") = 0, py::arg("caps") = py::none(),
+          "A new process. Root has every capability, others none, unless `caps` names them.")
+      .def_property_readonly(
+          "tasks",
+          [](std::shared_ptr<PyKernel> k) {
+            std::vector<PyTask> tasks;
+            for (Task* task : k->kernel.tasks()) tasks.push_back({k, task});
+            return tasks;
+          },
+          "The live tasks, by pid.")
+      .def(
+          "sysctl_read",
+          [](PyKernel& k, const std::string& name) { return value_or_raise(k.machine().sysctl.read(name)); },
+          py::arg("name"))
+      .def(
+          "sysctl_write",
+          [](PyKernel& k, const std::string& name, int64_t value) {
+            ok_or_raise(k.machine().sysctl.write(name, value));
+          },
+          py::arg("name"), py::arg("value"))
+      .def("sysctl_names", [](PyKernel& k) { return k.machine().sysctl.names(); })
+      .def_property_readonly(
+          "dmesg",
+          [](PyKernel& k) {
+            return std::vector<std::string>(k.machine().dmesg.begin(), k.machine().dmesg.end());
+          },
+          "The kernel log, a line each.")
+      .def(
+          "read_trace_pipe", [](PyKernel& k) { return drain(k.machine().trace_pipe); },
+          "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
+      .def_property_readonly(
+          "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
+      .def("start_recording", &start_recording, py::arg("recorder"))
+      .def("stop_recording", &stop_recording)
+      .def(
+          "rcu_hold", [](PyKernel& k) { k.machine().rcu.hold(); },
+          "Holds the grace period open: what is freed from now on waits, and can be looked at.")
+      .def(
+          "rcu_release",
+          [](PyKernel& k) {
+            k.machine().rcu.release();
+            return k.machine().rcu.grace_period();
+          },
+          "Lets the grace period end. Returns how many frees ran.")
+      .def_property_readonly(
+          "rcu_waiting",
+          [](PyKernel& k) {
+            std::vector<std::string> waiting;
+            for (const Rcu::Waiting& entry : k.machine().rcu.waiting()) waiting.push_back(entry.what);
+            return waiting;
+          },
+          "What waits for a grace period.")
+      .def("__repr__", [](PyKernel& k) { return "<Kernel " + k.machine().version.str() + ">"; });
+}
+
+}  // namespace bpfsim

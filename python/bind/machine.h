@@ -1,0 +1,53 @@
+// A simulated machine as Python holds it: the kernel, its guarded user memory, and the recording in progress.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bind.h"
+#include "guarded_memory.h"
+#include "kernel.h"
+#include "object/file.h"
+#include "object/object.h"
+#include "trace/recorder.h"
+
+namespace bpfsim {
+
+struct PyKernel {
+  explicit PyKernel(const MachineOptions& options);
+
+  GuardedUserMemory user;
+  Kernel kernel;
+  std::shared_ptr<Recorder> recorder;
+  std::unique_ptr<Recording> recording;
+
+  Machine& machine() { return kernel.machine(); }
+};
+
+// A task keeps its machine alive.
+struct PyTask {
+  std::shared_ptr<PyKernel> owner;
+  Task* task;
+
+  Kernel& kernel() const { return owner->kernel; }
+};
+
+// A kernel object by its number: reading it after it is gone raises ReferenceError, never touches freed
+// memory.
+struct ObjectView {
+  std::shared_ptr<PyKernel> owner;
+  uint64_t serial;
+  std::string label;
+
+  Object& get() const;
+};
+
+ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object);
+ObjectView object_at(const PyTask& task, int fd);  // OSError EBADF
+
+// Ctrl-C that arrived during a call.
+inline void raise_pending() {
+  if (PyErr_Occurred()) throw py::error_already_set();
+}
+
+}  // namespace bpfsim

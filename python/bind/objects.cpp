@@ -1,0 +1,174 @@
+// Kernel objects as Python sees them: counters, ledger, holders, and the graph of who holds whom.
+#include "machine.h"
+#include "object/graph.h"
+#include "object/link.h"
+#include "object/map.h"
+#include "object/ops.h"
+#include "object/prog.h"
+
+namespace bpfsim {
+
+namespace {
+
+const Refcount* refcount_of(const Object& object) {
+  switch (object.kind) {
+    case ObjectKind::Prog: return &static_cast<const Prog&>(object).aux->refcnt;
+    case ObjectKind::Map: return &static_cast<const Map&>(object).refcnt;
+    case ObjectKind::Link: return &static_cast<const Link&>(object).refcnt;
+    case ObjectKind::File: return &static_cast<const File&>(object).f_count;
+    default: return nullptr;
+  }
+}
+
+py::object refcnt(const ObjectView& self) {
+  const Refcount* count = refcount_of(self.get());
+  return count ? py::object(py::int_(count->value())) : py::none();
+}
+
+int64_t usercnt(const ObjectView& self) {
+  if (self.get().kind != ObjectKind::Map) throw py::attribute_error("only maps have a usercnt");
+  return static_cast<Map&>(self.get()).usercnt.value();
+}
+
+std::string counters_text(const Object& object) {
+  const Refcount* count = refcount_of(object);
+  if (!count) return "";
+  std::string text =
+      (object.kind == ObjectKind::File ? "f_count " : "refcnt ") + std::to_string(count->value());
+  if (object.kind == ObjectKind::Map)
+    text += ", usercnt " + std::to_string(static_cast<const Map&>(object).usercnt.value());
+  return text;
+}
+
+py::list ledger(const ObjectView& self) {
+  py::list rows;
+  for (const LedgerEntry& entry : self.get().ledger) {
+    py::dict row;
+    row["seq"] = entry.seq;
+    row["time_ns"] = entry.time_ns;
+    row["counter"] = entry.counter == Counter::Refs ? "refcnt" : "usercnt";
+    row["delta"] = int(entry.delta);
+    row["after"] = entry.after;
+    row["cause"] = entry.cause.str();
+    rows.append(row);
+  }
+  return rows;
+}
+
+std::vector<std::string> holders(const ObjectView& self) {
+  ObjectGraph graph = object_graph(self.owner->machine());
+  std::vector<std::string> lines;
+  for (const GraphEdge& edge : graph.holders(self.get()))
+    lines.push_back(graph.nodes[edge.from]->label() + " by " + edge.via);
+  return lines;
+}
+
+std::string why_alive(const ObjectView& self) {
+  Object& object = self.get();
+  ObjectGraph graph = object_graph(self.owner->machine());
+  std::vector<GraphEdge> path = graph.why_alive(object);
+  if (path.empty()) return object.label() + ": no task, pin, hook or link reaches it";
+  std::string text = graph.nodes[path.front().from]->label();
+  for (const GraphEdge& edge : path) text += " -- " + edge.via + " --> " + graph.nodes[edge.to]->label();
+  return text;
+}
+
+template <class F>
+void add_entry(py::list& rows, const char* member, const OpsEntry<F>& entry) {
+  if (!entry) return;
+  std::string file = entry.file;
+  if (size_t at = file.rfind("sim/"); at != file.npos) file = file.substr(at);
+  rows.append(py::make_tuple(member, entry.name, file));
+}
+
+py::list map_ops(const ObjectView& self) {
+  if (self.get().kind != ObjectKind::Map) throw py::attribute_error("only maps have a map_ops table");
+  const MapOps& ops = *static_cast<Map&>(self.get()).ops;
+  py::list rows;
+#define ENTRY(member) add_entry(rows, #member, ops.member)
+  ENTRY(map_alloc_check), ENTRY(map_alloc), ENTRY(map_release), ENTRY(map_free), ENTRY(map_get_next_key);
+  ENTRY(map_release_uref), ENTRY(map_lookup_elem_sys_only), ENTRY(map_lookup_batch);
+  ENTRY(map_lookup_and_delete_elem), ENTRY(map_lookup_and_delete_batch), ENTRY(map_update_batch);
+  ENTRY(map_delete_batch), ENTRY(map_lookup_elem), ENTRY(map_update_elem), ENTRY(map_delete_elem);
+  ENTRY(map_push_elem), ENTRY(map_pop_elem), ENTRY(map_peek_elem), ENTRY(map_lookup_percpu_elem);
+  ENTRY(map_fd_get_ptr), ENTRY(map_fd_put_ptr), ENTRY(map_gen_lookup), ENTRY(map_fd_sys_lookup_elem);
+  ENTRY(map_seq_show_elem), ENTRY(map_check_btf), ENTRY(map_direct_value_addr), ENTRY(map_direct_value_meta);
+  ENTRY(map_mmap), ENTRY(map_poll), ENTRY(map_redirect), ENTRY(map_meta_equal), ENTRY(map_for_each_callback);
+  ENTRY(map_mem_usage);
+#undef ENTRY
+  return rows;
+}
+
+py::tuple graph_data(PyKernel& self) {
+  ObjectGraph graph = object_graph(self.machine());
+  py::list nodes, edges;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Object& node = *graph.nodes[i];
+    nodes.append(py::make_tuple(node.serial, object_kind_name(node.kind), node.label(), counters_text(node),
+                                bool(graph.root[i])));
+  }
+  for (const GraphEdge& edge : graph.edges)
+    edges.append(
+        py::make_tuple(graph.nodes[edge.from]->serial, graph.nodes[edge.to]->serial, edge.via, edge.strong));
+  return py::make_tuple(nodes, edges);
+}
+
+std::vector<std::string> labels(const std::vector<const Object*>& objects) {
+  std::vector<std::string> names;
+  for (const Object* object : objects) names.push_back(object->label());
+  return names;
+}
+
+}  // namespace
+
+Object& ObjectView::get() const {
+  auto& objects = owner->machine().objects;
+  auto it = objects.find(serial);
+  if (it != objects.end()) return *it->second;
+  PyErr_SetString(PyExc_ReferenceError, (label + " is gone").c_str());
+  throw py::error_already_set();
+}
+
+ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object) {
+  return {owner, object.serial, object.label()};
+}
+
+void bind_objects(py::module_& m) {
+  py::class_<ObjectView>(m, "Object", "A kernel object. Reading it after it is gone raises ReferenceError.")
+      .def_readonly("serial", &ObjectView::serial, "Its number in the order of birth, unique in its machine.")
+      .def_readonly("label", &ObjectView::label)
+      .def_property_readonly(
+          "alive", [](const ObjectView& o) { return o.owner->machine().objects.count(o.serial) != 0; })
+      .def_property_readonly("kind", [](const ObjectView& o) { return object_kind_name(o.get().kind); })
+      .def_property_readonly("id", [](const ObjectView& o) { return o.get().id; })
+      .def_property_readonly("refcnt", &refcnt)
+      .def_property_readonly("usercnt", &usercnt, "References from user space (maps).")
+      .def_property_readonly("ledger", &ledger, "Each +1 and -1: seq, time_ns, counter, delta, after, cause.")
+      .def("holders", &holders, "Who holds it, found by walking the holders' own fields.")
+      .def("why_alive", &why_alive, "The path from a root to it, in words.")
+      .def_property_readonly("ops", &map_ops,
+                             "A map's vtable: (member, function, file) for what its type fills in.")
+      .def("__repr__", [](const ObjectView& o) { return "<" + o.label + ">"; });
+
+  m.def("graph_data", &graph_data, py::arg("kernel"), "Nodes and edges of the object graph as tuples.");
+  m.def(
+      "graph_disagreements", [](PyKernel& k) { return object_graph(k.machine()).disagreements(); },
+      py::arg("kernel"),
+      "Counters that differ from the strong edges that arrive; empty means that they agree.");
+  m.def(
+      "graph_leaks", [](PyKernel& k) { return labels(object_graph(k.machine()).leaks()); }, py::arg("kernel"),
+      "Objects that no root reaches.");
+  m.def(
+      "graph_cycles",
+      [](PyKernel& k) {
+        std::vector<std::vector<std::string>> cycles;
+        for (const auto& cycle : object_graph(k.machine()).cycles()) cycles.push_back(labels(cycle));
+        return cycles;
+      },
+      py::arg("kernel"), "Objects that hold each other in a ring.");
+  m.def(
+      "graph_dot", [](PyKernel& k) { return object_graph(k.machine()).dot(); }, py::arg("kernel"),
+      "The graph in Graphviz's language.");
+}
+
+}  // namespace bpfsim
