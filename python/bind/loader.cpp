@@ -1,0 +1,160 @@
+// BPF object files: opening them, looking into them, and loading them into a simulated machine or the live
+// kernel.
+#include "isa/disasm.h"
+#include "live_kernel.h"
+#include "loader/bpf_object.h"
+#include "machine.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+namespace {
+
+using ObjectFile = std::shared_ptr<BpfObject>;
+
+ObjectFile open_object(const py::buffer& code, const std::string& name) {
+  Bytes bytes(code, false);
+  Result<BpfObject> object = bpf_object_open({bytes.data(), bytes.size()}, name);
+  if (!object) throw py::value_error(name + " is no BPF object: " + object.refusal().reason());
+  return std::make_shared<BpfObject>(std::move(*object));
+}
+
+py::list sections(const ObjectFile& self) {
+  py::list rows;
+  for (const ElfFile::Section& section : self->elf.sections()) {
+    py::dict row;
+    row["index"] = section.index;
+    row["name"] = std::string(section.name);
+    row["type"] = section.type;
+    row["flags"] = section.flags;
+    row["offset"] = section.offset;
+    row["size"] = section.size;
+    std::span<const uint8_t> data = self->elf.data(section);
+    row["data"] = py::bytes(reinterpret_cast<const char*>(data.data()), data.size());
+    rows.append(row);
+  }
+  return rows;
+}
+
+py::list symbols(const ObjectFile& self) {
+  py::list rows;
+  for (const ElfFile::Symbol& symbol : self->elf.symbols()) {
+    py::dict row;
+    row["name"] = std::string(symbol.name);
+    row["value"] = symbol.value;
+    row["size"] = symbol.size;
+    row["section"] = std::string(self->elf.section_name(symbol.shndx));
+    row["type"] = symbol.type;
+    rows.append(row);
+  }
+  return rows;
+}
+
+py::bytes insn_bytes(const std::vector<bpf_insn>& insns) {
+  return py::bytes(reinterpret_cast<const char*>(insns.data()), insns.size() * sizeof(bpf_insn));
+}
+
+py::list maps(const ObjectFile& self) {
+  py::list rows;
+  for (const BpfMap& map : self->maps) {
+    py::dict row;
+    row["name"] = map.full_name;
+    row["kernel_name"] = map.name;
+    const MapTypeRow* type = find_map_type(map.type);
+    row["type"] = type ? type->name : std::to_string(map.type);
+    row["key_size"] = map.key_size;
+    row["value_size"] = map.value_size;
+    row["max_entries"] = map.max_entries;
+    row["map_flags"] = map.map_flags;
+    row["fd"] = map.fd;
+    rows.append(row);
+  }
+  return rows;
+}
+
+py::list programs(const ObjectFile& self) {
+  py::list rows;
+  for (const BpfProgram& prog : self->programs) {
+    py::dict row;
+    row["name"] = prog.name;
+    row["section"] = prog.section;
+    const ProgTypeRow* type = find_prog_type(prog.type);
+    row["type"] = type ? type->name : std::to_string(prog.type);
+    row["is_subprog"] = prog.is_subprog;
+    row["code_in_file"] = insn_bytes(prog.elf_insns);
+    row["code"] = insn_bytes(prog.insns);
+    row["fd"] = prog.fd;
+    row["log"] = prog.log;
+    rows.append(row);
+  }
+  return rows;
+}
+
+py::list steps(const ObjectFile& self) {
+  py::list rows;
+  for (const Step& step : self->steps) {
+    py::dict row;
+    row["kind"] = step_kind_name(step.kind);
+    row["text"] = step.text;
+    row["program"] = step.program;
+    row["insn"] = step.insn;
+    row["before"] = insn_bytes(step.before);
+    row["after"] = insn_bytes(step.after);
+    row["command"] = step.cmd >= 0 ? find_command(uint32_t(step.cmd))->name : "";
+    row["attr"] = py::bytes(reinterpret_cast<const char*>(step.attr.data()), step.attr.size());
+    row["result"] = step.result;
+    rows.append(row);
+  }
+  return rows;
+}
+
+// Loads through any bpf(2); what was opened before a refusal is given back.
+void load_through(const ObjectFile& object, const SysBpf& sys_bpf, LoadOptions options,
+                  const std::function<void(int)>& close_fd) {
+  options.close_fd = close_fd;
+  Result<void> loaded = bpf_object_load(*object, sys_bpf, options);
+  if (PyErr_Occurred() || !loaded) bpf_object_close(*object, close_fd);
+  raise_pending();
+  ok_or_raise(loaded);
+}
+
+void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_level) {
+  LoadOptions options;
+  options.log_level = log_level;
+  options.kernel_version = task.owner->machine().version;
+  options.nr_cpus = task.owner->machine().cpus;
+  auto sys_bpf = [&](int cmd, bpf_attr* attr, unsigned size) {
+    return long(task.kernel().sys_bpf(*task.task, cmd, uint64_t(uintptr_t(attr)), size));
+  };
+  load_through(object, sys_bpf, options, [&](int fd) { (void)task.kernel().close(*task.task, fd); });
+}
+
+void load_live(const ObjectFile& object, uint32_t log_level) {
+  LoadOptions options;
+  options.log_level = log_level;
+  auto sys_bpf = [](int cmd, bpf_attr* attr, unsigned size) {
+    return long(LiveKernel::sys_bpf(cmd, attr, size));
+  };
+  load_through(object, sys_bpf, options, [](int fd) { LiveKernel::close(fd); });
+}
+
+}  // namespace
+
+void bind_loader(py::module_& m) {
+  py::class_<BpfObject, ObjectFile>(m, "ObjectFile", "A BPF object file, as clang writes it.")
+      .def_readonly("name", &BpfObject::name)
+      .def_readonly("license", &BpfObject::license)
+      .def_readonly("log", &BpfObject::log, "The verifier's log of the program loaded last.")
+      .def_readonly("btf_fd", &BpfObject::btf_fd)
+      .def("section_rows", &sections)
+      .def("symbol_rows", &symbols)
+      .def("map_rows", &maps)
+      .def("program_rows", &programs)
+      .def("step_rows", &steps);
+  m.def("open_object_file", &open_object, py::arg("code"), py::arg("name"),
+        "Reads the bytes of a BPF ELF object. ValueError that says what is wrong with them.");
+  m.def("load_simulated", &load_simulated, py::arg("object"), py::arg("task"), py::arg("log_level"));
+  m.def("load_live", &load_live, py::arg("object"), py::arg("log_level"));
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,84 @@
+"""A kernel-faithful simulator of the Linux BPF subsystem, for learning how it works.
+
+>>> import bpfsim
+>>> k = bpfsim.Kernel(version="6.18")
+>>> task = k.spawn("bash")
+>>> m = task.map_create("hash", key_size=4, value_size=8, max_entries=16, name="counts")
+>>> m[1] = 5
+>>> m[1]
+5
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core, attr, handles, objects, trace
+from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
+from .attr import Reply
+from .compiler import CompileError, NoClang, compile_c
+from .handles import Link, Map, Prog, VerifierError
+from .objects import ObjectFile, open_object
+from .trace import Trace
+
+__version__ = _core.__version__
+__all__ = [
+    "CompileError",
+    "Kernel",
+    "Link",
+    "LiveKernel",
+    "LiveTask",
+    "Map",
+    "NoClang",
+    "ObjectFile",
+    "Prog",
+    "Program",
+    "Reply",
+    "Task",
+    "Trace",
+    "VerifierError",
+    "assemble",
+    "compile_c",
+    "load_ipython_extension",
+    "open_object",
+]
+
+# Handles and named calls are Python over sys_bpf(), so a task of the simulator and one of the live kernel have the same.
+for _task in (Task, LiveTask):
+    _task.bpf = attr.bpf
+    _task.map_create = handles.map_create
+    _task.prog_load = handles.prog_load
+    _task.load = lambda task, object_file, log_level=1: object_file.load(task, log_level)
+
+
+class _Sysctl:
+    """``k.sysctl["net.core.bpf_jit_enable"] = 0``: the knobs of /proc/sys that BPF has."""
+
+    def __init__(self, kernel: Any):
+        self._kernel = kernel
+
+    def __getitem__(self, name: str) -> int:
+        return self._kernel.sysctl_read(name)
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._kernel.sysctl_write(name, value)
+
+    def __iter__(self) -> Any:
+        return iter(self._kernel.sysctl_names())
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name} = {self[name]}" for name in self)
+
+
+Kernel.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
+Kernel.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
+Kernel.graph = trace.object_graph
+Kernel.leaks = _core.graph_leaks
+Kernel.cycles = _core.graph_cycles
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext bpfsim``: brings ``%%bpf NAME`` and ``%%bpf_asm NAME``."""
+    from .magics import BpfMagics
+
+    shell.register_magics(BpfMagics)

@@ -1,0 +1,166 @@
+"""BPF object files: what clang wrote, and what the loader made of it, step by step."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import _core
+from .handles import Map, Prog, VerifierError
+from .views.page import mono, table
+
+_KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
+
+
+class Rows(list[dict[str, Any]]):
+    """A list of dicts that shows itself as a table."""
+
+    def __init__(self, rows: list[dict[str, Any]], columns: list[str]):
+        super().__init__(rows)
+        self.columns = columns
+
+    def _cells(self) -> list[list[str]]:
+        return [[str(row[column]) for column in self.columns] for row in self]
+
+    def __repr__(self) -> str:
+        cells = [self.columns, *self._cells()]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+    def _repr_html_(self) -> str:
+        return f'<div class="bpfsim">{table(self.columns, [[mono(c) for c in row] for row in self._cells()])}</div>'
+
+
+@dataclass(frozen=True)
+class LoadStep:
+    """One thing that the loader did: what kind, in words, and the instruction before and after where one changed."""
+
+    kind: str
+    text: str
+    program: str = ""
+    insn: int = -1
+    before: str = ""
+    after: str = ""
+
+
+class LoadSteps(list[LoadStep]):
+    """The loader's steps in order."""
+
+    def __repr__(self) -> str:
+        lines = []
+        for number, step in enumerate(self, 1):
+            lines.append(f"{number:3}. {step.kind:10} {step.text}")
+            if step.before != step.after:
+                lines += [f"       - {step.before}", f"       + {step.after}"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for number, step in enumerate(self, 1):
+            text = html.escape(step.text)
+            if step.before != step.after:
+                text += (
+                    f'<div style="background:rgba(214,48,49,.16)">{mono("- " + step.before)}</div>'
+                    f'<div style="background:rgba(0,148,68,.16)">{mono("+ " + step.after)}</div>'
+                )
+            rows.append([str(number), html.escape(step.kind), text])
+        return f'<div class="bpfsim">{table(["", "step", "what happened"], rows)}</div>'
+
+
+class ObjectFile:
+    """A BPF object file. Opened it can be looked into; ``load(task)`` creates its maps and loads its programs.
+
+    After the load ``maps`` and ``progs`` are handles by name.
+    """
+
+    def __init__(self, code: bytes, name: str = "object"):
+        self.code, self.name = bytes(code), name
+        self._file = _core.open_object_file(self.code, name)
+        self.maps: dict[str, Map] = {}
+        self.progs: dict[str, Prog] = {}
+
+    @property
+    def license(self) -> str:
+        """The text of the ``license`` section."""
+        return self._file.license
+
+    @property
+    def sections(self) -> Rows:
+        """The ELF sections: name, type, size in bytes."""
+        rows = [row | {"type": _KINDS.get(row["type"], hex(row["type"]))} for row in self._file.section_rows()]
+        return Rows([row for row in rows if row["name"]], ["index", "name", "type", "size"])
+
+    @property
+    def symbols(self) -> Rows:
+        """The symbols: functions, maps, variables."""
+        rows = [row for row in self._file.symbol_rows() if row["name"] and row["type"] in (0, 1, 2)]
+        return Rows(rows, ["name", "section", "value", "size"])
+
+    @property
+    def map_definitions(self) -> Rows:
+        """The maps that the file asks for."""
+        return Rows(self._file.map_rows(), ["name", "type", "key_size", "value_size", "max_entries"])
+
+    @property
+    def programs(self) -> Rows:
+        """The programs in the file, with their section and type."""
+        rows = [row | {"insns": len(row["code_in_file"]) // 8} for row in self._file.program_rows()]
+        return Rows(rows, ["name", "section", "type", "insns"])
+
+    def program(self, name: str) -> Any:
+        """The instructions of one program as the file has them."""
+        for row in self._file.program_rows():
+            if row["name"] == name:
+                return _core.Program(row["code_in_file"])
+        raise KeyError(f"{self.name} has no program {name!r}; it has {[p['name'] for p in self.programs]}")
+
+    @property
+    def steps(self) -> LoadSteps:
+        """What the loader did, in order; each change of an instruction with before and after."""
+        return LoadSteps(
+            LoadStep(row["kind"], row["text"], row["program"], row["insn"], _line(row["before"]), _line(row["after"]))
+            for row in self._file.step_rows()
+        )
+
+    def load(self, task: Any, log_level: int = 1) -> ObjectFile:
+        """Does what libbpf does: BTF_LOAD, MAP_CREATE, patch descriptors into the instructions, PROG_LOAD.
+
+        ``task`` is one of a simulated machine or of the live kernel. Raises VerifierError with ``.log`` where a
+        program is refused, OSError for any other refused call; what was created before it is closed again.
+        """
+        try:
+            if isinstance(task, _core.LiveTask):
+                _core.load_live(self._file, log_level)
+            else:
+                _core.load_simulated(self._file, task, log_level)
+        except OSError as error:
+            if not self._file.log:
+                raise
+            refused = VerifierError(*error.args)
+            refused.__dict__.update(error.__dict__)
+            refused.log = self._file.log
+            raise refused from None
+        self.maps = {row["name"]: Map(task, row["fd"]) for row in self._file.map_rows() if row["fd"] >= 0}
+        self.progs = {
+            row["name"]: Prog(task, row["fd"], row["log"]) for row in self._file.program_rows() if row["fd"] >= 0
+        }
+        return self
+
+    def __repr__(self) -> str:
+        programs = ", ".join(f"{p['name']} ({p['section']})" for p in self.programs)
+        maps = ", ".join(m["name"] for m in self.map_definitions)
+        return f"<ObjectFile {self.name}: programs {programs or 'none'}; maps {maps or 'none'}>"
+
+
+def _line(code: bytes) -> str:
+    return " ".join(_core.Program(code).listing) if code else ""
+
+
+def open_object(source: bytes | str | Path, name: str | None = None) -> ObjectFile:
+    """A BPF object file from its bytes or its path. Raises ValueError that says what is wrong with the file."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return ObjectFile(path.read_bytes(), name or path.name.split(".")[0])
+    return ObjectFile(bytes(source), name or "object")

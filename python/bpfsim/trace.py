@@ -1,0 +1,77 @@
+"""Recordings of a simulated machine, and the views that are made from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from . import _core
+from .views import FunctionGraph
+from .views import ObjectGraph as GraphView
+from .views.object_graph import Edge, Node
+from .views.stages import Stage, Stages
+
+
+class Trace:
+    """What happened on a machine while the block ran: ``with k.trace() as t: ...``.
+
+    Iterates over the records; ``t.functions`` is the tree of kernel functions, ``t.stages`` the program after each
+    pass of the loads in it. Keeps at most ``limit`` events; ``t.lost`` counts those after it.
+    """
+
+    def __init__(self, kernel: Any, limit: int = 1_000_000):
+        self._kernel, self._recorder = kernel, _core.Recorder(limit)
+
+    def __enter__(self) -> Trace:
+        self._kernel.start_recording(self._recorder)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._kernel.stop_recording()
+
+    def __len__(self) -> int:
+        return len(self._recorder)
+
+    def __getitem__(self, at: int) -> Any:
+        return self._recorder[at]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._recorder[i] for i in range(len(self._recorder)))
+
+    def of(self, *kinds: str) -> list[Any]:
+        """The records of these kinds: ``t.of("get", "put")``."""
+        return [record for record in self if record.kind in kinds]
+
+    @property
+    def lost(self) -> int:
+        """How many events came after the limit."""
+        return self._recorder.lost
+
+    @property
+    def functions(self) -> FunctionGraph:
+        """The kernel's functions in the order in which they were entered, nested."""
+        return FunctionGraph((r for r in self if r.kind in ("enter", "leave")), events=False)
+
+    @property
+    def stages(self) -> Stages:
+        """The program as each pass of the verifier left it."""
+        return Stages(
+            [Stage(r.fields["pass"], tuple(r.fields["program"].splitlines())) for r in self if r.kind == "stage"]
+        )
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(r.kind for r in self).most_common())
+        return f"<Trace of {len(self)} events: {kinds or 'nothing happened'}>"
+
+    def __str__(self) -> str:
+        return str(self.functions)
+
+    def _repr_html_(self) -> str:
+        return self.functions._repr_html_()
+
+
+def object_graph(kernel: Any) -> GraphView:
+    """Who holds whom on a machine, now: found by walking every holder's fields."""
+    nodes, edges = _core.graph_data(kernel)
+    return GraphView([Node(*node) for node in nodes], [Edge(*edge) for edge in edges])
