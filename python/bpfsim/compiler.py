@@ -37,7 +37,10 @@ def find_clang() -> str:
     names = [os.environ.get("BPFSIM_CLANG", ""), "clang", *(f"clang-{v}" for v in _VERSIONS)]
     for name in names:
         path = shutil.which(name) if name else None
-        if path and "bpf" in subprocess.run([path, "--print-targets"], capture_output=True, text=True).stdout:
+        if (
+            path
+            and "bpf" in subprocess.run([path, "--print-targets"], capture_output=True, text=True, check=False).stdout
+        ):
             return path
     raise NoClang
 
@@ -56,7 +59,7 @@ def compile_c(source: str, name: str = "prog.c", cflags: Sequence[str] = (), mcp
             *("-I", str(INCLUDE), f"-fdebug-prefix-map={folder}=.", f"-ffile-prefix-map={folder}/=", *cflags),
             *("-c", str(source_file), "-o", str(output)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         diagnostics = done.stderr.replace(f"{folder}/", "")
         if done.returncode != 0:
             raise CompileError(diagnostics.strip())

@@ -71,8 +71,11 @@ class Exercise:
 
 def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -> Exercise:
     """An exercise with one right value. ``mistakes`` are (wrong value, hint) pairs."""
-    return Exercise(
-        question,
-        lambda given: (given == answer, right if given == answer else f"{given!r} is not what the kernel answers."),
-        [((lambda given, wrong=wrong: given == wrong), hint) for wrong, hint in mistakes],
-    )
+
+    def test(given: Any) -> tuple[bool, str]:
+        return given == answer, right if given == answer else f"{given!r} is not what the kernel answers."
+
+    def is_(wrong: Any) -> Callable[[Any], bool]:
+        return lambda given: bool(given == wrong)
+
+    return Exercise(question, test, [(is_(wrong), hint) for wrong, hint in mistakes])

@@ -133,7 +133,13 @@ class Map(Handle):
     def __getitem__(self, key: Any) -> Any:
         value = self._value_buffer()
         try:
-            bpf(self.task, "MAP_LOOKUP_ELEM", map_fd=self.fd, key=self._pack(key, self.key_size, "key"), value=value)
+            bpf(
+                self.task,
+                "MAP_LOOKUP_ELEM",
+                map_fd=self.fd,
+                key=self._pack(key, self.key_size, "key"),
+                value=value,
+            )
         except FileNotFoundError:
             raise KeyError(key) from None
         return self._unpack_value(bytes(value))
@@ -152,7 +158,14 @@ class Map(Handle):
     def update(self, key: Any, value: Any, flags: int = 0) -> None:
         """BPF_MAP_UPDATE_ELEM with flags: BPF_ANY 0, BPF_NOEXIST 1 (create only), BPF_EXIST 2 (replace only)."""
         packed = self._pack(key, self.key_size, "key") if self.key_size else None
-        bpf(self.task, "MAP_UPDATE_ELEM", map_fd=self.fd, key=packed, value=self._pack_value(value), flags=flags)
+        bpf(
+            self.task,
+            "MAP_UPDATE_ELEM",
+            map_fd=self.fd,
+            key=packed,
+            value=self._pack_value(value),
+            flags=flags,
+        )
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.update(key, value)
@@ -242,7 +255,12 @@ class Prog(Handle):
         and ``.data`` (the packet afterwards)."""
         room = bytearray(max(len(data) + 512, 512))
         if data:
-            fields |= {"data_in": data, "data_size_in": len(data), "data_out": room, "data_size_out": len(room)}
+            fields |= {
+                "data_in": data,
+                "data_size_in": len(data),
+                "data_out": room,
+                "data_size_out": len(room),
+            }
         if ctx is not None:
             fields |= {"ctx_in": ctx, "ctx_size_in": len(ctx)}
         reply = bpf(self.task, "PROG_TEST_RUN", prog_fd=self.fd, repeat=repeat, **fields)

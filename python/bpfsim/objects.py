@@ -120,7 +120,14 @@ class ObjectFile:
     def steps(self) -> LoadSteps:
         """What the loader did, in order; each change of an instruction with before and after."""
         return LoadSteps(
-            LoadStep(row["kind"], row["text"], row["program"], row["insn"], _line(row["before"]), _line(row["after"]))
+            LoadStep(
+                row["kind"],
+                row["text"],
+                row["program"],
+                row["insn"],
+                _line(row["before"]),
+                _line(row["after"]),
+            )
             for row in self._file.step_rows()
         )
 

@@ -10,8 +10,15 @@ HEADER = "/* Made by regenerate.py from sim/uapi/{}: edit there. */\n#pragma onc
 
 # Contexts and maps are pointers to what a program may not see into: any pointer fits.
 ANY_POINTER = re.compile(r"\bstruct \w+ \*")
-TYPES = {"u8": "__u8", "u16": "__u16", "u32": "__u32", "u64": "__u64", "s32": "__s32", "s64": "__s64",
-         "size_t": "__u64"}
+TYPES = {
+    "u8": "__u8",
+    "u16": "__u16",
+    "u32": "__u32",
+    "u64": "__u64",
+    "s32": "__s32",
+    "s64": "__s64",
+    "size_t": "__u64",
+}
 
 
 def rows(table: str, macro: str) -> list[list[str]]:

@@ -73,15 +73,15 @@ class ObjectGraph:
 
     @staticmethod
     def _reaches(held: dict[int, list[int]], start: int, goal: int) -> bool:
-        todo, seen = [start], {start}
-        while todo:
-            at = todo.pop()
+        waiting, seen = [start], {start}
+        while waiting:
+            at = waiting.pop()
             if at == goal:
                 return True
             for following in held[at]:
                 if following not in seen:
                     seen.add(following)
-                    todo.append(following)
+                    waiting.append(following)
         return False
 
     def svg(self) -> str:
