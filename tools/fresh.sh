@@ -24,6 +24,7 @@ trap clean_up EXIT
 put() { mount "$@"; mounted+=("${*: -1}"); }
 put -t proc proc "$root/proc"
 put -t sysfs -o ro sys "$root/sys"
+put -t devpts devpts "$root/dev/pts"
 put -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 
 rm -rf "$root/srv/bpfsim"
