@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "verifier/prune.h"
+#include "verifier/paths.h"
 
 namespace bpfsim {
 

@@ -143,7 +143,8 @@ struct bpf_verifier_env {
   uint32_t insn_idx = 0;
   int prev_insn_idx = -1;
   std::unique_ptr<bpf_verifier_state> cur_state;
-  std::vector<std::unique_ptr<bpf_verifier_stack_elem>> stack;  // paths to explore, the newest last
+  std::vector<bpf_verifier_stack_elem> stack;                   // paths to explore, the newest last
+  std::vector<std::unique_ptr<bpf_verifier_state>> state_pool;  // done with, to be filled again
   std::vector<bpf_verifier_state_list*> explored_states;  // heads of lists, by instruction and call site
   bpf_verifier_state_list* free_list = nullptr;           // forgotten, but still somebody's parent
   std::unique_ptr<SccVisits> scc_visits;

@@ -34,8 +34,5 @@ enum exact_level { NOT_EXACT, EXACT, RANGE_WITHIN };
                                 exact_level exact);
 // Sets `pruned` when the path need not go on.
 [[nodiscard]] Errno is_state_visited(bpf_verifier_env& env, uint32_t insn_idx, bool& pruned);
-// A path of this state has ended: count down to the states that wait for it.
-[[nodiscard]] Errno update_branch_counts(bpf_verifier_env& env, bpf_verifier_state* st);
-void free_states(bpf_verifier_env& env);
 
 }  // namespace bpfsim

@@ -209,8 +209,9 @@ struct bpf_verifier_state_list : bpf_verifier_state {
 
 // A path to explore later.
 struct bpf_verifier_stack_elem {
-  bpf_verifier_state st;
-  int insn_idx = 0, prev_insn_idx = 0;
+  std::unique_ptr<bpf_verifier_state> st;
+  uint32_t insn_idx = 0;
+  int prev_insn_idx = 0;
   uint64_t log_pos = 0;
 };
 

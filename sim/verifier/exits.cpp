@@ -1,0 +1,127 @@
+// Models: kernel/bpf/verifier.c, check_return_code() and check_ld_abs() (Linux 6.18)
+//
+// See exits.h. Not modelled yet: LSM and struct_ops programs, whose range is that of the hooked kernel
+// function.
+#include "verifier/exits.h"
+
+#include <optional>
+
+#include "verifier/backtrack.h"
+#include "verifier/mem.h"
+#include "verifier/print_state.h"
+#include "verifier/refs.h"
+#include "verifier/regs.h"
+
+namespace bpfsim {
+
+namespace {
+// What a program of this kind may answer; nothing: any number.
+std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
+  bpf_attach_type attach = prog.expected_attach_type;
+  switch (prog.type) {
+    case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+      switch (attach) {
+        case BPF_CGROUP_UDP4_RECVMSG:
+        case BPF_CGROUP_UDP6_RECVMSG:
+        case BPF_CGROUP_UNIX_RECVMSG:
+        case BPF_CGROUP_INET4_GETPEERNAME:
+        case BPF_CGROUP_INET6_GETPEERNAME:
+        case BPF_CGROUP_UNIX_GETPEERNAME:
+        case BPF_CGROUP_INET4_GETSOCKNAME:
+        case BPF_CGROUP_INET6_GETSOCKNAME:
+        case BPF_CGROUP_UNIX_GETSOCKNAME: return bpf_retval_range{1, 1};
+        case BPF_CGROUP_INET4_BIND:
+        case BPF_CGROUP_INET6_BIND: return bpf_retval_range{0, 3};
+        default: return bpf_retval_range{0, 1};
+      }
+    case BPF_PROG_TYPE_CGROUP_SKB:
+      return attach == BPF_CGROUP_INET_EGRESS ? bpf_retval_range{0, 3} : bpf_retval_range{0, 1};
+    case BPF_PROG_TYPE_CGROUP_SOCK:
+    case BPF_PROG_TYPE_SOCK_OPS:
+    case BPF_PROG_TYPE_CGROUP_DEVICE:
+    case BPF_PROG_TYPE_CGROUP_SYSCTL:
+    case BPF_PROG_TYPE_CGROUP_SOCKOPT: return bpf_retval_range{0, 1};
+    case BPF_PROG_TYPE_RAW_TRACEPOINT:
+      if (!prog.aux->attach_btf_id) return std::nullopt;
+      return bpf_retval_range{0, 0};
+    case BPF_PROG_TYPE_TRACING:
+      if (attach == BPF_TRACE_FENTRY || attach == BPF_TRACE_FEXIT) return bpf_retval_range{0, 0};
+      if (attach == BPF_TRACE_ITER) return bpf_retval_range{0, 1};
+      return std::nullopt;
+    case BPF_PROG_TYPE_KPROBE:
+      if (attach == BPF_TRACE_KPROBE_SESSION || attach == BPF_TRACE_UPROBE_SESSION)
+        return bpf_retval_range{0, 1};
+      return std::nullopt;
+    case BPF_PROG_TYPE_SK_LOOKUP:
+    case BPF_PROG_TYPE_NETFILTER: return bpf_retval_range{0, 1};
+    default: return std::nullopt;
+  }
+}
+}  // namespace
+
+Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bpf_retval_range range,
+                             const char* context, const char* reg_name) {
+  std::string has;
+  if (reg.r64.smin > INT64_MIN) has += " smin=" + std::to_string(reg.r64.smin);
+  if (reg.r64.smax < INT64_MAX) has += " smax=" + std::to_string(reg.r64.smax);
+  if (has.empty()) has = " unknown scalar value";
+  return reject(env, Errno::Inval, "%s the register %s has%s should have been in [%d, %d]\n", context,
+                reg_name, has.c_str(), range.minval, range.maxval);
+}
+
+Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
+  bpf_prog_type type = env.prog.type;
+  if (type == BPF_PROG_TYPE_LSM || type == BPF_PROG_TYPE_STRUCT_OPS)
+    return not_modelled(env, "return values of LSM and struct_ops programs");
+  const bpf_func_state& frame = *env.cur_state->frame[0];
+  const bpf_reg_state& reg = env.cur_regs()[regno];
+  MUST(check_reg_arg(env, regno, SRC_OP));
+  if (is_pointer_value(env, regno))
+    return reject(env, Errno::Access, "R%u leaks addr as return value\n", regno);
+
+  const char* context = "At program exit";
+  std::optional<bpf_retval_range> range;
+  if (frame.in_async_callback_fn) {
+    context = "At async callback return";
+    range = frame.callback_ret_range;
+  } else if (frame.subprogno && !frame.in_exception_callback_fn) {
+    if (reg.type == SCALAR_VALUE) return Errno::None;
+    return reject(env, Errno::Inval, "At subprogram exit the register R%u is not a scalar value (%s)\n",
+                  regno, reg_type_str(reg.type).c_str());
+  } else {
+    range = retval_range_of(env.prog);
+  }
+  if (!range) return Errno::None;
+  if (reg.type != SCALAR_VALUE)
+    return reject(env, Errno::Inval, "%s the register R%u is not a known value (%s)\n", context, regno,
+                  reg_type_str(reg.type).c_str());
+  MUST(mark_chain_precision(env, regno));
+  if (range->minval <= reg.r64.smin && reg.r64.smax <= range->maxval) return Errno::None;
+  return verbose_invalid_scalar(env, reg, *range, context, "R0");
+}
+
+// Reads the packet as classic BPF did: R6 is the context, R1 to R5 are lost, and past the end the program
+// ends with 0.
+Errno check_ld_abs(bpf_verifier_env& env, const bpf_insn& insn) {
+  bpf_prog_type type = env.prog.type;
+  if (type != BPF_PROG_TYPE_SOCKET_FILTER && type != BPF_PROG_TYPE_SCHED_CLS &&
+      type != BPF_PROG_TYPE_SCHED_ACT)
+    return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] instructions not allowed for this program type\n");
+  bool indirect = BPF_MODE(insn.code) == BPF_IND;
+  if (insn.dst_reg != BPF_REG_0 || insn.off != 0 || BPF_SIZE(insn.code) == BPF_DW ||
+      (!indirect && insn.src_reg != BPF_REG_0))
+    return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] uses reserved fields\n");
+  MUST(check_reg_arg(env, BPF_REG_6, SRC_OP));
+  MUST(check_resource_leak(env, true, "BPF_LD_[ABS|IND]"));
+  auto& regs = env.cur_regs();
+  if (regs[BPF_REG_6].type != PTR_TO_CTX)
+    return reject(env, Errno::Inval, "at the time of BPF_LD_ABS|IND R6 != pointer to skb\n");
+  if (indirect) MUST(check_reg_arg(env, insn.src_reg, SRC_OP));
+  MUST(check_ptr_off_reg(env, regs[BPF_REG_6], BPF_REG_6, false));
+  clear_caller_saved_regs(env, regs);
+  mark_reg_unknown(env, regs[BPF_REG_0]);
+  regs[BPF_REG_0].subreg_def = int32_t(env.insn_idx) + 1;
+  return Errno::None;
+}
+
+}  // namespace bpfsim
