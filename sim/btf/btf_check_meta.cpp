@@ -20,11 +20,11 @@ static std::string hex(uint32_t value) {
   return text;
 }
 
-Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log) {
+Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log, uint32_t kind_max) {
   if (data.size() > BTF_MAX_SIZE)
     return refuse(Errno::TooBig, "BTF of {} bytes, 16 MiB are allowed", data.size());
   BtfTypes btf;
-  TRY(BtfChecker(btf, log).parse(data));
+  TRY(BtfChecker(btf, log, kind_max).parse(data));
   return btf;
 }
 
@@ -129,7 +129,7 @@ Result<uint32_t> BtfChecker::check_meta(Type t, uint32_t meta_left) {
   if (meta_left < sizeof t)
     return refuse_plain(Errno::Inval, "[{}] meta_left:{} meta_needed:{}", id, meta_left, sizeof t);
   if (t.info & ~BTF_INFO_MASK) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
-  if (btf_kind(t) > BTF_KIND_MAX || btf_kind(t) == BTF_KIND_UNKN)
+  if (btf_kind(t) > kind_max_ || btf_kind(t) == BTF_KIND_UNKN)
     return refuse_plain(Errno::Inval, "[{}] Invalid kind:{}", id, btf_kind(t));
   if (t.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(t.name_off))
     return refuse_plain(Errno::Inval, "[{}] Invalid name_offset:{}", id, t.name_off);

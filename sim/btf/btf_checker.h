@@ -13,7 +13,8 @@ namespace bpfsim {
 
 class BtfChecker {
  public:
-  BtfChecker(BtfTypes& btf, std::string* log) : btf_(btf), log_(log) {}
+  BtfChecker(BtfTypes& btf, std::string* log, uint32_t kind_max)
+      : btf_(btf), log_(log), kind_max_(kind_max) {}
   Result<void> parse(std::span<const uint8_t> data);
 
  private:
@@ -129,6 +130,7 @@ class BtfChecker {
 
   BtfTypes& btf_;
   std::string* log_;
+  const uint32_t kind_max_;
   btf_header hdr_{};
   uint32_t log_type_id_ = 0;
   Phase phase_ = Phase::CheckMeta;

@@ -1,16 +1,18 @@
-// Models: kernel/bpf/hashtab.c: hash, percpu_hash (Linux 6.18)
+// Models: kernel/bpf/hashtab.c (Linux 6.18)
 //
 // Buckets, as many as the power of two above max_entries, each the head of a chain. An element is a header,
 // the key and the value, both rounded up to 8 bytes; a per-CPU element holds instead of the value the place
 // of its copies, copy `cpu` at `place + cpu * stride`. A new element goes to the head of its chain. An update
 // never writes over the old value of a shared element: it links a new element and unlinks the old one, which
 // is why every CPU keeps one spare element. Preallocated elements lie in one block; with BPF_F_NO_PREALLOC
-// each is allocated when first needed. With BPF_F_ZERO_SEED the order of keys is that of a live kernel.
-// Departs from the kernel: no bucket locks, one free list instead of one for each CPU, and an element given
-// back by a BPF_F_NO_PREALLOC map stays with the map for its next insertion. Not modelled yet: special
-// fields in values (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
+// each is allocated when first needed. An LRU hash takes its elements from bpf_lru_list.cpp, which evicts
+// others when none is free. With BPF_F_ZERO_SEED the order of keys is that of a live kernel. Departs from the
+// kernel: no bucket locks, one free list instead of one for each CPU, and an element given back by a
+// BPF_F_NO_PREALLOC map stays with the map for its next insertion. Not modelled yet: special fields in values
+// (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
 #include "map/hashtab.h"
 
+#include "map/bpf_lru_list.h"
 #include "map/common.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
@@ -28,9 +30,12 @@ constexpr uint64_t kSizeofBpfHtab = 832, kSizeofBucket = 16, kMapLocks = 8, kSiz
 struct HtabElem {
   HtabElem* next;    // in the chain, or in the free list
   HtabElem** pprev;  // what points here: the bucket, or the next of the element before
-  uint8_t unused[24];
+  LruNode lru_node;
   uint32_t hash;
   uint8_t* key() { return reinterpret_cast<uint8_t*>(this + 1); }
+  static HtabElem* of(LruNode& node) {
+    return reinterpret_cast<HtabElem*>(reinterpret_cast<uint8_t*>(&node) - offsetof(HtabElem, lru_node));
+  }
 };
 static_assert(sizeof(HtabElem) == 48 || sizeof(void*) != 8, "the kernel's struct htab_elem");
 
@@ -38,6 +43,10 @@ struct BpfHtab final : Map {
   using Map::Map;
   ~BpfHtab() override;
   bool percpu() const { return is_percpu_map(map_type); }
+  bool is_lru() const {
+    return map_type == BPF_MAP_TYPE_LRU_HASH || map_type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+  }
+  bool has_extra_elems() const { return !percpu() && !is_lru(); }
   bool prealloc() const { return !(map_flags & BPF_F_NO_PREALLOC); }
   uint32_t stride() const { return uint32_t(round_up(value_size, 8)); }
   HtabElem*& bucket(uint32_t hash) const {
@@ -50,6 +59,7 @@ struct BpfHtab final : Map {
   Span buckets;
   Span elems, percpu_area;  // all of them, when preallocated
   HtabElem* freelist = nullptr;
+  BpfLru lru;                          // in its place, for the LRU types
   std::vector<HtabElem*> extra_elems;  // each CPU's spare one
   uint32_t n_buckets = 0, elem_size = 0, hashrnd = 0;
   uint32_t count = 0;  // elements in the buckets
@@ -58,21 +68,23 @@ struct BpfHtab final : Map {
 BpfHtab& htab_of(Map& map) { return static_cast<BpfHtab&>(map); }
 const BpfHtab& htab_of(const Map& map) { return static_cast<const BpfHtab&>(map); }
 
-// Creating and freeing
-// ---------------------------------------------------------------------------------------
+// ---- Creating and freeing
 
 Result<void> htab_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   bool percpu = is_percpu_map(bpf_map_type(attr.map_type));
+  bool lru = attr.map_type == BPF_MAP_TYPE_LRU_HASH || attr.map_type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+  bool percpu_lru = attr.map_flags & BPF_F_NO_COMMON_LRU;  // lists for each CPU; values are another matter
   if (attr.map_flags & BPF_F_ZERO_SEED && !capable(machine, CAP_SYS_ADMIN))
     return refuse(Errno::Perm, "BPF_F_ZERO_SEED needs CAP_SYS_ADMIN");
   if (uint32_t extra = attr.map_flags & ~HTAB_CREATE_FLAG_MASK)
     return refuse(Errno::Inval, "map_flags {} are not for a hash", extra);
   if (!bpf_map_flags_access_ok(attr.map_flags))
     return refuse(Errno::Inval, "BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG exclude each other");
-  if (attr.map_flags & BPF_F_NO_COMMON_LRU)
-    return refuse(Errno::Inval, "BPF_F_NO_COMMON_LRU is for LRU hashes");
-  if (percpu && bpf_map_attr_numa_node(attr) != NUMA_NO_NODE)
-    return refuse(Errno::Inval, "a per-CPU hash cannot lie on one NUMA node");
+  if (!lru && percpu_lru) return refuse(Errno::Inval, "BPF_F_NO_COMMON_LRU is for LRU hashes");
+  if (lru && attr.map_flags & BPF_F_NO_PREALLOC)
+    return refuse(Errno::NotSupp, "an LRU hash has all its elements from the start");
+  if ((percpu || percpu_lru) && bpf_map_attr_numa_node(attr) != NUMA_NO_NODE)
+    return refuse(Errno::Inval, "what is per CPU cannot lie on one NUMA node");
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size == 0) return refuse(Errno::Inval, "key_size must not be 0");
   if (attr.value_size == 0) return refuse(Errno::Inval, "value_size must not be 0");
@@ -96,8 +108,10 @@ HtabElem* pop_free(BpfHtab& htab) {
   return l;
 }
 
+bool lru_map_delete_node(void* arg, LruNode& node);
+
 Result<void> prealloc_init(BpfHtab& htab) {
-  uint64_t entries = uint64_t(htab.max_entries) + (htab.percpu() ? 0 : htab.machine.cpus);
+  uint64_t entries = uint64_t(htab.max_entries) + (htab.has_extra_elems() ? htab.machine.cpus : 0);
   uint64_t percpu_size = uint64_t(htab.stride()) * htab.machine.cpus;
   htab.elems = TRY(htab.machine.arena.alloc(entries * htab.elem_size, "htab elements"));
   if (htab.percpu())
@@ -105,18 +119,28 @@ Result<void> prealloc_init(BpfHtab& htab) {
   for (uint64_t i = entries; i-- > 0;) {
     HtabElem* l = reinterpret_cast<HtabElem*>(htab.elems.host + i * htab.elem_size);
     if (htab.percpu()) htab.place(l) = htab.percpu_area.host + i * percpu_size;
-    push_free(htab, l);
+    if (!htab.is_lru()) push_free(htab, l);
   }
-  if (!htab.percpu())
+  if (htab.is_lru()) {
+    bpf_lru_init(htab.lru, htab.map_flags & BPF_F_NO_COMMON_LRU, htab.machine.cpus, lru_map_delete_node,
+                 &htab);
+    bpf_lru_populate(htab.lru, htab.elems.host + offsetof(HtabElem, lru_node), htab.elem_size,
+                     uint32_t(entries));
+  }
+  if (htab.has_extra_elems())
     for (uint32_t cpu = 0; cpu < htab.machine.cpus; ++cpu) htab.extra_elems.push_back(pop_free(htab));
   return {};
 }
 
 Result<void> build(BpfHtab& htab, const bpf_attr& attr) {
-  if (attr.max_entries > 1u << 31)
-    return refuse(Errno::TooBig, "max_entries {} is above 2^31", attr.max_entries);
+  if (attr.map_flags & BPF_F_NO_COMMON_LRU) {  // every CPU's lists get the same number of elements
+    uint64_t rounded = round_up(attr.max_entries, htab.machine.cpus);
+    htab.max_entries = uint32_t(rounded <= UINT32_MAX ? rounded : rounded - htab.machine.cpus);
+  }
+  if (htab.max_entries > 1u << 31)
+    return refuse(Errno::TooBig, "max_entries {} is above 2^31", htab.max_entries);
   uint64_t n_buckets = 1;
-  while (n_buckets < attr.max_entries) n_buckets *= 2;
+  while (n_buckets < htab.max_entries) n_buckets *= 2;
   if (n_buckets > UINT32_MAX / kSizeofBucket)
     return refuse(Errno::TooBig, "{} buckets of {} bytes need 4 GiB or more", n_buckets, kSizeofBucket);
   htab.n_buckets = uint32_t(n_buckets);
@@ -155,8 +179,7 @@ BpfHtab::~BpfHtab() {
 
 void htab_map_free(Map& map) { delete &htab_of(map); }
 
-// Looking up
-// -------------------------------------------------------------------------------------------------
+// ---- Looking up
 
 uint32_t htab_map_hash(const void* key, uint32_t key_len, uint32_t hashrnd) {
   return key_len % 4 == 0 ? jhash2(key, key_len / 4, hashrnd) : jhash(key, key_len, hashrnd);
@@ -184,6 +207,19 @@ Result<void*> htab_map_lookup_elem(Map& map, const void* key) {
   return l ? htab.value(l) : nullptr;
 }
 
+// From a program, a lookup marks the element as used; from user space it does not.
+Result<void*> htab_lru_map_lookup_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return nullptr;
+  bpf_lru_node_set_ref(l->lru_node);
+  return htab.value(l);
+}
+
+Result<void*> htab_lru_map_lookup_elem_sys(Map& map, const void* key) {
+  return htab_map_lookup_elem(map, key);
+}
+
 Result<void*> htab_percpu_map_lookup_elem(Map& map, const void* key) {
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
@@ -195,6 +231,19 @@ Result<void*> htab_percpu_map_lookup_percpu_elem(Map& map, const void* key, uint
   if (cpu >= map.machine.cpus) return nullptr;
   HtabElem* l = htab_map_lookup(htab, key);
   return l ? htab.percpu_value(l, cpu) : nullptr;
+}
+
+Result<void*> htab_lru_percpu_map_lookup_percpu_elem(Map& map, const void* key, uint32_t cpu) {
+  BpfHtab& htab = htab_of(map);
+  if (cpu >= map.machine.cpus) return nullptr;
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return nullptr;
+  bpf_lru_node_set_ref(l->lru_node);
+  return htab.percpu_value(l, cpu);
+}
+
+Result<void*> htab_lru_percpu_map_lookup_elem(Map& map, const void* key) {
+  return htab_lru_percpu_map_lookup_percpu_elem(map, key, map.machine.current->cpu);
 }
 
 // The next key in the chain, else the first of the next chain. A key that is not there starts anew.
@@ -214,8 +263,7 @@ Result<void> htab_map_get_next_key(Map& map, const void* key, void* next_key) {
   return {};
 }
 
-// Updating
-// ---------------------------------------------------------------------------------------------------
+// ---- Updating
 
 void link_first(BpfHtab& htab, HtabElem* l) {
   HtabElem*& head = htab.bucket(l->hash);
@@ -321,13 +369,82 @@ Result<void> htab_percpu_map_update_elem(Map& map, const void* key, const void* 
   return htab_percpu_map_update(map, key, value, flags, false);
 }
 
-// Deleting
-// ---------------------------------------------------------------------------------------------------
+bool lru_map_delete_node(void* arg, LruNode& node) {
+  BpfHtab& htab = *static_cast<BpfHtab*>(arg);
+  unlink(HtabElem::of(node));
+  --htab.count;
+  return true;
+}
+
+// An element with key and hash, though another may have to go for it.
+Result<HtabElem*> lru_pop(BpfHtab& htab, const void* key, uint32_t hash) {
+  LruNode* node = bpf_lru_pop_free(htab.lru, htab.machine.current->cpu);
+  if (!node) return refuse(Errno::NoMem, "no element is free and none can be evicted");
+  HtabElem* l = HtabElem::of(*node);
+  std::memcpy(l->key(), key, htab.key_size);
+  l->hash = hash;
+  return l;
+}
+
+// The element is taken first, so even an update that is then refused may have evicted another.
+Result<void> htab_lru_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
+  BpfHtab& htab = htab_of(map);
+  if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
+  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  HtabElem* l = TRY(lru_pop(htab, key, hash));
+  HtabElem* old = lookup_elem_raw(htab, hash, key);
+  if (Result<void> checked = check_flags(old, flags); !checked) {
+    bpf_lru_push_free(htab.lru, l->lru_node);
+    return checked;
+  }
+  std::memcpy(htab.value(l), value, htab.value_size);
+  link_first(htab, l);
+  if (!old) {
+    ++htab.count;
+    return {};
+  }
+  bpf_lru_node_set_ref(l->lru_node);
+  unlink(old);
+  bpf_lru_push_free(htab.lru, old->lru_node);
+  return {};
+}
+
+Result<void> htab_lru_percpu_map_update(Map& map, const void* key, const void* value, uint64_t flags,
+                                        bool onallcpus) {
+  BpfHtab& htab = htab_of(map);
+  if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
+  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  HtabElem* l = nullptr;
+  if (flags != BPF_EXIST) l = TRY(lru_pop(htab, key, hash));
+  HtabElem* old = lookup_elem_raw(htab, hash, key);
+  Result<void> checked = check_flags(old, flags);
+  if (checked && old) {
+    bpf_lru_node_set_ref(old->lru_node);
+    pcpu_copy_value(htab, old, value, onallcpus);
+  } else if (checked) {
+    if (!onallcpus) std::memset(htab.place(l), 0, uint64_t(htab.stride()) * htab.machine.cpus);
+    pcpu_copy_value(htab, l, value, onallcpus);
+    link_first(htab, l);
+    ++htab.count;
+    return {};
+  }
+  if (l) bpf_lru_push_free(htab.lru, l->lru_node);
+  return checked;
+}
+
+Result<void> htab_lru_percpu_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
+  return htab_lru_percpu_map_update(map, key, value, flags, false);
+}
+
+// ---- Deleting
 
 void delete_elem(BpfHtab& htab, HtabElem* l) {
   unlink(l);
-  push_free(htab, l);
   --htab.count;
+  if (htab.is_lru())
+    bpf_lru_push_free(htab.lru, l->lru_node);
+  else
+    push_free(htab, l);
 }
 
 Result<void> htab_map_delete_elem(Map& map, const void* key) {
@@ -347,6 +464,12 @@ Result<void> htab_map_lookup_and_delete_elem(Map& map, const void* key, void* va
   return {};
 }
 
+Result<void> htab_lru_map_delete_elem(Map& map, const void* key) { return htab_map_delete_elem(map, key); }
+
+Result<void> htab_lru_map_lookup_and_delete_elem(Map& map, const void* key, void* value, uint64_t flags) {
+  return htab_map_lookup_and_delete_elem(map, key, value, flags);
+}
+
 Result<void> htab_percpu_map_lookup_and_delete_elem(Map& map, const void* key, void* value, uint64_t) {
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
@@ -356,14 +479,20 @@ Result<void> htab_percpu_map_lookup_and_delete_elem(Map& map, const void* key, v
   return {};
 }
 
+Result<void> htab_lru_percpu_map_lookup_and_delete_elem(Map& map, const void* key, void* value,
+                                                        uint64_t flags) {
+  return htab_percpu_map_lookup_and_delete_elem(map, key, value, flags);
+}
+
 uint64_t htab_map_mem_usage(const Map& map) {
   const BpfHtab& htab = htab_of(map);
   uint64_t cpus = map.machine.cpus;
   uint64_t usage = kSizeofBpfHtab + kSizeofBucket * htab.n_buckets + sizeof(int) * cpus * kMapLocks;
   if (htab.prealloc()) {
-    uint64_t entries = uint64_t(map.max_entries) + (htab.percpu() ? 0 : cpus);
+    uint64_t entries = uint64_t(map.max_entries) + (htab.has_extra_elems() ? cpus : 0);
     usage += entries * htab.elem_size;
-    usage += htab.percpu() ? entries * htab.stride() * cpus : cpus * sizeof(void*);
+    if (htab.percpu()) usage += entries * htab.stride() * cpus;
+    if (htab.has_extra_elems()) usage += cpus * sizeof(void*);
   } else {
     usage += (htab.elem_size + kSizeofLlistNode) * uint64_t(htab.count);
     if (htab.percpu()) usage += (kSizeofLlistNode + sizeof(void*) + htab.stride() * cpus) * htab.count;
@@ -382,6 +511,7 @@ Result<void> bpf_percpu_hash_copy(Map& map, const void* key, void* values) {
 }
 
 Result<void> bpf_percpu_hash_update(Map& map, const void* key, const void* values, uint64_t flags) {
+  if (htab_of(map).is_lru()) return htab_lru_percpu_map_update(map, key, values, flags, true);
   return htab_percpu_map_update(map, key, values, flags, true);
 }
 
@@ -402,6 +532,28 @@ HashView htab_view(const Map& map) {
             bytes_of(htab.percpu() ? htab.percpu_value(l, cpu) : first, htab.value_size));
       view.buckets[i].push_back(std::move(element));
     }
+  return view;
+}
+
+// Key and ref bit of each node in a list, from the head.
+static std::vector<LruNodeView> lru_list_view(const BpfHtab& htab, const LruNode& head) {
+  std::vector<LruNodeView> nodes;
+  for (LruNode* node = head.next; node != &head; node = node->next)
+    nodes.push_back({bytes_of(HtabElem::of(*node)->key(), htab.key_size), node->ref});
+  return nodes;
+}
+
+LruView lru_view(const Map& map) {
+  const BpfHtab& htab = htab_of(map);
+  LruView view;
+  view.hash = htab_view(map);
+  view.target_free = htab.lru.target_free;
+  for (auto& l : htab.lru.lists)
+    view.lists.push_back({lru_list_view(htab, l->lists[BPF_LRU_LIST_T_ACTIVE]),
+                          lru_list_view(htab, l->lists[BPF_LRU_LIST_T_INACTIVE]),
+                          lru_list_view(htab, l->lists[BPF_LRU_LIST_T_FREE])});
+  for (auto& local : htab.lru.locals)
+    view.locals.push_back({lru_list_view(htab, local->free), lru_list_view(htab, local->pending)});
   return view;
 }
 
@@ -428,6 +580,34 @@ const MapOps htab_percpu_map_ops = {
     .map_update_elem = OP(htab_percpu_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_lookup_percpu_elem = OP(htab_percpu_map_lookup_percpu_elem),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(htab_map_mem_usage),
+};
+
+const MapOps htab_lru_map_ops = {
+    .map_alloc_check = OP(htab_map_alloc_check),
+    .map_alloc = OP(htab_map_alloc),
+    .map_free = OP(htab_map_free),
+    .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_elem_sys_only = OP(htab_lru_map_lookup_elem_sys),
+    .map_lookup_and_delete_elem = OP(htab_lru_map_lookup_and_delete_elem),
+    .map_lookup_elem = OP(htab_lru_map_lookup_elem),
+    .map_update_elem = OP(htab_lru_map_update_elem),
+    .map_delete_elem = OP(htab_lru_map_delete_elem),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(htab_map_mem_usage),
+};
+
+const MapOps htab_lru_percpu_map_ops = {
+    .map_alloc_check = OP(htab_map_alloc_check),
+    .map_alloc = OP(htab_map_alloc),
+    .map_free = OP(htab_map_free),
+    .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_and_delete_elem = OP(htab_lru_percpu_map_lookup_and_delete_elem),
+    .map_lookup_elem = OP(htab_lru_percpu_map_lookup_elem),
+    .map_update_elem = OP(htab_lru_percpu_map_update_elem),
+    .map_delete_elem = OP(htab_lru_map_delete_elem),
+    .map_lookup_percpu_elem = OP(htab_lru_percpu_map_lookup_percpu_elem),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(htab_map_mem_usage),
 };

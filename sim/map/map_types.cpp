@@ -14,6 +14,8 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_ARRAY: return &array_map_ops;
     case BPF_MAP_TYPE_PERCPU_HASH: return &htab_percpu_map_ops;
     case BPF_MAP_TYPE_PERCPU_ARRAY: return &percpu_array_map_ops;
+    case BPF_MAP_TYPE_LRU_HASH: return &htab_lru_map_ops;
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return &htab_lru_percpu_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
     default: return nullptr;
@@ -24,6 +26,8 @@ MapView view_map(const Map& map) {
   switch (map.map_type) {
     case BPF_MAP_TYPE_HASH:
     case BPF_MAP_TYPE_PERCPU_HASH: return htab_view(map);
+    case BPF_MAP_TYPE_LRU_HASH:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return lru_view(map);
     case BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);
     case BPF_MAP_TYPE_QUEUE:

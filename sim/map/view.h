@@ -40,6 +40,23 @@ struct HashView {
   std::vector<std::vector<ElementView>> buckets;  // each chain from its head
 };
 
+struct LruNodeView {
+  Bytes key;  // of a free node: what it held last
+  bool ref;
+};
+struct LruListView {
+  std::vector<LruNodeView> active, inactive, free;  // each from its head; evicted from the tail
+};
+struct LruLocalView {
+  std::vector<LruNodeView> free, pending;
+};
+struct LruView {
+  HashView hash;
+  uint32_t target_free = 0;
+  std::vector<LruListView> lists;    // one, or with BPF_F_NO_COMMON_LRU one for each CPU
+  std::vector<LruLocalView> locals;  // of the common form, by CPU
+};
+
 struct RingSlot {
   uint32_t index;
   Addr addr;
@@ -50,12 +67,13 @@ struct RingView {
   std::vector<RingSlot> slots;  // the live ones, oldest first
 };
 
-using MapView = std::variant<std::monostate, ArrayView, HashView, RingView>;
+using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, RingView>;
 MapView view_map(const Map& map);
 
 // Each in its own map file.
 ArrayView array_view(const Map& map);
 HashView htab_view(const Map& map);
+LruView lru_view(const Map& map);
 RingView queue_stack_view(const Map& map);
 
 }  // namespace bpfsim

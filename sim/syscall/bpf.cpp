@@ -66,6 +66,7 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_MAP_GET_NEXT_KEY: return map_get_next_key(machine, attr);
     case BPF_MAP_LOOKUP_AND_DELETE_ELEM: return map_lookup_and_delete_elem(machine, attr);
     case BPF_MAP_FREEZE: return map_freeze(machine, attr);
+    case BPF_BTF_LOAD: return bpf_btf_load(machine, attr, uattr, size);
     default: return refuse(Errno::Inval, "not modelled yet: command {}", cmd);
   }
 }

@@ -37,6 +37,7 @@ SysResult map_freeze(Machine& machine, const bpf_attr& attr);
 Result<Map*> __bpf_map_get(const File* file, int fd);
 
 // btf.cpp
+SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, uint32_t uattr_size);
 Result<Btf*> btf_get_by_fd(Machine& machine, int fd, const Cause& cause);
 
 // A command went in, and what came back.
