@@ -28,6 +28,7 @@ class Parking;
 struct Task;
 struct Object;
 struct KernelCalls;
+struct Net;
 struct RunFrame;
 struct RunStacks;
 struct Registry;
@@ -90,6 +91,8 @@ class Machine {
   uint64_t next_ref_event = 1;
   uint64_t next_serial = 1;             // objects are numbered in the order of their birth
   std::map<uint64_t, Object*> objects;  // every live object by serial, for the graph and for leak tests
+
+  std::shared_ptr<Net> net;  // the network devices (host/net_device.h), made when first asked for
 
   std::deque<std::string> dmesg;       // the kernel log; printk() appends
   std::deque<std::string> trace_pipe;  // what bpf_trace_printk wrote and nobody has read yet

@@ -20,13 +20,18 @@ BPF_CALL_0(bpf_ktime_get_boot_ns) { return machine.clock.now_ns; }
 
 const FuncProto bpf_ktime_get_boot_ns_proto = {.func = bpf_ktime_get_boot_ns, .ret_type = RET_INTEGER};
 
-// As of the last tick, 250 of which make a second.
-BPF_CALL_0(bpf_ktime_get_coarse_ns) {
-  constexpr uint64_t kTick = 1'000'000'000 / 250;
-  return machine.clock.now_ns / kTick * kTick;
-}
+constexpr uint64_t HZ = 250;
+constexpr uint64_t kTick = 1'000'000'000 / HZ;
+
+// As of the last tick.
+BPF_CALL_0(bpf_ktime_get_coarse_ns) { return machine.clock.now_ns / kTick * kTick; }
 
 const FuncProto bpf_ktime_get_coarse_ns_proto = {.func = bpf_ktime_get_coarse_ns, .ret_type = RET_INTEGER};
+
+// Ticks. The counter starts five minutes before it overflows 32 bits, as Linux starts it.
+BPF_CALL_0(bpf_jiffies64) { return (1ull << 32) - 300 * HZ + machine.clock.now_ns / kTick; }
+
+const FuncProto bpf_jiffies64_proto = {.func = bpf_jiffies64, .ret_type = RET_INTEGER};
 
 // International atomic time: wall time, whose offset from it is 0 until somebody sets it.
 BPF_CALL_0(bpf_ktime_get_tai_ns) { return machine.clock.now_ns + machine.clock.realtime_offset_ns; }

@@ -1,0 +1,68 @@
+// Models: include/linux/bpf.h, include/linux/netdevice.h (what attaches and fires) (Linux 6.18)
+//
+// The tables of the program types that are modelled, and the places where their programs run.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "host/net_device.h"
+#include "object/ops.h"
+#include "run/engine.h"
+
+namespace bpfsim {
+
+extern const VerifierOps xdp_verifier_ops, sk_filter_verifier_ops, tc_cls_act_verifier_ops;
+extern const ProgOps xdp_prog_ops, sk_filter_prog_ops, tc_cls_act_prog_ops;
+
+// Attaching XDP as rtnetlink does: `new_prog` (null: detach) replaces what is there; with XDP_FLAGS_REPLACE
+// only if that is `expected`. The device takes a reference of its own.
+Result<void> dev_change_xdp(NetDevice& dev, Prog* new_prog, Prog* expected, uint32_t flags);
+
+// BPF_LINK_CREATE for XDP. The link takes over the caller's reference of the program when this succeeds; it
+// has no reference, id or descriptor yet.
+Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr);
+
+// Takes every XDP program off every device, as a machine does that shuts down.
+void net_exit(Machine& machine);
+
+// What became of a packet that arrived.
+struct Receipt {
+  bool ran = false;      // an XDP program saw it
+  uint32_t verdict = 2;  // what it answered (XDP_PASS when none ran)
+  RunStop stop = RunStop::Returned;
+  bool dropped = false;  // also by the driver: runts, and what is too large for the program
+  int redirect_ifindex = 0;
+  std::vector<uint8_t> packet;  // as the program left it
+};
+Receipt receive(NetDevice& dev, std::span<const uint8_t> packet, uint32_t queue = 0);
+
+// Helpers of BPF_PROG_TEST_RUN that its program types share (hook/test_run.cpp).
+struct TestContext {
+  bool given = false;          // user space passed ctx_in or ctx_out
+  std::vector<uint8_t> bytes;  // max_size, zero behind what was given
+};
+Result<TestContext> bpf_ctx_init(Machine& machine, const bpf_attr& attr, uint32_t max_size);
+Result<void> bpf_ctx_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr, const TestContext& ctx);
+// `whole` is what the program left, of which the last `frags` bytes lie in fragments.
+Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr,
+                             const std::vector<uint8_t>& whole, uint64_t frags, uint32_t retval,
+                             uint32_t duration);
+struct TestOutcome {
+  uint32_t retval = 0, duration = 0;
+};
+Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat);
+
+struct XdpEvent final : Event {
+  XdpEvent(const NetDevice& dev, uint32_t verdict) : ifindex(dev.ifindex), verdict(verdict) {}
+  int ifindex;
+  uint32_t verdict;
+  const char* kind() const override { return "xdp"; }
+  void fields(FieldSink& sink) const override {
+    sink.number("ifindex", ifindex);
+    sink.number("verdict", verdict);
+  }
+};
+
+}  // namespace bpfsim

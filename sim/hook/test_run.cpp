@@ -1,0 +1,83 @@
+// Models: net/bpf/test_run.c (Linux 6.18)
+//
+// What BPF_PROG_TEST_RUN does for any program type: reads the context, runs the program `repeat` times on one
+// packet that it may change each time, and writes back packet, size, answer and mean duration. Departs from
+// the kernel: the duration is simulated time, and a program that dies of a simulated oops is -EFAULT with a
+// report in dmesg (the kernel would have killed the caller).
+#include <algorithm>
+#include <cstddef>
+
+#include "hook/hook.h"
+#include "run/select_runtime.h"
+
+namespace bpfsim {
+
+static Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected,
+                                             uint32_t actual) {
+  if (actual > kPageSize) return refuse(Errno::TooBig, "{} bytes of context are more than a page", actual);
+  for (uint32_t at = expected; at < actual; ++at) {
+    uint8_t byte;
+    TRY(copy_from_user(machine, &byte, user + at, 1));
+    if (byte)
+      return refuse(Errno::TooBig, "byte {} of the context is not 0, the context has {}", at, expected);
+  }
+  return {};
+}
+
+Result<TestContext> bpf_ctx_init(Machine& machine, const bpf_attr& attr, uint32_t max_size) {
+  TestContext ctx;
+  if (!attr.test.ctx_in && !attr.test.ctx_out) return ctx;
+  ctx.given = true;
+  ctx.bytes.resize(max_size);
+  if (!attr.test.ctx_in) return ctx;
+  TRY(bpf_check_uarg_tail_zero(machine, attr.test.ctx_in, max_size, attr.test.ctx_size_in));
+  TRY(copy_from_user(machine, ctx.bytes.data(), attr.test.ctx_in, std::min(max_size, attr.test.ctx_size_in)));
+  return ctx;
+}
+
+Result<void> bpf_ctx_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr, const TestContext& ctx) {
+  if (!ctx.given || !attr.test.ctx_out) return {};
+  uint32_t size = uint32_t(ctx.bytes.size()), copied = std::min(size, attr.test.ctx_size_out);
+  TRY(copy_to_user(machine, attr.test.ctx_out, ctx.bytes.data(), copied));
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.ctx_size_out), &size, sizeof size));
+  if (copied < size) return refuse(Errno::NoSpc, "ctx_size_out is {}, the context has {}", copied, size);
+  return {};
+}
+
+Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr,
+                             const std::vector<uint8_t>& whole, uint64_t frags, uint32_t retval,
+                             uint32_t duration) {
+  uint32_t size = uint32_t(whole.size()), copied = size, room = attr.test.data_size_out;
+  if (room) copied = std::min(copied, room);
+  Refusal short_room = refuse(Errno::NoSpc, "data_size_out is {}, the packet has {} bytes", room, size);
+  if (attr.test.data_out) {
+    if (copied < frags) return short_room;
+    TRY(copy_to_user(machine, attr.test.data_out, whole.data(), copied));
+  }
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.data_size_out), &size, sizeof size));
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval));
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.duration), &duration, sizeof duration));
+  if (copied < size) return short_room;
+  return {};
+}
+
+Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat) {
+  KFN(machine, bpf_test_run);
+  if (repeat == 0) repeat = 1;
+  uint64_t from = machine.clock.now_ns;
+  TestOutcome outcome;
+  constexpr uint32_t kLookEvery = 1024;
+  for (uint32_t i = 0; i < repeat; ++i) {
+    RunOutcome run = bpf_prog_run(machine, prog, ctx);
+    bool asked = i % kLookEvery == kLookEvery - 1 && machine.interrupted && machine.interrupted();
+    if (run.stop == RunStop::Interrupted || asked)
+      return refuse(Errno::Intr, "interrupted in run {} of {}", i + 1, repeat);
+    if (run.stop == RunStop::Oops)
+      return refuse(Errno::Fault, "the program died of a simulated oops in run {}: see dmesg", i + 1);
+    outcome.retval = uint32_t(run.value);
+  }
+  outcome.duration = uint32_t((machine.clock.now_ns - from) / repeat);
+  return outcome;
+}
+
+}  // namespace bpfsim

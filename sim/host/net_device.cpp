@@ -1,0 +1,79 @@
+// Models: net/core/dev.c (Linux 6.18)
+//
+// The birth of devices, and what they hold.
+#include "host/net_device.h"
+
+#include <new>
+
+namespace bpfsim {
+
+const char* xdp_mode_name(bpf_xdp_mode mode) {
+  return mode == XDP_MODE_SKB ? "xdpgeneric" : mode == XDP_MODE_DRV ? "xdp" : "xdpoffload";
+}
+
+static Span must_alloc(Machine& machine, uint64_t size, const char* owner) {
+  auto span = machine.arena.alloc(size, owner);
+  if (!span) throw std::bad_alloc();  // a machine without room for its devices cannot boot
+  return *span;
+}
+
+NetDevice::NetDevice(Machine& machine, std::string name, int ifindex, bool has_native_xdp, uint32_t rx_queues)
+    : Object(machine, ObjectKind::NetDevice),
+      name(std::move(name)),
+      ifindex(ifindex),
+      has_native_xdp(has_native_xdp),
+      rx_queues(rx_queues),
+      dev_(must_alloc(machine, sizeof(net_device_layout), "net_device")),
+      rxq_(must_alloc(machine, rx_queues * sizeof(xdp_rxq_info), "xdp_rxq_info")) {
+  id = uint32_t(ifindex);
+  reinterpret_cast<net_device_layout*>(dev_.host)->ifindex = ifindex;
+  for (uint32_t queue = 0; queue < rx_queues; ++queue)
+    reinterpret_cast<xdp_rxq_info*>(rxq_.host)[queue] = {dev_.addr, queue, 1};
+}
+
+NetDevice::~NetDevice() {
+  spare_packets.clear();
+  machine.arena.free(dev_);
+  machine.arena.free(rxq_);
+}
+
+std::string NetDevice::label() const { return "netdev " + std::to_string(ifindex) + " (" + name + ")"; }
+
+void NetDevice::each_held(const HoldVisitor& visit) const {
+  for (int mode = 0; mode < __MAX_XDP_MODE; ++mode) {
+    const XdpState& state = xdp_state[size_t(mode)];
+    std::string where = xdp_mode_name(bpf_xdp_mode(mode));
+    if (state.prog) visit({state.prog, Counter::Refs, true, where + " program"});
+    if (state.link) visit({state.link, Counter::Refs, false, where + " link"});
+    if (state.installed) visit({state.installed, Counter::Refs, true, where + " in the driver"});
+  }
+}
+
+NetDevice* Net::by_index(int ifindex) const {
+  auto found = devices.find(ifindex);
+  return found == devices.end() ? nullptr : found->second.get();
+}
+
+NetDevice* Net::by_name(const std::string& name) const {
+  for (auto& [ifindex, device] : devices)
+    if (device->name == name) return device.get();
+  return nullptr;
+}
+
+NetDevice& register_netdevice(Machine& machine, const std::string& name, bool has_native_xdp) {
+  auto& devices = init_net(machine).devices;
+  int ifindex = devices.empty() ? 1 : devices.rbegin()->first + 1;
+  auto device = std::make_unique<NetDevice>(machine, name, ifindex, has_native_xdp);
+  return *(devices[ifindex] = std::move(device));
+}
+
+Net& init_net(Machine& machine) {
+  if (!machine.net) {
+    machine.net = std::make_shared<Net>();
+    register_netdevice(machine, "lo", false);
+    register_netdevice(machine, "eth0", true);
+  }
+  return *machine.net;
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,76 @@
+// Models: include/linux/netdevice.h (struct net_device), net/core/dev.c (Linux 6.18)
+//
+// Network devices: lo (ifindex 1) and whatever the machine has beside it, eth0 (ifindex 2) to begin with. A
+// device has a slot for an XDP program in each mode: generic, which the stack runs for any device, native,
+// which only a driver that knows XDP runs (eth0's does), and hardware, which no device here has. What holds
+// the program differs by how it came: an attachment by rtnetlink holds it in the device, a link holds it
+// itself and the device knows the link; the driver holds one more of its own in both cases.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/packet.h"
+#include "object/link.h"
+#include "object/prog.h"
+
+namespace bpfsim {
+
+enum bpf_xdp_mode { XDP_MODE_SKB = 0, XDP_MODE_DRV = 1, XDP_MODE_HW = 2, __MAX_XDP_MODE };
+const char* xdp_mode_name(bpf_xdp_mode mode);  // "xdpgeneric", "xdp", "xdpoffload", as ip(8) shows it
+
+struct NetDevice final : Object {
+  NetDevice(Machine& machine, std::string name, int ifindex, bool has_native_xdp, uint32_t rx_queues = 1);
+  ~NetDevice() override;
+  std::string label() const override;  // "netdev 2 (eth0)"
+  void each_held(const HoldVisitor&) const override;
+
+  const std::string name;
+  const int ifindex;
+  const bool has_native_xdp;  // the driver has ndo_bpf
+  const uint32_t rx_queues;
+
+  struct XdpState {
+    Prog* prog = nullptr;       // attached by rtnetlink
+    Link* link = nullptr;       // or by this link, which holds the program
+    Prog* installed = nullptr;  // what the driver (or the stack, for generic mode) runs
+    Prog* effective() const { return link ? link->prog : prog; }
+  };
+  std::array<XdpState, __MAX_XDP_MODE> xdp_state;
+
+  struct Counters {
+    uint64_t rx_packets = 0, rx_bytes = 0, rx_dropped = 0, tx_packets = 0, to_stack = 0;
+    std::array<uint64_t, 5> verdict{};  // by xdp_action
+    uint64_t invalid_verdict = 0;       // a number that is no xdp_action
+    uint64_t redirect_errors = 0;
+  } counters;
+
+  Addr rxq(uint32_t queue) const { return rxq_.addr + queue * sizeof(xdp_rxq_info); }
+  Addr dev() const { return dev_.addr; }
+
+  std::vector<std::unique_ptr<XdpPacket>> spare_packets;  // pages that the driver uses again
+
+ private:
+  Span dev_, rxq_;
+};
+
+// The devices of a machine.
+struct Net {
+  std::map<Addr, XdpPacket*> packets;                 // xdp_buffs in flight, by address
+  std::map<int, std::unique_ptr<NetDevice>> devices;  // by ifindex
+
+  int redirect_ifindex = 0;  // where bpf_redirect of the running program sends the packet
+
+  NetDevice* by_index(int ifindex) const;
+  NetDevice* by_name(const std::string& name) const;
+};
+
+// Made with lo and eth0 when first asked for.
+Net& init_net(Machine& machine);
+NetDevice& register_netdevice(Machine& machine, const std::string& name, bool has_native_xdp);
+
+}  // namespace bpfsim
