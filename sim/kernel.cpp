@@ -4,6 +4,8 @@
 // then every task exits, the pins go, and a last grace period frees what waited.
 #include "kernel.h"
 
+#include "hook/hook.h"
+#include "hook/types.h"
 #include "map/map_types.h"
 #include "object/file.h"
 #include "object/ops.h"
@@ -19,8 +21,8 @@ namespace {
 constexpr int kFirstPid = 470;
 
 constexpr KernelCalls kCalls = {
-    .verifier_ops = nullptr,
-    .prog_ops = nullptr,
+    .verifier_ops = verifier_ops,
+    .prog_ops = prog_ops,
     .map_ops = map_ops,
     .call_bpf = call_bpf,
 };
@@ -73,6 +75,7 @@ Kernel::Kernel(const MachineOptions& options) : state_(std::make_unique<KernelSt
 Kernel::~Kernel() {
   state_->parking.reset();
   for (auto& task : state_->tasks) exit(*task);
+  net_exit(state_->machine);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
   rcu.grace_period();
