@@ -8,10 +8,12 @@
 // values (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
 #include "map/arraymap.h"
 
+#include "btf/btf_types.h"
 #include "map/common.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
 #include "map/view.h"
+#include "object/btf.h"
 
 namespace bpfsim {
 
@@ -44,6 +46,8 @@ uint32_t index_of(const void* key) {
   return index;
 }
 
+}  // namespace
+
 Result<void> array_map_alloc_check(Machine&, const bpf_attr& attr) {
   bool percpu = attr.map_type == BPF_MAP_TYPE_PERCPU_ARRAY;
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
@@ -66,6 +70,8 @@ Result<void> array_map_alloc_check(Machine&, const bpf_attr& attr) {
                   PCPU_MIN_UNIT_SIZE);
   return {};
 }
+
+namespace {
 
 Result<void> build(BpfArray& array, const bpf_attr& attr) {
   array.elem_size = uint32_t(round_up(attr.value_size, 8));
@@ -110,6 +116,8 @@ Result<void*> percpu_array_map_lookup_percpu_elem(Map& map, const void* key, uin
   return array.elem(index, cpu);
 }
 
+}  // namespace
+
 Result<void> array_map_get_next_key(Map& map, const void* key, void* next_key) {
   uint32_t index = key ? index_of(key) : UINT32_MAX;
   if (index == map.max_entries - 1) return refuse(Errno::NoEnt, "index {} is the last", index);
@@ -117,6 +125,8 @@ Result<void> array_map_get_next_key(Map& map, const void* key, void* next_key) {
   std::memcpy(next_key, &next, sizeof next);
   return {};
 }
+
+namespace {
 
 Result<void> array_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfArray& array = array_of(map);
@@ -132,6 +142,24 @@ Result<void> array_map_update_elem(Map& map, const void* key, const void* value,
 
 Result<void> array_map_delete_elem(Map&, const void*) {
   return refuse(Errno::Inval, "elements of an array cannot be deleted");
+}
+
+// One exception needs no key type: a whole section of global variables (.data, .rodata, .bss).
+Result<void> array_map_check_btf(const Map& map, const Btf& btf, uint32_t key_type, uint32_t value_type) {
+  if (key_type == 0) {
+    if (map.map_type != BPF_MAP_TYPE_ARRAY || map.max_entries != 1)
+      return refuse(Errno::Inval, "only an array of one element may lack a BTF key type");
+    const btf_type* value = btf.types->type_by_id(value_type);
+    if (!value || btf_kind(*value) != BTF_KIND_DATASEC)
+      return refuse(Errno::Inval, "without a BTF key type the value must be a DATASEC");
+    return {};
+  }
+  const btf_type* key = btf.types->type_by_id(key_type);
+  if (!key || btf_kind(*key) != BTF_KIND_INT) return refuse(Errno::Inval, "the BTF key type must be an INT");
+  uint32_t encoding = btf_int_data(*key);
+  if (btf_int_bits(encoding) != 32 || btf_int_offset(encoding) != 0)
+    return refuse(Errno::Inval, "the BTF key type must have 32 bits from bit 0");
+  return {};
 }
 
 Result<Addr> array_map_direct_value_addr(const Map& map, uint32_t offset) {
@@ -168,13 +196,17 @@ bool array_map_meta_equal(const Map& meta, const Map& inner) {
 uint64_t array_map_mem_usage(const Map& map) {
   const BpfArray& array = array_of(map);
   uint64_t entries = map.max_entries;
-  if (array.percpu()) return kSizeofBpfArray + entries * sizeof(void*) + entries * array.distance();
+  if (array.percpu()) return array_mem_usage(entries, sizeof(void*) + array.distance());
   if (map.map_flags & BPF_F_MMAPABLE)
     return round_up(kSizeofBpfArray, kPageSize) + round_up(entries * array.elem_size, kPageSize);
-  return kSizeofBpfArray + entries * array.elem_size;
+  return array_mem_usage(entries, array.elem_size);
 }
 
 }  // namespace
+
+uint64_t array_mem_usage(uint64_t entries, uint64_t bytes_each) {
+  return kSizeofBpfArray + entries * bytes_each;
+}
 
 Result<void> bpf_percpu_array_copy(Map& map, const void* key, void* values) {
   BpfArray& array = array_of(map);
@@ -218,6 +250,7 @@ const MapOps array_map_ops = {
     .map_lookup_elem = OP(array_map_lookup_elem),
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),
+    .map_check_btf = OP(array_map_check_btf),
     .map_direct_value_addr = OP(array_map_direct_value_addr),
     .map_direct_value_meta = OP(array_map_direct_value_meta),
     .map_mmap = OP(array_map_mmap),
@@ -234,6 +267,7 @@ const MapOps percpu_array_map_ops = {
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),
     .map_lookup_percpu_elem = OP(percpu_array_map_lookup_percpu_elem),
+    .map_check_btf = OP(array_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(array_map_mem_usage),
 };

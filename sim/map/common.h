@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
+#include "object/file.h"
 #include "object/map.h"
 #include "uapi/bpf.h"
 #include "uapi/bpf_attr.h"
@@ -38,5 +40,10 @@ Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*buil
   TRY(build(*map, attr));
   return static_cast<Map*>(map.release());
 }
+
+// The object behind a descriptor of the current task: -EBADF, or -EINVAL when it is of another kind.
+Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op);
+
+Result<void> map_check_no_btf(const Map& map, const Btf& btf, uint32_t key_type, uint32_t value_type);
 
 }  // namespace bpfsim

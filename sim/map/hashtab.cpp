@@ -6,10 +6,11 @@
 // never writes over the old value of a shared element: it links a new element and unlinks the old one, which
 // is why every CPU keeps one spare element. Preallocated elements lie in one block; with BPF_F_NO_PREALLOC
 // each is allocated when first needed. An LRU hash takes its elements from bpf_lru_list.cpp, which evicts
-// others when none is free. With BPF_F_ZERO_SEED the order of keys is that of a live kernel. Departs from the
-// kernel: no bucket locks, one free list instead of one for each CPU, and an element given back by a
-// BPF_F_NO_PREALLOC map stays with the map for its next insertion. Not modelled yet: special fields in values
-// (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
+// others when none is free. In a hash of maps the value is the inner map, replaced in place. With
+// BPF_F_ZERO_SEED the order of keys is that of a live kernel. Departs from the kernel: no bucket locks, one
+// free list instead of one for each CPU, and an element given back by a BPF_F_NO_PREALLOC map stays with the
+// map for its next insertion. Not modelled yet: special fields in values (bpf_spin_lock, bpf_timer, kptr), so
+// BPF_F_LOCK is refused.
 #include "map/hashtab.h"
 
 #include "map/bpf_lru_list.h"
@@ -18,6 +19,7 @@
 #include "map/map_in_map.h"
 #include "map/map_types.h"
 #include "map/view.h"
+#include "object/btf.h"
 
 namespace bpfsim {
 
@@ -52,6 +54,8 @@ struct BpfHtab final : Map {
   HtabElem*& bucket(uint32_t hash) const {
     return reinterpret_cast<HtabElem**>(buckets.host)[hash & (n_buckets - 1)];
   }
+  bool of_maps() const { return map_type == BPF_MAP_TYPE_HASH_OF_MAPS; }
+  Map*& inner(HtabElem* l) const { return *static_cast<Map**>(value(l)); }
   void* value(HtabElem* l) const { return l->key() + round_up(key_size, 8); }
   uint8_t*& place(HtabElem* l) const { return *static_cast<uint8_t**>(value(l)); }
   uint8_t* percpu_value(HtabElem* l, uint32_t cpu) const { return place(l) + uint64_t(cpu) * stride(); }
@@ -172,12 +176,52 @@ BpfHtab::~BpfHtab() {
     for (uint32_t i = 0; i < n_buckets; ++i) free_chain(*this, bucket(i));
     free_chain(*this, freelist);
   }
+  bpf_map_meta_free(inner_map_meta);
   machine.arena.free(percpu_area);
   machine.arena.free(elems);
   machine.arena.free(buckets);
 }
 
 void htab_map_free(Map& map) { delete &htab_of(map); }
+
+Result<void> htab_map_check_btf(const Map&, const Btf&, uint32_t key_type, uint32_t) {
+  if (key_type == 0) return refuse(Errno::Inval, "a hash needs a BTF key type");
+  return {};
+}
+
+// ---- A hash of maps
+
+Result<void> fd_htab_map_alloc_check(Machine& machine, const bpf_attr& attr) {
+  if (attr.value_size != sizeof(uint32_t))
+    return refuse(Errno::Inval, "value_size must be 4, a descriptor, is {}", attr.value_size);
+  return htab_map_alloc_check(machine, attr);
+}
+
+Result<Map*> htab_of_map_alloc(Machine& machine, const bpf_attr& attr) {
+  Map* meta = TRY(bpf_map_meta_alloc(machine, int(attr.inner_map_fd)));
+  Result<Map*> map = htab_map_alloc(machine, attr);
+  if (map)
+    (*map)->inner_map_meta = meta;
+  else
+    bpf_map_meta_free(meta);
+  return map;
+}
+
+void htab_of_map_free(Map& map) {
+  BpfHtab& htab = htab_of(map);
+  for (uint32_t i = 0; i < htab.n_buckets; ++i)
+    for (HtabElem* l = htab.bucket(i); l; l = l->next) map.ops->map_fd_put_ptr(map, htab.inner(l), false);
+  htab_map_free(map);
+}
+
+void each_inner_map(const Map& map, const HoldVisitor& visit) {
+  const BpfHtab& htab = htab_of(map);
+  for (uint32_t i = 0; i < htab.n_buckets; ++i)
+    for (HtabElem* l = htab.bucket(i); l; l = l->next)
+      visit({htab.inner(l), Counter::Refs, true, "bucket " + std::to_string(i)});
+  if (map.inner_map_meta && map.inner_map_meta->btf)
+    visit({map.inner_map_meta->btf, Counter::Refs, true, "inner_map_meta->btf"});
+}
 
 // ---- Looking up
 
@@ -205,6 +249,12 @@ Result<void*> htab_map_lookup_elem(Map& map, const void* key) {
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
   return l ? htab.value(l) : nullptr;
+}
+
+Result<void*> htab_of_map_lookup_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  return l ? inner_map_pointer(*htab.inner(l)) : nullptr;
 }
 
 // From a program, a lookup marks the element as used; from user space it does not.
@@ -346,6 +396,25 @@ Result<void> htab_map_update_elem(Map& map, const void* key, const void* value, 
   return {};
 }
 
+// The element stays; only which map it holds changes.
+Result<void> of_map_update(Map& map, const void* key, Object* inner, uint64_t flags) {
+  BpfHtab& htab = htab_of(map);
+  if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
+  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  HtabElem* l = lookup_elem_raw(htab, hash, key);
+  TRY(check_flags(l, flags));
+  if (l) {
+    Map* old = std::exchange(htab.inner(l), static_cast<Map*>(inner));
+    map.ops->map_fd_put_ptr(map, old, true);
+    return {};
+  }
+  l = TRY(alloc_htab_elem(htab, key, hash, nullptr));
+  htab.inner(l) = static_cast<Map*>(inner);
+  link_first(htab, l);
+  ++htab.count;
+  return {};
+}
+
 // A per-CPU value is updated in place: other CPUs' copies must stay. A new one from a program is zero on
 // them.
 Result<void> htab_percpu_map_update(Map& map, const void* key, const void* value, uint64_t flags,
@@ -441,6 +510,7 @@ Result<void> htab_lru_percpu_map_update_elem(Map& map, const void* key, const vo
 void delete_elem(BpfHtab& htab, HtabElem* l) {
   unlink(l);
   --htab.count;
+  if (htab.of_maps()) htab.ops->map_fd_put_ptr(htab, htab.inner(l), true);
   if (htab.is_lru())
     bpf_lru_push_free(htab.lru, l->lru_node);
   else
@@ -515,6 +585,33 @@ Result<void> bpf_percpu_hash_update(Map& map, const void* key, const void* value
   return htab_percpu_map_update(map, key, values, flags, true);
 }
 
+Result<void> bpf_fd_htab_map_lookup_elem(Map& map, const void* key, uint32_t* id) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return refuse(Errno::NoEnt, "the key is not there");
+  *id = map.ops->map_fd_sys_lookup_elem(htab.inner(l));
+  return {};
+}
+
+Result<void> bpf_fd_htab_map_update_elem(Map& map, File& map_file, const void* key, const void* value,
+                                         uint64_t flags) {
+  int fd;
+  std::memcpy(&fd, value, sizeof fd);
+  Object* inner = TRY(map.ops->map_fd_get_ptr(map, map_file, fd));
+  Result<void> done = of_map_update(map, key, inner, flags);
+  if (!done) map.ops->map_fd_put_ptr(map, inner, false);
+  return done;
+}
+
+FdArrayView fd_htab_view(const Map& map) {
+  const BpfHtab& htab = htab_of(map);
+  FdArrayView view{map.max_entries, {}};
+  for (uint32_t i = 0; i < htab.n_buckets; ++i)
+    for (HtabElem* l = htab.bucket(i); l; l = l->next)
+      view.slots.push_back({bytes_of(l->key(), htab.key_size), htab.inner(l)});
+  return view;
+}
+
 HashView htab_view(const Map& map) {
   const BpfHtab& htab = htab_of(map);
   HashView view{htab.n_buckets, htab.hashrnd, htab.prealloc(), 0, {}};
@@ -566,6 +663,7 @@ const MapOps htab_map_ops = {
     .map_lookup_elem = OP(htab_map_lookup_elem),
     .map_update_elem = OP(htab_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
+    .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -580,6 +678,7 @@ const MapOps htab_percpu_map_ops = {
     .map_update_elem = OP(htab_percpu_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_lookup_percpu_elem = OP(htab_percpu_map_lookup_percpu_elem),
+    .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -594,6 +693,7 @@ const MapOps htab_lru_map_ops = {
     .map_lookup_elem = OP(htab_lru_map_lookup_elem),
     .map_update_elem = OP(htab_lru_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
+    .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -608,8 +708,24 @@ const MapOps htab_lru_percpu_map_ops = {
     .map_update_elem = OP(htab_lru_percpu_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
     .map_lookup_percpu_elem = OP(htab_lru_percpu_map_lookup_percpu_elem),
+    .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(htab_map_mem_usage),
+};
+
+const MapOps htab_of_maps_map_ops = {
+    .map_alloc_check = OP(fd_htab_map_alloc_check),
+    .map_alloc = OP(htab_of_map_alloc),
+    .map_free = OP(htab_of_map_free),
+    .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_elem = OP(htab_of_map_lookup_elem),
+    .map_delete_elem = OP(htab_map_delete_elem),
+    .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),
+    .map_fd_put_ptr = OP(bpf_map_fd_put_ptr),
+    .map_fd_sys_lookup_elem = OP(bpf_map_fd_sys_lookup_elem),
+    .map_check_btf = OP(map_check_no_btf),
+    .map_mem_usage = OP(htab_map_mem_usage),
+    .each_held = OP(each_inner_map),
 };
 
 }  // namespace bpfsim

@@ -1,15 +1,73 @@
 // Models: kernel/bpf/map_in_map.c (Linux 6.18)
 //
 // The verifier checks a program against a template of the inner map, so every inner map must look like it:
-// type, sizes and flags; max_entries may differ except for arrays, whose bounds programs rely on. Not
-// modelled yet: the comparison of special fields (locks, timers) in the values' BTF.
+// type, sizes and flags; max_entries may differ except for arrays, whose bounds programs rely on. One level
+// only: an inner map has no inner maps. Departs from the kernel: the template is a whole Map that is hidden
+// from the machine's table of objects. Not modelled yet: the comparison of special fields (locks, timers) in
+// the values' BTF.
 #include "map/map_in_map.h"
 
+#include "map/common.h"
+#include "object/btf.h"
+
 namespace bpfsim {
+
+Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
+  Map& inner = static_cast<Map&>(*TRY(object_of_fd(machine, inner_map_fd, bpf_map_fops)));
+  if (inner.inner_map_meta) return refuse(Errno::Inval, "an inner map cannot have inner maps itself");
+  if (!inner.ops->map_meta_equal)
+    return refuse(Errno::NotSupp, "map type {} cannot be an inner map", uint32_t(inner.map_type));
+  bpf_attr attr;
+  attr.map_type = inner.map_type;
+  attr.key_size = inner.key_size;
+  attr.value_size = inner.value_size;
+  attr.max_entries = inner.max_entries;
+  attr.map_flags = inner.map_flags;
+  Map* meta = new Map(machine, attr);
+  machine.objects.erase(meta->serial);
+  meta->ops = inner.ops;
+  meta->bypass_spec_v1 = inner.bypass_spec_v1;
+  meta->btf = inner.btf;
+  if (meta->btf) btf_get(*meta->btf, {"template of an inner map"});
+  return meta;
+}
+
+void bpf_map_meta_free(Map* meta) {
+  if (!meta) return;
+  if (meta->btf) btf_put(*meta->btf, {"template of an inner map"});
+  delete meta;
+}
 
 bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
   return meta.map_type == inner.map_type && meta.key_size == inner.key_size &&
          meta.value_size == inner.value_size && meta.map_flags == inner.map_flags;
+}
+
+Result<Object*> bpf_map_fd_get_ptr(Map& map, File&, int fd) {
+  Map& inner = static_cast<Map&>(*TRY(object_of_fd(map.machine, fd, bpf_map_fops)));
+  if (!map.inner_map_meta->ops->map_meta_equal(*map.inner_map_meta, inner))
+    return refuse(Errno::Inval, "map {} is not like the template that the outer map was created with",
+                  inner.id);
+  bpf_map_inc(inner, {"inner map of map {}", map.id});
+  return static_cast<Object*>(&inner);
+}
+
+void bpf_map_fd_put_ptr(Map& map, Object* inner, bool) {
+  bpf_map_put(static_cast<Map&>(*inner), {"inner map of map {}", map.id});
+}
+
+uint32_t bpf_map_fd_sys_lookup_elem(Object* inner) { return inner->id; }
+
+Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op) {
+  File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
+  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
+  if (&file->f_op != &f_op)
+    return refuse(Errno::Inval, "fd {} is a {}, not a {}", fd, file->f_op.name, f_op.name);
+  return file->private_data;
+}
+
+Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
+  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
 }
 
 }  // namespace bpfsim

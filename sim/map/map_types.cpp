@@ -14,6 +14,10 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_ARRAY: return &array_map_ops;
     case BPF_MAP_TYPE_PERCPU_HASH: return &htab_percpu_map_ops;
     case BPF_MAP_TYPE_PERCPU_ARRAY: return &percpu_array_map_ops;
+    case BPF_MAP_TYPE_PROG_ARRAY: return &prog_array_map_ops;
+    case BPF_MAP_TYPE_LPM_TRIE: return &trie_map_ops;
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return &array_of_maps_map_ops;
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return &htab_of_maps_map_ops;
     case BPF_MAP_TYPE_LRU_HASH: return &htab_lru_map_ops;
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return &htab_lru_percpu_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
@@ -28,6 +32,10 @@ MapView view_map(const Map& map) {
     case BPF_MAP_TYPE_PERCPU_HASH: return htab_view(map);
     case BPF_MAP_TYPE_LRU_HASH:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return lru_view(map);
+    case BPF_MAP_TYPE_LPM_TRIE: return trie_view(map);
+    case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map);
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map);
     case BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);
     case BPF_MAP_TYPE_QUEUE:

@@ -9,6 +9,8 @@ namespace bpfsim {
 
 extern const MapOps array_map_ops, percpu_array_map_ops;
 extern const MapOps htab_map_ops, htab_percpu_map_ops, htab_lru_map_ops, htab_lru_percpu_map_ops;
+extern const MapOps htab_of_maps_map_ops, array_of_maps_map_ops, prog_array_map_ops;
+extern const MapOps trie_map_ops;
 extern const MapOps queue_map_ops, stack_map_ops;
 
 // Null for a type that is not modelled.

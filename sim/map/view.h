@@ -57,6 +57,25 @@ struct LruView {
   std::vector<LruLocalView> locals;  // of the common form, by CPU
 };
 
+struct TrieNodeView {
+  uint32_t prefixlen;
+  bool intermediate;
+  Bytes data, value;
+  int child[2];  // indices, or -1
+};
+struct TrieView {
+  std::vector<TrieNodeView> nodes;  // the root first
+};
+
+struct FdSlotView {
+  Bytes key;
+  const Object* object;
+};
+struct FdArrayView {
+  uint32_t max_entries = 0;
+  std::vector<FdSlotView> slots;  // those that hold something
+};
+
 struct RingSlot {
   uint32_t index;
   Addr addr;
@@ -67,13 +86,16 @@ struct RingView {
   std::vector<RingSlot> slots;  // the live ones, oldest first
 };
 
-using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, RingView>;
+using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView>;
 MapView view_map(const Map& map);
 
 // Each in its own map file.
 ArrayView array_view(const Map& map);
 HashView htab_view(const Map& map);
 LruView lru_view(const Map& map);
+TrieView trie_view(const Map& map);
+FdArrayView fd_array_view(const Map& map);
+FdArrayView fd_htab_view(const Map& map);
 RingView queue_stack_view(const Map& map);
 
 }  // namespace bpfsim

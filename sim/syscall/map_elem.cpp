@@ -84,7 +84,13 @@ bool is_queue_like(const Map& map) {
 Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
   KFN(map.machine, bpf_map_copy_value);
   switch (map.map_type) {
-    case BPF_MAP_TYPE_PERCPU_HASH: return bpf_percpu_hash_copy(map, key, value);
+    case BPF_MAP_TYPE_PERCPU_HASH:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_copy(map, key, value);
+    case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+      return bpf_fd_array_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
+    case BPF_MAP_TYPE_HASH_OF_MAPS:
+      return bpf_fd_htab_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_copy(map, key, value);
     default: break;
   }
@@ -103,9 +109,12 @@ Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
 Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, const void* value,
                                   uint64_t flags) {
   KFN(map.machine, bpf_map_update_value);
-  (void)map_file;
   switch (map.map_type) {
-    case BPF_MAP_TYPE_PERCPU_HASH: return bpf_percpu_hash_update(map, key, value, flags);
+    case BPF_MAP_TYPE_PERCPU_HASH:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_update(map, key, value, flags);
+    case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return bpf_fd_array_map_update_elem(map, map_file, key, value, flags);
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return bpf_fd_htab_map_update_elem(map, map_file, key, value, flags);
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_update(map, key, value, flags);
     default: break;
   }

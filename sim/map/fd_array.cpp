@@ -1,0 +1,202 @@
+// Models: kernel/bpf/arraymap.c: prog_array, array_of_maps (Linux 6.18)
+//
+// Arrays of what user space names by a file descriptor: programs for tail calls, inner maps. An update takes
+// the descriptor's object into a slot and counts it, a lookup from user space gives its id. A prog array
+// holds programs that may hold it in turn, so it empties itself when the last descriptor or pin is gone;
+// otherwise neither would ever be freed. Departs from the kernel: no code of running programs is patched when
+// a slot changes, a tail call reads the slot. Not modelled yet: perf_event_array, cgroup_array.
+#include "map/arraymap.h"
+#include "map/common.h"
+#include "map/map_in_map.h"
+#include "map/map_types.h"
+#include "map/view.h"
+#include "object/btf.h"
+#include "object/tail_call.h"
+
+namespace bpfsim {
+
+namespace {
+
+struct FdArray final : Map {
+  using Map::Map;
+  ~FdArray() override {
+    machine.arena.free(slots);
+    bpf_map_meta_free(inner_map_meta);
+  }
+  Object*& slot(uint32_t index) const { return reinterpret_cast<Object**>(slots.host)[index]; }
+
+  Span slots;
+};
+
+FdArray& fd_array(Map& map) { return static_cast<FdArray&>(map); }
+const FdArray& fd_array(const Map& map) { return static_cast<const FdArray&>(map); }
+
+uint32_t index_of(const void* key) {
+  uint32_t index;
+  std::memcpy(&index, key, sizeof index);
+  return index;
+}
+
+Result<void> fd_array_map_alloc_check(Machine& machine, const bpf_attr& attr) {
+  if (attr.value_size != sizeof(uint32_t))
+    return refuse(Errno::Inval, "value_size must be 4, a descriptor, is {}", attr.value_size);
+  if (attr.map_flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG))
+    return refuse(Errno::Inval, "programs have no access to the slots that one could limit");
+  return array_map_alloc_check(machine, attr);
+}
+
+Result<void> build(FdArray& array, const bpf_attr& attr) {
+  array.bypass_spec_v1 = perfmon_capable(array.machine);
+  array.slots =
+      TRY(array.machine.arena.alloc(uint64_t(attr.max_entries) * sizeof(Object*), "fd_array slots"));
+  return {};
+}
+
+Result<Map*> prog_array_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return new_map<FdArray>(machine, attr, build);
+}
+
+Result<Map*> array_of_map_alloc(Machine& machine, const bpf_attr& attr) {
+  Map* meta = TRY(bpf_map_meta_alloc(machine, int(attr.inner_map_fd)));
+  Result<Map*> map = new_map<FdArray>(machine, attr, build);
+  if (map)
+    (*map)->inner_map_meta = meta;
+  else
+    bpf_map_meta_free(meta);
+  return map;
+}
+
+Result<void> fd_array_delete(Map& map, uint32_t index, bool need_defer) {
+  if (index >= map.max_entries)
+    return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
+  Object* old = std::exchange(fd_array(map).slot(index), nullptr);
+  if (!old) return refuse(Errno::NoEnt, "slot {} is empty", index);
+  map.ops->map_fd_put_ptr(map, old, need_defer);
+  return {};
+}
+
+void bpf_fd_array_map_clear(Map& map, bool need_defer) {
+  for (uint32_t index = 0; index < map.max_entries; ++index) (void)fd_array_delete(map, index, need_defer);
+}
+
+void fd_array_map_free(Map& map) {
+  bpf_fd_array_map_clear(map, false);
+  delete &fd_array(map);
+}
+
+void prog_array_map_free(Map& map) { fd_array_map_free(map); }
+void array_of_map_free(Map& map) { fd_array_map_free(map); }
+
+// The last descriptor or pin is gone.
+void prog_array_map_clear(Map& map) { bpf_fd_array_map_clear(map, true); }
+
+Result<void*> fd_array_map_lookup_elem(Map&, const void*) {
+  return refuse(Errno::OpNotSupp, "programs do not look into this array");
+}
+
+Result<void*> array_of_map_lookup_elem(Map& map, const void* key) {
+  uint32_t index = index_of(key);
+  if (index >= map.max_entries) return nullptr;
+  Object* inner = fd_array(map).slot(index);
+  return inner ? inner_map_pointer(static_cast<Map&>(*inner)) : nullptr;
+}
+
+Result<void> fd_array_map_delete_elem(Map& map, const void* key) {
+  return fd_array_delete(map, index_of(key), true);
+}
+
+Result<Object*> prog_fd_array_get_ptr(Map& map, File&, int fd) {
+  Prog& prog = static_cast<Prog&>(*TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
+  if (prog.type == BPF_PROG_TYPE_EXT) return refuse(Errno::Inval, "an extension cannot be tail called");
+  if (!bpf_prog_map_compatible(map, prog))
+    return refuse(Errno::Inval, "the array belongs to programs of type {}, the program has type {}",
+                  uint32_t(map.owner.type), uint32_t(prog.type));
+  bpf_prog_inc(prog, {"slot of prog array {}", map.id});
+  return static_cast<Object*>(&prog);
+}
+
+void prog_fd_array_put_ptr(Map& map, Object* prog, bool) {
+  bpf_prog_put(static_cast<Prog&>(*prog), {"slot of prog array {}", map.id});
+}
+
+uint32_t prog_fd_array_sys_lookup_elem(Object* prog) { return prog->id; }
+
+Prog* prog_array_elem(Map& map, uint32_t index) {
+  return index < map.max_entries ? static_cast<Prog*>(fd_array(map).slot(index)) : nullptr;
+}
+
+void each_slot(const Map& map, const HoldVisitor& visit) {
+  for (uint32_t index = 0; index < map.max_entries; ++index)
+    if (Object* object = fd_array(map).slot(index))
+      visit({object, Counter::Refs, true, "slot " + std::to_string(index)});
+  if (map.inner_map_meta && map.inner_map_meta->btf)
+    visit({map.inner_map_meta->btf, Counter::Refs, true, "inner_map_meta->btf"});
+}
+
+uint64_t fd_array_map_mem_usage(const Map& map) { return array_mem_usage(map.max_entries, sizeof(Object*)); }
+
+}  // namespace
+
+Result<void> bpf_fd_array_map_lookup_elem(Map& map, const void* key, uint32_t* id) {
+  if (!map.ops->map_fd_sys_lookup_elem) return refuse(Errno::NotSupp, "what is in the slots has no id");
+  uint32_t index = index_of(key);
+  Object* object = index < map.max_entries ? fd_array(map).slot(index) : nullptr;
+  if (!object) return refuse(Errno::NoEnt, "slot {} is empty", index);
+  *id = map.ops->map_fd_sys_lookup_elem(object);
+  return {};
+}
+
+Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* key, const void* value,
+                                          uint64_t flags) {
+  uint32_t index = index_of(key);
+  if (flags != BPF_ANY) return refuse(Errno::Inval, "flags must be BPF_ANY, is {}", flags);
+  if (index >= map.max_entries)
+    return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
+  Object* fresh = TRY(map.ops->map_fd_get_ptr(map, map_file, int(index_of(value))));
+  Object* old = std::exchange(fd_array(map).slot(index), fresh);
+  if (old) map.ops->map_fd_put_ptr(map, old, true);
+  return {};
+}
+
+FdArrayView fd_array_view(const Map& map) {
+  FdArrayView view{map.max_entries, {}};
+  for (uint32_t index = 0; index < map.max_entries; ++index)
+    if (Object* object = fd_array(map).slot(index))
+      view.slots.push_back({bytes_of(&index, sizeof index), object});
+  return view;
+}
+
+// No map_meta_equal: which programs a prog array accepts is settled at run time, so it cannot be an inner
+// map.
+const MapOps prog_array_map_ops = {
+    .map_alloc_check = OP(fd_array_map_alloc_check),
+    .map_alloc = OP(prog_array_map_alloc),
+    .map_free = OP(prog_array_map_free),
+    .map_get_next_key = OP(array_map_get_next_key),
+    .map_release_uref = OP(prog_array_map_clear),
+    .map_lookup_elem = OP(fd_array_map_lookup_elem),
+    .map_delete_elem = OP(fd_array_map_delete_elem),
+    .map_fd_get_ptr = OP(prog_fd_array_get_ptr),
+    .map_fd_put_ptr = OP(prog_fd_array_put_ptr),
+    .map_fd_sys_lookup_elem = OP(prog_fd_array_sys_lookup_elem),
+    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .prog_array_elem = OP(prog_array_elem),
+    .each_held = OP(each_slot),
+};
+
+const MapOps array_of_maps_map_ops = {
+    .map_alloc_check = OP(fd_array_map_alloc_check),
+    .map_alloc = OP(array_of_map_alloc),
+    .map_free = OP(array_of_map_free),
+    .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_elem = OP(array_of_map_lookup_elem),
+    .map_delete_elem = OP(fd_array_map_delete_elem),
+    .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),
+    .map_fd_put_ptr = OP(bpf_map_fd_put_ptr),
+    .map_fd_sys_lookup_elem = OP(bpf_map_fd_sys_lookup_elem),
+    .map_check_btf = OP(map_check_no_btf),
+    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .each_held = OP(each_slot),
+};
+
+}  // namespace bpfsim
