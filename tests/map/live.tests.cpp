@@ -140,7 +140,7 @@ void walk_keys(Both& both, int map, const MapParams& params) {
   }
 }
 
-void compare(const Walk& walk, uint32_t seed, int steps) {
+void check_walk(const Walk& walk, uint32_t seed, int steps) {
   INFO(walk.what << ", seed " << seed);
   Both both;
   int map = both.create(walk.params);
@@ -198,7 +198,7 @@ TEST_CASE("Any sequence of commands on a map is answered as by the live kernel")
       {"trie of IPv6", {BPF_MAP_TYPE_LPM_TRIE, 20, 9, 100, N}, 200},
   };
   for (const Walk& walk : walks)
-    for (uint32_t seed = 1; seed <= 3; ++seed) compare(walk, seed, walk.keys > 500 ? 6000 : 1500);
+    for (uint32_t seed = 1; seed <= 3; ++seed) check_walk(walk, seed, walk.keys > 500 ? 6000 : 1500);
 }
 
 TEST_CASE("Maps are created, or refused, as by the live kernel") {
