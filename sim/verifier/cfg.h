@@ -5,6 +5,8 @@
 // where history is kept.
 #pragma once
 
+#include <optional>
+
 #include "verifier/env.h"
 
 namespace bpfsim {
@@ -13,5 +15,15 @@ namespace bpfsim {
 [[nodiscard]] Errno compute_postorder(bpf_verifier_env& env);
 [[nodiscard]] Errno compute_scc(bpf_verifier_env& env);
 [[nodiscard]] Errno mark_fastcall_patterns(bpf_verifier_env& env);
+
+// What can be said of a helper call before its arguments are known. Nothing if the helper does not exist
+// here.
+struct call_summary {
+  uint32_t num_params = 0;
+  bool is_void = false;
+  bool fastcall = false;  // the call becomes a few instructions that leave other registers alone
+};
+std::optional<call_summary> get_call_summary(const bpf_verifier_env& env, const bpf_insn& call);
+const FuncProto* get_helper_proto(const bpf_verifier_env& env, int32_t func_id);
 
 }  // namespace bpfsim

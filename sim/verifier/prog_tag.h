@@ -1,0 +1,16 @@
+// Models: kernel/bpf/core.c, bpf_prog_calc_tag() (Linux 6.18)
+//
+// The name of a program by its content: the first eight bytes of the SHA-1 of its instructions, with the
+// descriptors of maps taken as 0, so that two loads of one program have one tag.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "isa/insn.h"
+
+namespace bpfsim {
+
+std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>& insns);
+
+}  // namespace bpfsim

@@ -1,0 +1,184 @@
+// Models: kernel/bpf/verifier.c, resolve_pseudo_ldimm64() and what it calls (Linux 6.18)
+//
+// User space names maps by file descriptor; a program must hold addresses. Each LD_IMM64 of a map becomes the
+// address of the map's handle, or of a byte of its only value; the map is held once per program. On the way
+// every instruction gets its first check: a known opcode, no reserved field of a load. The program's tag is
+// computed before anything changes, so that it does not depend on descriptors. Not modelled yet: kernel
+// variables (BPF_PSEUDO_BTF_ID), BTF descriptors in fd_array, checks of maps with special fields (spin locks,
+// timers) against the program's type.
+#include "verifier/resolve.h"
+
+#include <algorithm>
+
+#include "isa/opcodes.h"
+#include "object/file.h"
+#include "object/map.h"
+#include "object/ops.h"
+#include "verifier/prog_tag.h"
+
+namespace bpfsim {
+
+static constexpr uint32_t kFdSize = 4;
+
+static Map* map_of_fd(bpf_verifier_env& env, int fd, Errno& err) {
+  const Task* task = env.machine.current->task;
+  const File* file = task ? task->files.get(fd) : nullptr;
+  err = !file ? Errno::BadF : &file->f_op != &bpf_map_fops ? Errno::Inval : Errno::None;
+  return err == Errno::None ? static_cast<Map*>(file->private_data) : nullptr;
+}
+
+static bool sleepable_prog_may_use(bpf_map_type type) {
+  switch (type) {
+    case BPF_MAP_TYPE_HASH:
+    case BPF_MAP_TYPE_LRU_HASH:
+    case BPF_MAP_TYPE_ARRAY:
+    case BPF_MAP_TYPE_PERCPU_HASH:
+    case BPF_MAP_TYPE_PERCPU_ARRAY:
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+    case BPF_MAP_TYPE_HASH_OF_MAPS:
+    case BPF_MAP_TYPE_RINGBUF:
+    case BPF_MAP_TYPE_USER_RINGBUF:
+    case BPF_MAP_TYPE_INODE_STORAGE:
+    case BPF_MAP_TYPE_SK_STORAGE:
+    case BPF_MAP_TYPE_TASK_STORAGE:
+    case BPF_MAP_TYPE_CGRP_STORAGE:
+    case BPF_MAP_TYPE_QUEUE:
+    case BPF_MAP_TYPE_STACK:
+    case BPF_MAP_TYPE_ARENA: return true;
+    default: return false;
+  }
+}
+
+static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
+  if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
+    return reject(env, Errno::Inval, "bpf_struct_ops map cannot be used in prog\n");
+  if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))
+    return reject(env, Errno::Inval,
+                  "Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
+  if (map.map_type == BPF_MAP_TYPE_ARENA) return not_modelled(env, "an arena map");
+  return Errno::None;
+}
+
+static Errno add_used_map(bpf_verifier_env& env, Map& map, uint32_t& index) {
+  auto known = std::find(env.used_maps.begin(), env.used_maps.end(), &map);
+  index = uint32_t(known - env.used_maps.begin());
+  if (known != env.used_maps.end()) return Errno::None;
+  if (env.used_maps.size() >= MAX_USED_MAPS)
+    return reject(env, Errno::TooBig, "The total number of maps per program has reached the limit of %u\n",
+                  MAX_USED_MAPS);
+  MUST(check_map_prog_compatibility(env, map));
+  bpf_map_inc(map, {"used_maps[{}] of prog {}", int64_t(index), int64_t(env.prog.serial)});
+  env.used_maps.push_back(&map);
+  return Errno::None;
+}
+
+static Errno read_fd_array(bpf_verifier_env& env, uint64_t at, int& fd) {
+  return copy_from_user(env.machine, &fd, env.attr.fd_array + at * kFdSize, kFdSize).err();
+}
+
+Errno process_fd_array(bpf_verifier_env& env) {
+  KFN(env.machine, process_fd_array);
+  if (env.attr.fd_array_cnt == 0) return Errno::None;
+  if (env.attr.fd_array_cnt >= UINT32_MAX / kFdSize)
+    return reject(env, Errno::Inval, "fd_array_cnt is too big (%u)\n", env.attr.fd_array_cnt);
+  for (uint32_t i = 0; i < env.attr.fd_array_cnt; i++) {
+    int fd = -1;
+    MUST(read_fd_array(env, i, fd));
+    Errno err;
+    Map* map = map_of_fd(env, fd, err);
+    if (!map) return reject(env, err, "fd %d is not pointing to valid bpf_map or btf\n", fd);
+    uint32_t index;
+    MUST(add_used_map(env, *map, index));
+  }
+  return Errno::None;
+}
+
+static bool is_value_kind(const bpf_insn& insn) {
+  return insn.src_reg == BPF_PSEUDO_MAP_VALUE || insn.src_reg == BPF_PSEUDO_MAP_IDX_VALUE;
+}
+
+static Errno direct_value_addr(bpf_verifier_env& env, const Map& map, uint32_t off, Addr& addr) {
+  if (off >= BPF_MAX_VAR_OFF)
+    return reject(env, Errno::Inval, "direct value offset of %u is not allowed\n", off);
+  if (!map.ops->map_direct_value_addr)
+    return reject(env, Errno::Inval, "no direct value access support for this map type\n");
+  Result<Addr> value = MAP_OP(map, map_direct_value_addr, map, off);
+  if (!value)
+    return reject(env, value.err(), "invalid access to map value pointer, value_size=%u off=%u\n",
+                  map.value_size, off);
+  addr = *value + off;
+  return Errno::None;
+}
+
+// The two slots at `i` name a map by descriptor, or by an index into fd_array.
+static Errno resolve_map(bpf_verifier_env& env, uint32_t i) {
+  bpf_insn &low = env.insns[i], &high = env.insns[i + 1];
+  bool by_index = low.src_reg == BPF_PSEUDO_MAP_IDX || low.src_reg == BPF_PSEUDO_MAP_IDX_VALUE;
+  bool known = low.src_reg == BPF_PSEUDO_MAP_FD || by_index || is_value_kind(low);
+  if (!known || (!is_value_kind(low) && high.imm != 0))
+    return reject(env, Errno::Inval, "unrecognized bpf_ld_imm64 insn\n");
+
+  int fd = low.imm;
+  if (by_index) {
+    if (env.attr.fd_array == 0) return reject(env, Errno::Proto, "fd_idx without fd_array is invalid\n");
+    MUST(read_fd_array(env, uint64_t(int64_t(low.imm)), fd));
+  }
+  Errno err;
+  Map* map = map_of_fd(env, fd, err);
+  if (!map) return reject(env, err, "fd %d is not pointing to valid bpf_map\n", fd);
+
+  bpf_insn_aux_data& aux = env.insn_aux_data[i];
+  MUST(add_used_map(env, *map, aux.map_index));
+  Addr addr = map->handle;
+  if (is_value_kind(low)) {
+    aux.map_off = uint32_t(high.imm);
+    MUST(direct_value_addr(env, *map, aux.map_off, addr));
+  }
+  low.imm = int32_t(uint32_t(addr));
+  high.imm = int32_t(addr >> 32);
+  return Errno::None;
+}
+
+static Errno resolve_ld_imm64(bpf_verifier_env& env, uint32_t i) {
+  const bpf_insn* high = i + 1 < env.insn_cnt() ? &env.insns[i + 1] : nullptr;
+  if (!high || high->code || high->dst_reg || high->src_reg || high->off)
+    return reject(env, Errno::Inval, "invalid bpf_ld_imm64 insn\n");
+  switch (env.insns[i].src_reg) {
+    case 0: return Errno::None;
+    case BPF_PSEUDO_BTF_ID: return not_modelled(env, "the address of a kernel variable (BPF_PSEUDO_BTF_ID)");
+    case BPF_PSEUDO_FUNC: env.insn_aux_data[i].ptr_type = PTR_TO_FUNC; return Errno::None;
+    default: return resolve_map(env, i);
+  }
+}
+
+Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
+  KFN(env.machine, resolve_pseudo_ldimm64);
+  env.prog.tag = bpf_prog_calc_tag(env.insns);
+  for (uint32_t i = 0; i < env.insn_cnt(); i++) {
+    const bpf_insn& insn = env.insns[i];
+    uint8_t mode = BPF_MODE(insn.code);
+    if (BPF_CLASS(insn.code) == BPF_LDX && ((mode != BPF_MEM && mode != BPF_MEMSX) || insn.imm != 0))
+      return reject(env, Errno::Inval, "BPF_LDX uses reserved fields\n");
+    if (is_ld_imm64(insn)) {
+      MUST(resolve_ld_imm64(env, i));
+      i++;
+    } else if (!bpf_opcode_in_insntable(insn.code)) {
+      return reject(env, Errno::Inval, "unknown opcode %02x\n", insn.code);
+    }
+  }
+  return Errno::None;
+}
+
+void release_maps(bpf_verifier_env& env) {
+  for (size_t i = 0; i < env.used_maps.size(); i++)
+    bpf_map_put(*env.used_maps[i], {"used_maps[{}] of prog {}", int64_t(i), int64_t(env.prog.serial)});
+  env.used_maps.clear();
+}
+
+void convert_pseudo_ld_imm64(bpf_verifier_env& env) {
+  for (bpf_insn& insn : env.insns)
+    if (is_ld_imm64(insn) && insn.src_reg != BPF_PSEUDO_FUNC) insn.src_reg = 0;
+}
+
+}  // namespace bpfsim
