@@ -16,8 +16,7 @@
 #include <boost/iterator/counting_iterator.hpp>
 #include <boost/property_map/property_map.hpp>
 
-#include "verifier/liveness.h"
-#include "verifier/prune.h"
+#include "verifier/linfo.h"
 
 namespace bpfsim {
 namespace {
@@ -169,6 +168,8 @@ struct CfgVisitor : boost::default_dfs_visitor {
 
   void back_edge(const InsnEdge& edge, const InsnGraph&) const {
     if ((env->bpf_capable && env->limits.loops) || *err != Errno::None) return;
+    verbose_linfo(*env, edge.from, "%u: ", edge.from);
+    verbose_linfo(*env, edge.to, "%u: ", edge.to);
     *err = reject(*env, Errno::Inval, "back-edge from insn %u to %u\n", edge.from, edge.to);
   }
 

@@ -14,6 +14,7 @@
 #include "base/machine.h"
 #include "object/ops.h"
 #include "uapi/bpf_attr.h"
+#include "uapi/btf.h"
 #include "verifier/log.h"
 #include "verifier/state.h"
 
@@ -76,9 +77,8 @@ struct bpf_subprog_info {
   std::string name;
 };
 
-enum bpf_func_linkage : uint8_t { BTF_FUNC_STATIC, BTF_FUNC_GLOBAL, BTF_FUNC_EXTERN };
 struct bpf_func_info_aux {
-  bpf_func_linkage linkage = BTF_FUNC_STATIC;
+  uint32_t linkage = BTF_FUNC_STATIC;
   bool unreliable = false, called = false, verified = false;
 };
 

@@ -154,7 +154,7 @@ static Errno resolve_ld_imm64(bpf_verifier_env& env, uint32_t i) {
 
 Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
   KFN(env.machine, resolve_pseudo_ldimm64);
-  env.prog.tag = bpf_prog_calc_tag(env.insns);
+  env.prog.tag = bpf_prog_calc_tag(env.insns, env.machine.version);
   for (uint32_t i = 0; i < env.insn_cnt(); i++) {
     const bpf_insn& insn = env.insns[i];
     uint8_t mode = BPF_MODE(insn.code);
