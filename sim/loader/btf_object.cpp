@@ -7,6 +7,7 @@
 // rewrites for kernels that lack a kind of BTF.
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 #include <unordered_map>
 
 #include "loader/open_parts.h"
@@ -55,8 +56,9 @@ static Result<void> fixup_datasec(BpfObject& object, const SymbolsByName& symbol
     }
     if (sym->is_hidden()) linkage = BTF_VAR_STATIC;
   }
-  std::stable_sort(vars, vars + btf_vlen(sec),
-                   [](const btf_var_secinfo& a, const btf_var_secinfo& b) { return a.offset < b.offset; });
+  std::sort(vars, vars + btf_vlen(sec), [](const btf_var_secinfo& a, const btf_var_secinfo& b) {
+    return std::tie(a.offset, a.type, a.size) < std::tie(b.offset, b.type, b.size);
+  });
   return {};
 }
 

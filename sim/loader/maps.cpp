@@ -203,7 +203,8 @@ static Result<void> init_legacy_maps(BpfObject& object) {
     if (sym.shndx == section->index &&
         (sym.type == STT_OBJECT || (sym.type == STT_NOTYPE && sym.bind != STB_LOCAL)))
       symbols.push_back(&sym);
-  std::stable_sort(symbols.begin(), symbols.end(), [](auto* a, auto* b) { return a->value < b->value; });
+  std::sort(symbols.begin(), symbols.end(),
+            [](auto* a, auto* b) { return std::pair(a->value, a->index) < std::pair(b->value, b->index); });
 
   const auto data = object.elf.data(*section);
   for (size_t i = 0; i < symbols.size(); ++i) {

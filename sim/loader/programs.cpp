@@ -38,9 +38,6 @@ static Result<void> add_program(BpfObject& object, const ElfFile::Section& secti
   p.sec_insn_cnt = uint32_t(sym.size / 8);
   p.is_subprog = in_text;
   p.is_global = sym.bind != STB_LOCAL;
-  p.elf_insns.resize(p.sec_insn_cnt);
-  std::memcpy(p.elf_insns.data(), code.data() + sym.value, sym.size);
-  p.insns = p.elf_insns;
   object.programs.push_back(std::move(p));
   return {};
 }
@@ -89,13 +86,19 @@ Result<void> init_programs(BpfObject& object) {
     if (sym.type == STT_FUNC && section && section->is_code()) TRY(add_program(object, *section, sym));
   }
   auto& programs = object.programs;
-  std::stable_sort(programs.begin(), programs.end(), [](const BpfProgram& a, const BpfProgram& b) {
+  std::sort(programs.begin(), programs.end(), [](const BpfProgram& a, const BpfProgram& b) {
     return std::pair(a.sec_idx, a.sec_insn_off) < std::pair(b.sec_idx, b.sec_insn_off);
   });
   for (size_t i = 1; i < programs.size(); ++i)
     if (programs[i].sec_idx == programs[i - 1].sec_idx &&
         programs[i].sec_insn_off < programs[i - 1].sec_insn_off + programs[i - 1].sec_insn_cnt)
       return refuse(Errno::Inval, "functions '{}' and '{}' overlap", programs[i - 1].name, programs[i].name);
+  for (BpfProgram& p : programs) {  // none overlap, so that the copies are not longer than the file
+    p.elf_insns.resize(p.sec_insn_cnt);
+    const auto code = object.elf.data(*object.elf.section(p.sec_idx));
+    std::memcpy(p.elf_insns.data(), code.data() + p.sec_insn_off * size_t(8), p.sec_insn_cnt * size_t(8));
+    p.insns = p.elf_insns;
+  }
   if (programs.empty())
     return refuse(Errno::NoEnt, "the object has no program: no function in a section of code");
 

@@ -41,7 +41,7 @@ class FactArg {
     requires std::is_integral_v<T> || std::is_enum_v<T>
   FactArg(T value) : kind_(std::is_signed_v<T> ? Kind::Signed : Kind::Unsigned), number_(uint64_t(value)) {}
   FactArg(std::string_view text) : kind_(Kind::Text), text_{} {
-    std::memcpy(text_, text.data(), text.size() < sizeof text_ - 1 ? text.size() : sizeof text_ - 1);
+    text.copy(text_, sizeof text_ - 1);
   }
   FactArg(const char* text) : FactArg(std::string_view(text)) {}
   FactArg(const std::string& text) : FactArg(std::string_view(text)) {}
