@@ -7,9 +7,9 @@
 //
 // Departs from libbpf: `maps` sections with struct bpf_map_def still work (libbpf 1.0 dropped them); what
 // libbpf finds out by probing the kernel is told here by LoadOptions::kernel_version. Not modelled yet: CO-RE
-// relocations, externs
-// (.ksyms, .kconfig: kernel functions and variables), struct_ops, attach targets that need the kernel's BTF
-// (fentry, LSM, ...), BTF sanitizing for kernels that lack a kind, static linking.
+// relocations, externs (.ksyms, .kconfig: kernel functions and variables), struct_ops, attach targets that
+// need the kernel's BTF (fentry, LSM, ...), BTF sanitizing for kernels that lack a kind, PROG_BIND_MAP of
+// .rodata, static linking.
 #pragma once
 
 #include <cstdint>

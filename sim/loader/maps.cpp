@@ -42,11 +42,18 @@ static std::string internal_map_name(const std::string& object, std::string_view
   return name;
 }
 
-static std::string describe_map(const BpfMap& map) {
+// "__u16 (2 bytes)"
+static std::string describe_part(const BpfObject& object, uint32_t type_id, uint32_t size) {
+  const std::string bytes = std::to_string(size) + " bytes";
+  return type_id && object.btf ? object.btf->describe(type_id) + " (" + bytes + ")" : bytes;
+}
+
+static std::string describe_map(const BpfObject& object, const BpfMap& map) {
   const MapTypeRow* row = find_map_type(map.type);
-  const std::string type = row ? short_name(row->name) : "type " + std::to_string(map.type);
-  return "map " + map.name + ": " + type + ", key " + std::to_string(map.key_size) + " bytes, value " +
-         std::to_string(map.value_size) + " bytes, " + std::to_string(map.max_entries) + " entries" +
+  return "map " + map.name + ": " + (row ? short_name(row->name) : "type " + std::to_string(map.type)) +
+         ", key " + describe_part(object, map.btf_key_type_id, map.key_size) + ", value " +
+         describe_part(object, map.is_data() ? 0 : map.btf_value_type_id, map.value_size) + ", " +
+         std::to_string(map.max_entries) + " entries" +
          (map.map_flags ? ", flags " + hex(map.map_flags) : "");
 }
 
@@ -188,7 +195,7 @@ static Result<void> init_btf_maps(BpfObject& object) {
     if (vsi.offset > section->size || section->size - vsi.offset < vsi.size)
       return refuse(Errno::Inval, "map '{}' ends beyond section '.maps'", map.full_name);
     TRY(BtfMapReader(*object.btf, map).read(var->type, false));
-    note(object, Step::Kind::Map, describe_map(map));
+    note(object, Step::Kind::Map, describe_map(object, map));
     object.maps.push_back(std::move(map));
   }
   return {};
@@ -227,7 +234,7 @@ static Result<void> init_legacy_maps(BpfObject& object) {
     map.sec_offset = begin;
     map.type = def[0], map.key_size = def[1], map.value_size = def[2], map.max_entries = def[3];
     map.map_flags = def[4];
-    note(object, Step::Kind::Map, describe_map(map) + " (struct bpf_map_def)");
+    note(object, Step::Kind::Map, describe_map(object, map) + " (struct bpf_map_def)");
     object.maps.push_back(std::move(map));
   }
   return {};
@@ -266,7 +273,7 @@ static Result<void> init_data_maps(BpfObject& object) {
     const auto data = object.elf.data(section);
     map.data.assign(data.begin(), data.end());
     map.data.resize(section.size);
-    note(object, Step::Kind::Map, describe_map(map) + ", holds the variables of " + map.full_name);
+    note(object, Step::Kind::Map, describe_map(object, map) + ", holds the variables of " + map.full_name);
     object.maps.push_back(std::move(map));
   }
   return {};

@@ -1,8 +1,8 @@
 // Models: bpf_object__add_programs() and bpf_object_init_progs() of tools/lib/bpf/libbpf.c: user space
 //
 // Each function symbol in a section of code is a program, and its section's name says of which type.
-// Functions in
-// `.text` are subprograms: never loaded alone, but appended to the programs that call them (relocate.cpp).
+// Functions in `.text` are subprograms: never loaded alone, but appended to the programs that call them
+// (relocate.cpp).
 #include <algorithm>
 #include <cstring>
 

@@ -1,4 +1,7 @@
 // The live kernel takes what the loader makes of clang's objects, and the programs do what their C says.
+#include <random>
+
+#include "btf/btf_check.h"
 #include "catch.h"
 #include "live_bpf.h"
 #include "loader/bpf_object.h"
@@ -128,4 +131,51 @@ TEST_CASE("the live verifier's log shows the C lines that the loader handed over
   CHECK(loaded.result.err() == Errno::Access);
   CHECK(loaded.object.log.find("return eth->h_proto == bpf_htons(ETH_P_ARP)") != std::string::npos);
   CHECK(loaded.object.log.find("invalid access to packet") != std::string::npos);
+}
+
+namespace {
+
+struct BtfAnswer {
+  int err = 0;
+  std::string log;
+  bool operator==(const BtfAnswer&) const = default;
+};
+
+BtfAnswer live_btf_load(const std::vector<uint8_t>& bytes) {
+  std::vector<char> log(1 << 18);
+  bpf_attr attr;
+  attr.btf = reinterpret_cast<uint64_t>(bytes.data());
+  attr.btf_size = uint32_t(bytes.size());
+  attr.btf_log_buf = reinterpret_cast<uint64_t>(log.data());
+  attr.btf_log_size = uint32_t(log.size());
+  attr.btf_log_level = 2;
+  const long fd = live::sys_bpf(BPF_BTF_LOAD, &attr, sizeof attr);
+  live::close_fd(fd);
+  return {fd < 0 ? int(-fd) : 0, log.data()};
+}
+
+}  // namespace
+
+TEST_CASE("the live kernel logs clang's types, as they are and broken, as our checker does") {
+  LIVE_KERNEL_OR_SKIP();
+  std::mt19937 random(5);
+  for (const char* name : {"xdp_drop", "globals", "subprogs", "maps", "sections", "externs"}) {
+    auto object = bpf_object_open(read_test_data(std::string(name) + ".o"), name);
+    REQUIRE(object);
+    const std::vector<uint8_t> good = object->btf->bytes();
+    for (int round = 0; round < 1000; ++round) {
+      std::vector<uint8_t> bytes = good;
+      for (int flips = round ? 1 + int(random() % 3) : 0; flips; --flips)
+        bytes[24 + random() % (bytes.size() - 24)] = uint8_t(random() % 64);
+      BtfAnswer ours;
+      ours.err = int(btf_parse(bytes, &ours.log).err());
+      const BtfAnswer theirs = live_btf_load(bytes);
+      INFO(name << " round " << round);
+      if (!(ours == theirs)) {
+        CHECK(ours.err == theirs.err);
+        REQUIRE(ours.log == theirs.log);
+      }
+      if (round == 0 && name != std::string("externs")) CHECK(ours.err == 0);
+    }
+  }
 }

@@ -16,6 +16,10 @@ typedef __u16 __be16, __le16, __sum16;
 typedef __u32 __be32, __le32, __wsum;
 typedef __u64 __be64, __le64;
 
+#if !defined(bool) && __STDC_VERSION__ < 202311L
+typedef _Bool bool;
+enum { false, true };
+#endif
 #ifndef NULL
 #define NULL ((void *)0)
 #endif
@@ -45,7 +49,8 @@ struct bpf_map_def {
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1, BPF_EXIST = 2, BPF_F_LOCK = 4 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_F_RDONLY_PROG = 1 << 7, BPF_F_WRONLY_PROG = 1 << 8, BPF_F_MMAPABLE = 1 << 10 };
-enum { BPF_F_CURRENT_CPU = 0xffffffffULL };
+enum { BPF_F_CURRENT_CPU = 0xffffffffULL, BPF_F_INGRESS = 1 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 
 /* XDP */
 enum xdp_action { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
