@@ -69,7 +69,7 @@ Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_
   constexpr uint32_t kLookEvery = 1024;
   for (uint32_t i = 0; i < repeat; ++i) {
     RunOutcome run = bpf_prog_run(machine, prog, ctx);
-    bool asked = i % kLookEvery == kLookEvery - 1 && machine.interrupted && machine.interrupted();
+    bool asked = i % kLookEvery == kLookEvery - 1 && host_interrupts(machine);
     if (run.stop == RunStop::Interrupted || asked)
       return refuse(Errno::Intr, "interrupted in run {} of {}", i + 1, repeat);
     if (run.stop == RunStop::Oops)

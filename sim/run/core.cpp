@@ -61,12 +61,6 @@ struct Saved {
   uint64_t callee_saved[4];
 };
 
-// Rare: look whether the host wants to stop us.
-bool host_interrupts(Machine& machine) {
-  ++machine.interrupt_checks;
-  return machine.interrupted && machine.interrupted();
-}
-
 const Program& program_of(const Prog& prog) { return *static_cast<const Program*>(prog.image.get()); }
 
 }  // namespace

@@ -61,9 +61,10 @@ struct RunFrame {
   const Prog* prog;  // changes with a tail call
   RunFrame* const outer;
   Span stack;
-  int depth = 0;         // subprogram frames in use below the main one
-  bool checked = false;  // the checked engine runs it: memory must lie in a live object
-  uint64_t insn = 0;     // the instruction that is being executed, for reports; set before each helper call
+  int depth = 0;               // subprogram frames in use below the main one
+  bool checked = false;        // the checked engine runs it: memory must lie in a live object
+  uint64_t* budget = nullptr;  // of the checked engine: the instructions that it may still run
+  uint64_t insn = 0;  // the instruction that is being executed, for reports; set before each helper call
   RunStop stop = RunStop::Returned;
 };
 
@@ -76,7 +77,10 @@ bool is_program_memory(const Machine& machine, Addr addr, uint64_t size);
 void oops(RunFrame& frame, uint64_t insn, const std::string& what);
 void oops_access(RunFrame& frame, uint64_t insn, Addr addr, uint64_t size, bpf_access_type type);
 
-// The two engines. `start` is the first instruction; registers are R1 to R5.
+// Now and then in long work: whether the host wants to stop it (Ctrl-C in a notebook).
+bool host_interrupts(Machine& machine);
+
+// The interpreter. `start` is the first instruction, args are R1 to R5.
 RunOutcome ___bpf_prog_run(RunFrame& frame, const Program& program, uint32_t start,
                            const uint64_t (&args)[5]);
 

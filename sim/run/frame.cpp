@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "isa/disasm.h"
+#include "run/checked.h"
 #include "run/engine.h"
 
 namespace bpfsim {
@@ -99,9 +100,13 @@ void oops_access(RunFrame& frame, uint64_t insn, Addr addr, uint64_t size, bpf_a
            hex(addr) + ", " + place_of(frame.machine, addr, size));
 }
 
+bool host_interrupts(Machine& machine) {
+  ++machine.interrupt_checks;
+  return machine.interrupted && machine.interrupted();
+}
+
 uint64_t call_bpf(Machine& machine, const Prog& prog, Addr function, const uint64_t (&args)[5]) {
   RunFrame& frame = *machine.current->running;
-  const Program& program = *static_cast<const Program*>(prog.image.get());
   uint64_t start = (function - kTextBase) / 8;
   if (function < kTextBase || start >= prog.insnsi.size()) {
     oops(frame, frame.insn, "a callback at 0x" + hex(function) + ", which is no function of the program");
@@ -114,7 +119,10 @@ uint64_t call_bpf(Machine& machine, const Prog& prog, Addr function, const uint6
   uint64_t insn = frame.insn;
   ++frame.depth;
   std::memset(machine.arena.host(frame.fp(frame.depth)) - MAX_BPF_STACK, 0, MAX_BPF_STACK);
-  uint64_t value = ___bpf_prog_run(frame, program, uint32_t(start), args).value;
+  uint64_t value = frame.checked ? call_bpf_checked(frame, uint32_t(start), args)
+                                 : ___bpf_prog_run(frame, *static_cast<const Program*>(prog.image.get()),
+                                                   uint32_t(start), args)
+                                       .value;
   --frame.depth;
   frame.insn = insn;
   return value;

@@ -134,12 +134,13 @@ const FuncProto bpf_tail_call_proto = {
 };
 
 BPF_CALL_4(bpf_loop, nr_loops, callback, context, flags) {
-  constexpr uint32_t BPF_MAX_LOOPS = 8 * 1024 * 1024;
+  constexpr uint32_t BPF_MAX_LOOPS = 8 * 1024 * 1024, kLookEvery = 4096;
   if (flags) return fail(Errno::Inval);
   if (uint32_t(nr_loops) > BPF_MAX_LOOPS) return fail(Errno::TooBig);
   RunFrame& frame = *machine.current->running;
   for (uint32_t i = 0; i < uint32_t(nr_loops); ++i) {
     uint64_t answer = call_bpf(machine, *frame.prog, callback, {i, context, 0, 0, 0});
+    if (i % kLookEvery == kLookEvery - 1 && host_interrupts(machine)) frame.stop = RunStop::Interrupted;
     if (frame.stop != RunStop::Returned) return 0;
     if (answer) return i + 1;
   }
