@@ -205,6 +205,7 @@ void bind_kernel(py::module_& m) {
           "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
       .def_property_readonly(
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
+      .def_property_readonly("recording", [](PyKernel& k) { return k.recording != nullptr; })
       .def("start_recording", &start_recording, py::arg("recorder"))
       .def("stop_recording", &stop_recording)
       .def(

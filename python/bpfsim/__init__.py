@@ -43,7 +43,7 @@ __all__ = [
     "open_object",
 ]
 
-# Handles and named calls are Python over sys_bpf(), so a task of the simulator and one of the live kernel have the same.
+# Handles and named calls are Python over sys_bpf(): the simulator's tasks and the live kernel's have the same.
 for _task in (Task, LiveTask):
     _task.bpf = attr.bpf
     _task.map_create = handles.map_create

@@ -7,6 +7,7 @@ from the object behind the descriptor.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -239,9 +240,9 @@ class Prog(Handle):
 
     _info_kind = "prog"
 
-    def __init__(self, task: Any, fd: int, log: str = ""):
+    def __init__(self, task: Any, fd: int, log: str = "", trace: Any = None):
         super().__init__(task, fd)
-        self.log = log
+        self.log, self.trace = log, trace
         info = self.info
         self.name, self.type, self.tag = info["name"], info["type_name"], info["tag"]
 
@@ -249,6 +250,13 @@ class Prog(Handle):
     def aux(self) -> Any:
         """struct bpf_prog_aux as far as it is modelled: ``prog.aux.refcnt`` (simulated machines only)."""
         return self.object
+
+    @property
+    def stages(self) -> Any:
+        """The program before and after each pass of its load (simulated machines, loaded by ``prog_load``)."""
+        if self.trace is None:
+            raise ValueError("this load was not recorded; task.prog_load() records, or load inside `with k.trace()`")
+        return self.trace.stages
 
     def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:
         """BPF_PROG_TEST_RUN: runs the program on ``data`` and returns the reply with ``.retval``, ``.duration`` (ns)
@@ -297,38 +305,69 @@ class VerifierError(OSError):
     refused call."""
 
     log: str = ""
+    trace: Any = None
 
 
-def map_create(task: Any, map_type: str | int, key_size: int = 4, value_size: int = 8, max_entries: int = 1,
-               name: str = "", map_flags: int = 0, **fields: Any) -> Map:  # fmt: skip
-    """BPF_MAP_CREATE. Sizes in bytes. Raises OSError with the check that refused."""
-    fd = bpf(task, "MAP_CREATE", map_type=map_type, key_size=key_size, value_size=value_size,
-             max_entries=max_entries, map_name=name, map_flags=map_flags, **fields)  # fmt: skip
+def map_create(
+    task: Any,
+    map_type: str | int,
+    *,
+    key_size: int = 4,
+    value_size: int = 8,
+    max_entries: int = 1,
+    name: str = "",
+    **fields: Any,
+) -> Map:
+    """BPF_MAP_CREATE. Sizes in bytes; further fields as in bpf_attr. Raises OSError with the check that refused."""
+    sizes = {"key_size": key_size, "value_size": value_size, "max_entries": max_entries}
+    fd = bpf(task, "MAP_CREATE", map_type=map_type, map_name=name, **sizes, **fields)
     return Map(task, int(fd))
 
 
-def prog_load(task: Any, prog_type: str | int, insns: Any, license: str = "GPL", name: str = "", log_level: int = 1,
-              log_size: int = 1 << 20, **fields: Any) -> Prog:  # fmt: skip
+def prog_load(
+    task: Any,
+    prog_type: str | int,
+    insns: Any,
+    *,
+    license: str = "GPL",
+    name: str = "",
+    maps: dict[str, Map] | None = None,
+    log_level: int = 1,
+    log_size: int = 1 << 20,
+    **fields: Any,
+) -> Prog:
     """BPF_PROG_LOAD of assembler text, bytes or a Program. Raises VerifierError with the verifier's log.
 
-    In text, ``map[name]`` means the Map given as ``maps={"name": m}``.
+    In text, ``map[name]`` means the Map given as ``maps={"name": m}``. On a simulated machine the load is recorded:
+    ``prog.trace`` and ``prog.stages``, or ``error.trace`` of a refused program.
     """
-    maps: dict[str, Map] = fields.pop("maps", {})
     if isinstance(insns, str):
-        insns = _core.assemble(insns).link({name: m.fd for name, m in maps.items()})
+        insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
     log = bytearray(log_size if log_level else 0)
     if log_level:
         fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}
+    trace = _recording(task)
     try:
-        fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
+        with trace or contextlib.nullcontext():
+            fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
     except OSError as error:
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
-        refused.log = _text(log)
+        refused.log, refused.trace = _text(log), trace
         if refused.log and not getattr(error, "check", None):
             refused.reason = refused.log.strip().splitlines()[-1]  # type: ignore[attr-defined]
         raise refused from None
-    return Prog(task, int(fd), _text(log))
+    return Prog(task, int(fd), _text(log), trace)
+
+
+def _recording(task: Any) -> Any:
+    """A recording of one load, where the machine can be recorded and nobody else does so."""
+    kernel = getattr(task, "kernel", None)
+    if kernel is None or kernel.recording:
+        return None
+    from .trace import Trace
+
+    return Trace(kernel, 200_000)
 
 
 def _text(log: bytearray) -> str:
