@@ -128,7 +128,8 @@ class ObjectGraph:
                 f'fill="{_FILL.get(node.kind, "#f4f4f4")}" stroke="{border}" stroke-width="{weight}"/>'
                 f'<text x="{x + 10:.0f}" y="{y + 19:.0f}" font-weight="600" fill="#1b1b1b">'
                 f"{html.escape(node.label[:24])}</text>"
-                f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">{html.escape(node.counters)}</text>'
+                f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">'
+                f"{html.escape(node.counters)}</text>"
             )
         return "".join(parts) + "</svg>"
 

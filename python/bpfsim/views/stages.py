@@ -33,7 +33,7 @@ def changes(before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[s
 
 
 class Stages:
-    """The stages of one load, as a sequence of Stage; after the first, only those that changed the program are drawn."""
+    """The stages of one load, a sequence of Stage; only those that changed something are drawn."""
 
     def __init__(self, stages: list[Stage]):
         self._all = stages
