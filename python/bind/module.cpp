@@ -48,4 +48,5 @@ PYBIND11_MODULE(_core, m) {
   bind_objects(m);
   bind_kernel(m);
   bind_loader(m);
+  bind_net(m);
 }

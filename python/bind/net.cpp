@@ -1,0 +1,91 @@
+// Net devices: where packets arrive, and what a program answered.
+#include "hook/hook.h"
+#include "host/net_device.h"
+#include "machine.h"
+
+namespace bpfsim {
+
+namespace {
+
+struct PyDevice {
+  std::shared_ptr<PyKernel> owner;
+  NetDevice* device;
+};
+
+const char* verdict_name(uint32_t verdict) {
+  static const char* const names[] = {"XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"};
+  return verdict < 5 ? names[verdict] : "invalid";
+}
+
+PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
+  NetDevice* device = init_net(kernel->machine()).by_name(name);
+  if (device) return {kernel, device};
+  std::string known;
+  for (auto& [index, each] : init_net(kernel->machine()).devices)
+    known += (known.empty() ? "" : ", ") + each->name;
+  throw py::key_error("this machine has no device '" + name + "'; it has " + known);
+}
+
+PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name, bool native_xdp) {
+  if (init_net(kernel->machine()).by_name(name))
+    throw py::value_error("the device '" + name + "' exists already");
+  return {kernel, &register_netdevice(kernel->machine(), name, native_xdp)};
+}
+
+Receipt receive_packet(const PyDevice& self, const py::buffer& packet, uint32_t queue) {
+  Bytes bytes(packet, false);
+  if (bytes.size() > 0x10000)
+    throw py::value_error("a packet has at most 65536 bytes, not " + std::to_string(bytes.size()));
+  Receipt receipt = receive(*self.device, {bytes.data(), bytes.size()}, queue);
+  raise_pending();
+  return receipt;
+}
+
+py::dict counters(const PyDevice& self) {
+  const NetDevice::Counters& counted = self.device->counters;
+  py::dict fields;
+  fields["rx_packets"] = counted.rx_packets;
+  fields["rx_bytes"] = counted.rx_bytes;
+  fields["rx_dropped"] = counted.rx_dropped;
+  fields["tx_packets"] = counted.tx_packets;
+  fields["to_stack"] = counted.to_stack;
+  for (uint32_t verdict = 0; verdict < counted.verdict.size(); ++verdict)
+    fields[verdict_name(verdict)] = counted.verdict[verdict];
+  fields["redirect_errors"] = counted.redirect_errors;
+  return fields;
+}
+
+}  // namespace
+
+void bind_net(py::module_& m) {
+  py::class_<Receipt>(m, "Receipt", "What became of a packet that arrived at a device.")
+      .def_property_readonly("verdict", [](const Receipt& r) { return verdict_name(r.verdict); })
+      .def_readonly("number", &Receipt::verdict, "The verdict as the program returned it.")
+      .def_readonly("ran", &Receipt::ran, "Whether a program saw the packet.")
+      .def_readonly("dropped", &Receipt::dropped)
+      .def_readonly("redirect_ifindex", &Receipt::redirect_ifindex)
+      .def_property_readonly(
+          "packet",
+          [](const Receipt& r) {
+            return py::bytes(reinterpret_cast<const char*>(r.packet.data()), r.packet.size());
+          },
+          "The packet as the program left it.")
+      .def("__repr__",
+           [](const Receipt& r) { return std::string("<Receipt ") + verdict_name(r.verdict) + ">"; });
+  py::class_<PyDevice>(m, "NetDevice", "A network device of a simulated machine.")
+      .def_property_readonly("name", [](const PyDevice& d) { return d.device->name; })
+      .def_property_readonly("ifindex", [](const PyDevice& d) { return d.device->ifindex; })
+      .def_property_readonly("counters", &counters, "Packets, bytes, and how often each verdict was given.")
+      .def("receive", &receive_packet, py::arg("packet"), py::arg("queue") = 0,
+           "A packet of 0 to 65536 bytes arrives; an attached XDP program sees it. Models the driver's "
+           "receive path.")
+      .def("__repr__", [](const PyDevice& d) {
+        return "<NetDevice " + std::to_string(d.device->ifindex) + " " + d.device->name + ">";
+      });
+  m.def("net_device", &net_device, py::arg("kernel"), py::arg("name"),
+        "A device by name; KeyError names those there.");
+  m.def("add_net_device", &add_net_device, py::arg("kernel"), py::arg("name"), py::arg("native_xdp") = true,
+        "A new device; without native_xdp its driver knows only generic XDP.");
+}
+
+}  // namespace bpfsim
