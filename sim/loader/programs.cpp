@@ -102,6 +102,8 @@ Result<void> init_programs(BpfObject& object) {
   if (programs.empty())
     return refuse(Errno::NoEnt, "the object has no program: no function in a section of code");
 
+  // Alone in .text: not a subprogram of anybody, but a program whose section says nothing.
+  if (programs.size() == 1) programs[0].is_subprog = false;
   for (BpfProgram& p : programs) {
     if (!p.is_subprog) set_type(object, p);
     std::string what = p.is_subprog ? "subprogram"
@@ -111,6 +113,9 @@ Result<void> init_programs(BpfObject& object) {
          p.name + ": " + std::to_string(p.sec_insn_cnt) + " instructions of '" + p.section + "' from " +
              std::to_string(p.sec_insn_off) + ", " + what);
   }
+  if (std::all_of(programs.begin(), programs.end(), [](const BpfProgram& p) { return p.is_subprog; }))
+    note(object, Step::Kind::Note,
+         "every function is in .text: none will be loaded (is SEC(\"...\") missing?)");
   for (const ElfFile::Section& section : object.elf.sections())
     if (section.is_code()) TRY(collect_relocations(object, section));
   return {};

@@ -181,6 +181,17 @@ TEST_CASE("what is not modelled is refused in plain words") {
         "modelled");
 }
 
+TEST_CASE("a program without a section's name is refused in plain words") {
+  BpfObject object = open_object("no_section");
+  FakeKernel kernel;
+  CHECK(bpf_object_load(object, kernel.sys_bpf()).refusal().reason() ==
+        "program 'forgotten': section '.text' names no program type");
+  object.find_program("forgotten")->type = BPF_PROG_TYPE_XDP;  // its user may say it instead
+  bpf_object_close(object, kernel.close_fd());
+  CHECK(bpf_object_load(object, kernel.sys_bpf()));
+  CHECK(kernel.of(BPF_PROG_LOAD).size() == 1);
+}
+
 TEST_CASE("a refused program is loaded again for its log, and everything is given back") {
   BpfObject object = open_object("xdp_drop");
   FakeKernel kernel;
