@@ -19,6 +19,7 @@ static Errno setup_func_entry(bpf_verifier_env& env, uint32_t subprog, uint32_t 
   init_func_state(*callee, int(callsite), state.curframe + 1, subprog);
   for (uint32_t i = BPF_REG_1; i <= BPF_REG_5; i++) callee->regs[i] = caller.regs[i];
   state.frame[++state.curframe] = std::move(callee);
+  env.mark_verifier_state_scratched();  // its first line shows all of it
   return Errno::None;
 }
 

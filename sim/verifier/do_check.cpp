@@ -231,6 +231,7 @@ Errno do_check_common(bpf_verifier_env& env, uint32_t subprog) {
   state.in_sleepable = env.prog.aux->sleepable;
   state.frame[0] = std::make_unique<bpf_func_state>();
   init_func_state(*state.frame[0], BPF_MAIN_FUNC, 0, subprog);
+  env.mark_verifier_state_scratched();  // the first line shows all of it
   state.first_insn_idx = env.subprog_info[subprog].start;
   state.last_insn_idx = uint32_t(-1);
   bpf_reg_state& ctx = state.frame[0]->regs[BPF_REG_1];
