@@ -274,6 +274,9 @@ static Result<void> init_data_maps(BpfObject& object) {
     map.data.assign(data.begin(), data.end());
     map.data.resize(section.size);
     note(object, Step::Kind::Map, describe_map(object, map) + ", holds the variables of " + map.full_name);
+    if (!TRY(object.elf.relocations(section)).empty())
+      note(object, Step::Kind::Note,
+           "pointers among the variables of " + map.full_name + " stay null, as with libbpf");
     object.maps.push_back(std::move(map));
   }
   return {};
