@@ -176,4 +176,10 @@ Errno check_btf_info(bpf_verifier_env& env) {
   return Errno::None;
 }
 
+void adjust_btf_func(bpf_verifier_env& env) {
+  std::vector<bpf_func_info>& infos = env.prog.aux->func_info;
+  for (uint32_t i = 0; i < infos.size() && i < env.subprog_cnt; i++)
+    infos[i].insn_off = env.subprog_info[i].start;
+}
+
 }  // namespace bpfsim

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "isa/disasm.h"
 #include "trace/recorder.h"
 #include "verifier/env.h"
 #include "verifier/print_state.h"
@@ -91,6 +92,19 @@ struct PathEnded final : Event {
     sink.number("path", int64_t(path));
     sink.number("insn", insn_idx);
     sink.text("how", how);
+  }
+};
+
+// What a pass behind the walk made of the program.
+struct ProgramRewritten final : Event {
+  ProgramRewritten(const bpf_verifier_env& env, const char* pass) : pass(pass), insns(env.insns) {}
+  const char* pass;  // the kernel's function: "convert_ctx_accesses"
+  std::vector<bpf_insn> insns;
+  const char* kind() const override { return "program_rewritten"; }
+  void fields(FieldSink& sink) const override {
+    sink.text("pass", pass);
+    sink.number("insn_cnt", int64_t(insns.size()));
+    sink.text("program", disassemble(insns));
   }
 };
 

@@ -12,6 +12,7 @@ namespace bpfsim {
 [[nodiscard]] Errno add_subprog_and_kfunc(bpf_verifier_env& env);
 [[nodiscard]] Errno check_subprogs(bpf_verifier_env& env);
 [[nodiscard]] Errno check_btf_info(bpf_verifier_env& env);
+void adjust_btf_func(bpf_verifier_env& env);  // after the rewrites: where each function starts now
 [[nodiscard]] Errno check_max_stack_depth(bpf_verifier_env& env);
 
 }  // namespace bpfsim

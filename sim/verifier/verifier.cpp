@@ -125,6 +125,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   if (err != Errno::None) return refuse(err, "{}", env.refusal);
   hand_over(env);
   convert_pseudo_ld_imm64(env);
+  adjust_btf_func(env);
   return {};
 }
 
