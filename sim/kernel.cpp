@@ -12,6 +12,8 @@
 #include "object/registry.h"
 #include "run/engine.h"
 #include "syscall/bpf.h"
+#include "syscall/inode.h"
+#include "syscall/rtnetlink.h"
 #include "trace/parking.h"
 
 namespace bpfsim {
@@ -61,6 +63,7 @@ struct KernelState {
 
   Machine machine;
   Registry registry;
+  std::unique_ptr<Inode> bpffs = bpf_mount(machine);
   std::vector<std::unique_ptr<Task>> tasks;
   int next_pid = kFirstPid;
   Refusal last_refusal;
@@ -70,12 +73,14 @@ struct KernelState {
 Kernel::Kernel(const MachineOptions& options) : state_(std::make_unique<KernelState>(options)) {
   state_->machine.calls = &kCalls;
   state_->machine.registry = &state_->registry;
+  state_->machine.bpffs = state_->bpffs.get();
 }
 
 Kernel::~Kernel() {
   state_->parking.reset();
   for (auto& task : state_->tasks) exit(*task);
   net_exit(state_->machine);
+  bpf_kill_super(*state_->bpffs);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
   rcu.grace_period();
@@ -118,8 +123,8 @@ std::vector<Task*> Kernel::tasks() {
   return live;
 }
 
-template <class T>
-Result<T> Kernel::enter(Task& task, const std::function<Result<T>()>& call) {
+template <class Call>
+auto Kernel::enter(Task& task, const Call& call) -> decltype(call()) {
   if (task.exited) return refuse(Errno::Srch, "task {} has exited", task.pid);
   TaskEntry in(state_->machine, task);
   return call();
@@ -143,14 +148,48 @@ Result<int64_t> Kernel::bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size) 
 }
 
 Result<int> Kernel::close(Task& task, int fd) {
-  return enter<int>(task, [&] { return sys_close(task, fd); });
+  return enter(task, [&] { return sys_close(task, fd); });
 }
 
 Result<int> Kernel::dup(Task& task, int fd) {
-  return enter<int>(task, [&] { return sys_dup(task, fd); });
+  return enter(task, [&] { return sys_dup(task, fd); });
+}
+
+Result<void> Kernel::mkdir(Task& task, const std::string& path, uint32_t mode) {
+  return enter(task, [&] { return do_mkdirat(state_->machine, path, mode); });
+}
+
+Result<void> Kernel::rmdir(Task& task, const std::string& path) {
+  return enter(task, [&] { return do_rmdir(state_->machine, path); });
+}
+
+Result<void> Kernel::unlink(Task& task, const std::string& path) {
+  return enter(task, [&] { return do_unlinkat(state_->machine, path); });
+}
+
+Result<void> Kernel::rename(Task& task, const std::string& from, const std::string& to) {
+  return enter(task, [&] { return do_renameat2(state_->machine, from, to); });
+}
+
+Result<void> Kernel::chmod(Task& task, const std::string& path, uint32_t mode) {
+  return enter(task, [&] { return do_fchmodat(state_->machine, path, mode); });
+}
+
+Result<FileStat> Kernel::stat(Task& task, const std::string& path) {
+  return enter(task, [&] { return vfs_stat(state_->machine, path); });
+}
+
+Result<std::vector<std::string>> Kernel::listdir(Task& task, const std::string& path) {
+  return enter(task, [&] { return vfs_readdir(state_->machine, path); });
 }
 
 const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }
+
+Result<void> Kernel::rtnl_setlink(Task& task, std::span<const uint8_t> message) {
+  return enter(task, [&] { return rtnetlink_rcv_msg(state_->machine, message); });
+}
+
+Net& Kernel::net() { return init_net(state_->machine); }
 
 Parking& Kernel::parking() {
   if (!state_->parking) state_->parking = std::make_unique<Parking>(state_->machine);

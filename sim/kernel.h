@@ -5,7 +5,9 @@
 // negative for an error; why it refused is kept in last_refusal().
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,7 +17,9 @@
 namespace bpfsim {
 
 class Parking;
+struct FileStat;
 struct KernelState;
+struct Net;
 
 class Kernel {
  public:
@@ -38,14 +42,25 @@ class Kernel {
   Result<int64_t> bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size = sizeof(bpf_attr));
   Result<int> close(Task& task, int fd);
   Result<int> dup(Task& task, int fd);
+  Result<void> mkdir(Task& task, const std::string& path, uint32_t mode = 0777);
+  Result<void> rmdir(Task& task, const std::string& path);
+  Result<void> unlink(Task& task, const std::string& path);
+  Result<void> rename(Task& task, const std::string& from, const std::string& to);
+  Result<void> chmod(Task& task, const std::string& path, uint32_t mode);
+  Result<FileStat> stat(Task& task, const std::string& path);  // syscall/inode.h
+  Result<std::vector<std::string>> listdir(Task& task, const std::string& path);
+  // What a netlink socket of the task would send: RTM_SETLINK (syscall/rtnetlink.h builds and explains it).
+  Result<void> rtnl_setlink(Task& task, std::span<const uint8_t> message);
   const Refusal& last_refusal() const;  // of sys_bpf; err is None after a success
+
+  Net& net();  // lo, eth0 and others (host/net_device.h); hook/hook.h sends packets at them
 
   // Contexts that can be held while others run (trace/parking.h); made when first asked for.
   Parking& parking();
 
  private:
-  template <class T>
-  Result<T> enter(Task& task, const std::function<Result<T>()>& call);
+  template <class Call>
+  auto enter(Task& task, const Call& call) -> decltype(call());
   std::unique_ptr<KernelState> state_;
 };
 

@@ -32,6 +32,7 @@ struct Net;
 struct RunFrame;
 struct RunStacks;
 struct Registry;
+struct Inode;
 
 // One line of execution inside the machine: a task in a syscall, or a CPU that runs a program for a packet.
 // The machine runs one context at a time; a parked one waits, with this as all that must be kept.
@@ -87,6 +88,7 @@ class Machine {
   std::shared_ptr<RunStacks> run_stacks;  // stacks of programs that are not in use (run/engine.h)
   const KernelCalls* calls = nullptr;  // what lower floors need from higher ones (object/ops.h)
   Registry* registry = nullptr;        // who has which id (object/registry.h)
+  Inode* bpffs = nullptr;              // the root of /sys/fs/bpf (syscall/inode.h)
 
   uint64_t next_ref_event = 1;
   uint64_t next_serial = 1;             // objects are numbered in the order of their birth

@@ -15,8 +15,8 @@
 
 namespace bpfsim {
 
-static Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t uattr, uint32_t expected_size,
-                                             uint32_t actual_size) {
+Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t uattr, uint32_t expected_size,
+                                      uint32_t actual_size) {
   if (actual_size > kPageSize) return refuse(Errno::TooBig, "size {} is larger than a page", actual_size);
   uint8_t tail[64];
   for (uint32_t at = expected_size; at < actual_size;) {
@@ -57,7 +57,6 @@ static Result<void> unprivileged_gate(const Machine& machine, int cmd) {
 }
 
 static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t uattr, uint32_t size) {
-  (void)uattr, (void)size;
   switch (cmd) {
     case BPF_MAP_CREATE: return map_create(machine, attr);
     case BPF_MAP_LOOKUP_ELEM: return map_lookup_elem(machine, attr);
@@ -67,6 +66,29 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_MAP_LOOKUP_AND_DELETE_ELEM: return map_lookup_and_delete_elem(machine, attr);
     case BPF_MAP_FREEZE: return map_freeze(machine, attr);
     case BPF_BTF_LOAD: return bpf_btf_load(machine, attr, uattr, size);
+    case BPF_PROG_TEST_RUN: return bpf_prog_test_run(machine, attr, uattr);
+    case BPF_LINK_CREATE: return link_create(machine, attr);
+    case BPF_LINK_UPDATE: return link_update(machine, attr);
+    case BPF_LINK_DETACH: return link_detach(machine, attr);
+    case BPF_OBJ_PIN: return bpf_obj_pin(machine, attr);
+    case BPF_OBJ_GET: return bpf_obj_get(machine, attr);
+    case BPF_MAP_GET_NEXT_ID:
+      return bpf_obj_get_next_id(machine, BPF_MAP_GET_NEXT_ID, ObjectKind::Map, attr, uattr);
+    case BPF_PROG_GET_NEXT_ID:
+      return bpf_obj_get_next_id(machine, BPF_PROG_GET_NEXT_ID, ObjectKind::Prog, attr, uattr);
+    case BPF_LINK_GET_NEXT_ID:
+      return bpf_obj_get_next_id(machine, BPF_LINK_GET_NEXT_ID, ObjectKind::Link, attr, uattr);
+    case BPF_BTF_GET_NEXT_ID:
+      return bpf_obj_get_next_id(machine, BPF_BTF_GET_NEXT_ID, ObjectKind::Btf, attr, uattr);
+    case BPF_MAP_GET_FD_BY_ID:
+      return bpf_obj_get_fd_by_id(machine, BPF_MAP_GET_FD_BY_ID, ObjectKind::Map, attr);
+    case BPF_PROG_GET_FD_BY_ID:
+      return bpf_obj_get_fd_by_id(machine, BPF_PROG_GET_FD_BY_ID, ObjectKind::Prog, attr);
+    case BPF_LINK_GET_FD_BY_ID:
+      return bpf_obj_get_fd_by_id(machine, BPF_LINK_GET_FD_BY_ID, ObjectKind::Link, attr);
+    case BPF_BTF_GET_FD_BY_ID:
+      return bpf_obj_get_fd_by_id(machine, BPF_BTF_GET_FD_BY_ID, ObjectKind::Btf, attr);
+    case BPF_OBJ_GET_INFO_BY_FD: return bpf_obj_get_info_by_fd(machine, attr, uattr);
     default: return refuse(Errno::Inval, "not modelled yet: command {}", cmd);
   }
 }

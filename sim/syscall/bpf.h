@@ -21,6 +21,10 @@ SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size);
 Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& attr,
                         std::source_location where = std::source_location::current());
 
+// Bytes that user space has beyond what we know must be zero: E2BIG.
+Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected_size,
+                                      uint32_t actual_size);
+
 // map_create.cpp
 SysResult map_create(Machine& machine, bpf_attr& attr);
 Result<int> bpf_get_file_flag(uint32_t flags);
@@ -35,6 +39,30 @@ SysResult map_get_next_key(Machine& machine, const bpf_attr& attr);
 SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr);
 SysResult map_freeze(Machine& machine, const bpf_attr& attr);
 Result<Map*> __bpf_map_get(const File* file, int fd);
+
+// ids.cpp: an object by descriptor or id. Each of these takes a reference, under the given cause.
+Result<Map*> bpf_map_get_with_uref(Machine& machine, int fd, const Cause& cause);
+Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause);
+Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause);
+Result<Object*> bpf_fd_probe_obj(Machine& machine, int fd, const Cause& cause);
+void bpf_any_get(Object& object, const Cause& cause);
+void bpf_any_put(Object& object, const Cause& cause);
+SysResult bpf_any_new_fd(Object& object, int f_flags, Holding& reference);
+SysResult bpf_prog_new_fd(Prog& prog, Holding& reference);
+SysResult bpf_link_new_fd(Link& link, Holding& reference);
+SysResult bpf_obj_get_next_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, const bpf_attr& attr,
+                              UserAttr uattr);
+SysResult bpf_obj_get_fd_by_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, const bpf_attr& attr);
+
+SysResult bpf_obj_get_info_by_fd(Machine& machine, const bpf_attr& attr, UserAttr uattr);  // info.cpp
+SysResult bpf_obj_pin(Machine& machine, const bpf_attr& attr);                             // obj_pin.cpp
+SysResult bpf_obj_get(Machine& machine, const bpf_attr& attr);
+
+SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32_t size);  // prog_load.cpp
+SysResult bpf_prog_test_run(Machine& machine, const bpf_attr& attr, UserAttr uattr);       // test_run.cpp
+SysResult link_create(Machine& machine, const bpf_attr& attr);                             // link.cpp
+SysResult link_update(Machine& machine, const bpf_attr& attr);
+SysResult link_detach(Machine& machine, const bpf_attr& attr);
 
 // btf.cpp
 SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, uint32_t uattr_size);

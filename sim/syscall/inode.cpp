@@ -1,0 +1,315 @@
+// Models: kernel/bpf/inode.c, fs/namei.c (Linux 6.18)
+//
+// Paths are walked as the VFS does: search permission on each directory, then the name. A name with a dot is
+// refused by BPFFS itself, which keeps such names for files of the kernel. The last put of what a pin held
+// happens with the unlink. Departs from the kernel: no groups (a file has an owner and the others), no
+// symbolic links, no working directory ("/" is it), umask 022, and outside BPFFS nothing can be made.
+#include "syscall/inode.h"
+
+#include <algorithm>
+
+#include "object/file.h"
+#include "syscall/bpf.h"
+
+namespace bpfsim {
+
+namespace {
+
+constexpr size_t PATH_MAX_ = 4096, NAME_MAX_ = 255;
+constexpr uint32_t kUmask = 022;
+constexpr std::string_view kMountPoint = "/sys/fs/bpf";
+constexpr std::string_view kForeign[] = {"/", "/sys", "/sys/fs",
+                                         "/tmp"};  // directories of other file systems
+
+// Where a walk stands: in BPFFS, or in a directory of another file system.
+struct Place {
+  Inode* inode = nullptr;
+  std::string foreign;
+  bool is_dir() const { return !inode || inode->is_dir(); }
+};
+
+uint32_t fsuid(const Machine& machine) { return machine.current->cred ? machine.current->cred->uid : 0; }
+
+Result<void> inode_permission(const Machine& machine, const Inode& inode, uint32_t mask) {
+  const uint32_t granted = (fsuid(machine) == inode.uid ? inode.mode >> 6 : inode.mode) & 7;
+  if ((granted & mask) == mask) return {};
+  if (capable(machine, CAP_DAC_OVERRIDE)) return {};
+  const bool only_looks = (mask & MAY_WRITE) == 0;
+  if (only_looks && (inode.is_dir() || mask == MAY_READ) && capable(machine, CAP_DAC_READ_SEARCH)) return {};
+  return refuse(Errno::Access, "uid {} may not: mode {} (decimal), owner {}", fsuid(machine),
+                inode.mode & kModeBits, inode.uid);
+}
+
+Place foreign_place(const std::string& path) { return {nullptr, path}; }
+
+// One component further. A null inode with an empty path: there is nothing of that name.
+Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
+  if (!at.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", at.inode->name);
+  if (name == ".") return at;
+  if (at.inode) {
+    TRY(inode_permission(machine, *at.inode, MAY_EXEC));
+    if (name == "..") return at.inode->parent ? Place{at.inode->parent, ""} : foreign_place("/sys/fs");
+    if (name.find('.') != name.npos)
+      return refuse(Errno::Perm, "names with a dot are reserved in BPFFS: {}", name);
+    if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
+    auto child = at.inode->children.find(name);
+    return child == at.inode->children.end() ? Place{} : Place{child->second.get(), ""};
+  }
+  if (name == "..") {
+    const size_t slash = at.foreign.rfind('/');
+    return foreign_place(slash == 0 ? "/" : at.foreign.substr(0, slash));
+  }
+  if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
+  const std::string path = at.foreign == "/" ? "/" + name : at.foreign + "/" + name;
+  if (path == kMountPoint) return Place{machine.bpffs, ""};
+  const bool known = std::find(std::begin(kForeign), std::end(kForeign), path) != std::end(kForeign);
+  return known ? foreign_place(path) : Place{};
+}
+
+bool exists(const Place& place) { return place.inode || !place.foreign.empty(); }
+
+// A path cut into its last component and the directory before it.
+struct Parent {
+  Place dir;
+  std::string last;    // empty: the path is "/"
+  bool slash = false;  // something followed by '/'
+};
+
+Result<Parent> filename_parentat(Machine& machine, const std::string& path) {
+  if (path.empty()) return refuse(Errno::NoEnt, "the path is empty");
+  if (path.size() >= PATH_MAX_)
+    return refuse(Errno::NameTooLong, "a path has at most {} bytes", PATH_MAX_ - 1);
+  Parent parent{foreign_place("/"), "", false};
+  for (size_t at = 0; at < path.size();) {
+    const size_t start = path.find_first_not_of('/', at);
+    if (start == path.npos) {
+      parent.slash = true;
+      break;
+    }
+    at = std::min(path.find('/', start), path.size());
+    if (!parent.last.empty()) {
+      parent.dir = TRY(step(machine, parent.dir, parent.last));
+      if (!exists(parent.dir)) return refuse(Errno::NoEnt, "there is no directory {}", parent.last);
+    }
+    parent.last = path.substr(start, at - start);
+  }
+  if (!parent.dir.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.dir.inode->name);
+  return parent;
+}
+
+Result<Place> filename_lookup(Machine& machine, const std::string& path) {
+  const Parent parent = TRY(filename_parentat(machine, path));
+  if (parent.last.empty()) return parent.dir;
+  Place place = TRY(step(machine, parent.dir, parent.last));
+  if (!exists(place)) return refuse(Errno::NoEnt, "there is no {}", parent.last);
+  if (parent.slash && !place.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.last);
+  return place;
+}
+
+// The directory in which something new can be made, and its name.
+Result<Parent> filename_create(Machine& machine, const std::string& path, bool directory) {
+  Parent parent = TRY(filename_parentat(machine, path));
+  if (parent.last.empty() || parent.last == "." || parent.last == "..")
+    return refuse(Errno::Exist, "{} exists", path);
+  const Place place = TRY(step(machine, parent.dir, parent.last));
+  if (exists(place)) return refuse(Errno::Exist, "{} exists", parent.last);
+  if (parent.slash && !directory)
+    return refuse(Errno::NoEnt, "only a directory may be named with a '/' behind");
+  return parent;
+}
+
+Result<void> may_create(const Machine& machine, const Inode& dir) {
+  return inode_permission(machine, dir, MAY_WRITE | MAY_EXEC);
+}
+
+Result<void> may_delete(const Machine& machine, const Inode& dir, const Inode& victim, bool want_dir) {
+  constexpr auto CAP_FOWNER_ = Capability(3);
+  TRY(inode_permission(machine, dir, MAY_WRITE | MAY_EXEC));
+  const uint32_t uid = fsuid(machine);
+  if ((dir.mode & kModeSticky) && uid != victim.uid && uid != dir.uid && !capable(machine, CAP_FOWNER_))
+    return refuse(Errno::Perm, "the directory is sticky, and {} belongs to uid {}", victim.name, victim.uid);
+  if (want_dir && !victim.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", victim.name);
+  if (!want_dir && victim.is_dir()) return refuse(Errno::IsDir, "{} is a directory", victim.name);
+  return {};
+}
+
+Inode& new_inode(Inode& dir, const std::string& name, uint32_t mode) {
+  auto inode = std::make_unique<Inode>(dir.machine, &dir, name, mode, fsuid(dir.machine));
+  Inode& made = *inode;
+  dir.children.emplace(name, std::move(inode));
+  emit<LifeEvent>(dir.machine, made, "born");
+  return made;
+}
+
+// The inode leaves its directory, and what it held is put.
+void evict(Inode& inode, const Cause& cause) {
+  KFN(inode.machine, bpf_destroy_inode);
+  emit<LifeEvent>(inode.machine, inode, "freed");
+  Object* held = inode.i_private;
+  inode.parent->children.erase(inode.name);
+  if (held) bpf_any_put(*held, cause);
+}
+
+// What unlink and rmdir have in common: the thing must be there, in BPFFS, and may go.
+Result<Inode*> find_victim(Machine& machine, const std::string& path, bool want_dir) {
+  const Parent parent = TRY(filename_parentat(machine, path));
+  if (parent.last.empty()) return refuse(want_dir ? Errno::Busy : Errno::IsDir, "/ cannot go");
+  if (parent.last == "." || parent.last == "..") {
+    if (!want_dir) return refuse(Errno::IsDir, "{} is a directory", parent.last);
+    return refuse(parent.last == "." ? Errno::Inval : Errno::NotEmpty, "{} cannot be removed", parent.last);
+  }
+  const Place place = TRY(step(machine, parent.dir, parent.last));
+  if (!exists(place)) return refuse(Errno::NoEnt, "there is no {}", parent.last);
+  if (!place.inode || !place.inode->parent)
+    return refuse(want_dir ? Errno::Busy : Errno::IsDir, "{} is in use by the machine", parent.last);
+  if (parent.slash && !want_dir)
+    return refuse(place.is_dir() ? Errno::IsDir : Errno::NotDir, "{} with a '/' behind", parent.last);
+  TRY(may_delete(machine, *place.inode->parent, *place.inode, want_dir));
+  return place.inode;
+}
+
+}  // namespace
+
+Inode::Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid)
+    : Object(machine, ObjectKind::Inode), parent(parent), name(std::move(name)), mode(mode), uid(uid) {}
+
+std::string Inode::path() const { return parent ? parent->path() + "/" + name : std::string(kMountPoint); }
+
+std::string Inode::label() const { return (is_dir() ? "dir " : "pin ") + path(); }
+
+void Inode::each_held(const HoldVisitor& visit) const {
+  if (!i_private) return;
+  const std::string via = "pin " + path();
+  visit({i_private, Counter::Refs, true, via});
+  if (i_private->kind == ObjectKind::Map) visit({i_private, Counter::UserRefs, true, via});
+}
+
+std::unique_ptr<Inode> bpf_mount(Machine& machine) {
+  return std::make_unique<Inode>(machine, nullptr, "", kModeDir | kModeSticky | 0777, 0);
+}
+
+void bpf_kill_super(Inode& root) {
+  while (!root.children.empty()) {
+    Inode& child = *root.children.begin()->second;
+    if (child.is_dir()) bpf_kill_super(child);
+    evict(child, {"BPFFS is unmounted"});
+  }
+}
+
+Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode) {
+  KFN(machine, bpf_mkdir);
+  const Parent parent = TRY(filename_create(machine, path, true));
+  if (!parent.dir.inode) return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
+  TRY(may_create(machine, *parent.dir.inode));
+  new_inode(*parent.dir.inode, parent.last, kModeDir | (mode & 01777 & ~kUmask));
+  return {};
+}
+
+Result<void> do_rmdir(Machine& machine, const std::string& path) {
+  KFN(machine, simple_rmdir);
+  Inode* dir = TRY(find_victim(machine, path, true));
+  if (!dir->children.empty())
+    return refuse(Errno::NotEmpty, "{} holds {} names", dir->name, dir->children.size());
+  evict(*dir, {"rmdir"});
+  return {};
+}
+
+Result<void> do_unlinkat(Machine& machine, const std::string& path) {
+  KFN(machine, simple_unlink);
+  Inode* file = TRY(find_victim(machine, path, false));
+  evict(*file, {"unlinked by task {}", machine.current->pid});
+  return {};
+}
+
+Result<void> do_renameat2(Machine& machine, const std::string& from, const std::string& to) {
+  KFN(machine, simple_rename);
+  const Parent old_parent = TRY(filename_parentat(machine, from));
+  const Parent new_parent = TRY(filename_parentat(machine, to));
+  for (const std::string& last : {old_parent.last, new_parent.last})
+    if (last.empty() || last == "." || last == "..")
+      return refuse(Errno::Busy, "'{}' cannot be renamed", last);
+  const Place old_place = TRY(step(machine, old_parent.dir, old_parent.last));
+  if (!exists(old_place)) return refuse(Errno::NoEnt, "there is no {}", old_parent.last);
+  const Place new_place = TRY(step(machine, new_parent.dir, new_parent.last));
+  if (!old_parent.dir.inode || !new_parent.dir.inode)
+    return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
+  Inode &moved = *old_place.inode, &dir = *new_parent.dir.inode;
+  for (const Inode* above = &dir; above; above = above->parent)
+    if (above == &moved) return refuse(Errno::Inval, "a directory cannot go into itself");
+  for (const Inode* above = moved.parent; above; above = above->parent)
+    if (above == new_place.inode) return refuse(Errno::NotEmpty, "the target holds what is moved");
+  if (!moved.is_dir() && (old_parent.slash || new_parent.slash))
+    return refuse(Errno::NotDir, "{} is not a directory", moved.name);
+  if (new_place.inode == &moved) return {};
+  TRY(may_delete(machine, *moved.parent, moved, moved.is_dir()));
+  if (!new_place.inode) {
+    TRY(may_create(machine, dir));
+  } else {
+    TRY(may_delete(machine, dir, *new_place.inode, moved.is_dir()));
+    if (!new_place.inode->children.empty())
+      return refuse(Errno::NotEmpty, "{} is not empty", new_parent.last);
+    evict(*new_place.inode, {"renamed over by task {}", machine.current->pid});
+  }
+  auto node = moved.parent->children.extract(moved.name);
+  node.key() = moved.name = new_parent.last;
+  moved.parent = &dir;
+  dir.children.insert(std::move(node));
+  return {};
+}
+
+Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mode) {
+  constexpr auto CAP_FOWNER_ = Capability(3);
+  const Place place = TRY(filename_lookup(machine, path));
+  if (!place.inode) return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
+  if (fsuid(machine) != place.inode->uid && !capable(machine, CAP_FOWNER_))
+    return refuse(Errno::Perm, "only the owner, uid {}, may change the mode", place.inode->uid);
+  place.inode->mode = (place.inode->mode & ~kModeBits) | (mode & kModeBits);
+  return {};
+}
+
+Result<FileStat> vfs_stat(Machine& machine, const std::string& path) {
+  const Place place = TRY(filename_lookup(machine, path));
+  if (!place.inode) return FileStat{.mode = kModeDir | 0755, .uid = 0, .ino = 1, .nlink = 2};
+  const Inode& inode = *place.inode;
+  FileStat stat{
+      .mode = inode.mode, .uid = inode.uid, .ino = inode.serial, .nlink = 1, .object = inode.i_private};
+  if (inode.is_dir())
+    stat.nlink = 2 + size_t(std::count_if(inode.children.begin(), inode.children.end(),
+                                          [](auto& child) { return child.second->is_dir(); }));
+  return stat;
+}
+
+Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path) {
+  const Place place = TRY(filename_lookup(machine, path));
+  std::vector<std::string> names;
+  if (!place.inode) {  // what lies directly in it
+    const std::string prefix = place.foreign == "/" ? "/" : place.foreign + "/";
+    for (std::string_view known : {kForeign[1], kForeign[2], kForeign[3], kMountPoint})
+      if (known.starts_with(prefix) && known.find('/', prefix.size()) == known.npos)
+        names.emplace_back(known.substr(prefix.size()));
+    return names;
+  }
+  if (!place.inode->is_dir()) return refuse(Errno::NotDir, "{} is not a directory", place.inode->name);
+  TRY(inode_permission(machine, *place.inode, MAY_READ));
+  for (const auto& [name, inode] : place.inode->children) names.push_back(name);
+  return names;
+}
+
+Result<void> bpf_obj_do_pin(Machine& machine, const std::string& path, Object& object, uint32_t mode) {
+  KFN(machine, bpf_obj_do_pin);
+  const Parent parent = TRY(filename_create(machine, path, false));
+  if (!parent.dir.inode) return refuse(Errno::Perm, "{} is not in BPFFS: pin below /sys/fs/bpf", parent.last);
+  TRY(may_create(machine, *parent.dir.inode));
+  new_inode(*parent.dir.inode, parent.last, kModeFile | (mode & ~kUmask)).i_private = &object;
+  return {};
+}
+
+Result<Inode*> bpf_obj_lookup(Machine& machine, const std::string& path, uint32_t may) {
+  const Place place = TRY(filename_lookup(machine, path));
+  if (!place.inode) return refuse(Errno::Access, "{} is not in BPFFS", path);
+  TRY(inode_permission(machine, *place.inode, may));
+  if (!place.inode->i_private) return refuse(Errno::Access, "{} is a directory, not a pin", path);
+  return place.inode;
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,56 @@
+// Models: kernel/bpf/inode.c, fs/namei.c (Linux 6.18)
+//
+// BPFFS, mounted at /sys/fs/bpf: directories, and files that are pins. A pin holds its object as a descriptor
+// does, and outlives every task. The calls of the VFS that a lesson needs stand here too; they know this one
+// file system, and the directories above it only so that a path can pass.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "object/object.h"
+
+namespace bpfsim {
+
+inline constexpr uint32_t kModeDir = 0040000, kModeFile = 0100000, kModeSticky = 01000, kModeBits = 07777;
+
+struct Inode final : Object {
+  Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid);
+  std::string label() const override;  // "pin /sys/fs/bpf/counts", "dir /sys/fs/bpf"
+  void each_held(const HoldVisitor&) const override;
+
+  bool is_dir() const { return (mode & kModeDir) != 0; }
+  std::string path() const;
+
+  Inode* parent;  // null for the root of the file system
+  std::string name;
+  uint32_t mode, uid;
+  Object* i_private = nullptr;  // what a pin holds
+  std::map<std::string, std::unique_ptr<Inode>> children;
+};
+
+std::unique_ptr<Inode> bpf_mount(Machine& machine);  // an empty file system: drwxrwxrwt root
+void bpf_kill_super(Inode& root);                    // drops every pin
+
+struct FileStat {
+  uint32_t mode = 0, uid = 0;
+  uint64_t ino = 0, nlink = 0;
+  Object* object = nullptr;  // what a pin holds
+};
+
+Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode);
+Result<void> do_rmdir(Machine& machine, const std::string& path);
+Result<void> do_unlinkat(Machine& machine, const std::string& path);
+Result<void> do_renameat2(Machine& machine, const std::string& from, const std::string& to);
+Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mode);
+Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
+Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted
+
+// What a pin needs of path walking (obj_pin.cpp).
+Result<void> bpf_obj_do_pin(Machine& machine, const std::string& path, Object& object, uint32_t mode);
+Result<Inode*> bpf_obj_lookup(Machine& machine, const std::string& path, uint32_t may);  // MAY_* bits
+inline constexpr uint32_t MAY_EXEC = 1, MAY_WRITE = 2, MAY_READ = 4;
+
+}  // namespace bpfsim

@@ -1,0 +1,113 @@
+// Models: kernel/bpf/syscall.c (link_create, link_update, link_detach) (Linux 6.18)
+//
+// Links by bpf(2): made, given another program, detached. A link has its descriptor and id reserved before it
+// touches the hook, so that nothing can fail once the program is attached.
+//
+// Not modelled yet: every hook but XDP.
+#include "hook/hook.h"
+#include "object/registry.h"
+#include "syscall/bpf.h"
+#include "uapi/gates.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+static Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type) {
+  const AttachTypeRow* row = find_attach_type(attach_type);
+  if (!row || row->prog_type == BPF_PROG_TYPE_UNSPEC || row->prog_type != prog.type)
+    return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
+  return {};
+}
+
+static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
+  TRY(bpf_prog_attach_check_attach_type(prog, attr.link_create.attach_type));
+  if (prog.type != BPF_PROG_TYPE_XDP)
+    return refuse(Errno::Inval, "not modelled yet: links of program type {}", prog.type);
+  if (!has(Gate::xdp_link, prog.machine.version))
+    return refuse(Errno::Inval, "XDP links came with Linux 5.9");
+  TRY(current_task(prog.machine).files.check_room());
+  return bpf_xdp_link_attach(prog, attr);
+}
+
+static SysResult bpf_link_settle(Link& link, Holding& newborn) {
+  KFN(link.machine, bpf_link_settle);
+  link.id = link.machine.registry->link_idr.alloc(&link);
+  emit<LifeEvent>(link.machine, link, "born");
+  return bpf_link_new_fd(link, newborn);
+}
+
+SysResult link_create(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, link_create);
+  TRY(check_attr(machine, BPF_LINK_CREATE, attr));
+  Prog& prog = *TRY(bpf_prog_get(machine, int(attr.link_create.prog_fd),
+                                 {"link created by task {}", machine.current->pid}));
+  Holding given(machine, prog, "bpf(BPF_LINK_CREATE)");
+  Result<Link*> attached = attach(prog, attr);
+  given.release();
+  if (!attached) {
+    bpf_prog_put(prog, {"not attached"});
+    return attached.refusal();
+  }
+  Link& link = **attached;
+  Holding newborn(machine, link, "bpf(BPF_LINK_CREATE)");
+  bpf_link_inc(link, {"born in task {}", machine.current->pid});
+  return bpf_link_settle(link, newborn);
+}
+
+// The program that update_prog is to find in the link, if the caller names one.
+static Result<Prog*> expected_prog(Machine& machine, const bpf_attr& attr) {
+  if (attr.link_update.flags & BPF_F_REPLACE)
+    return bpf_prog_get(machine, int(attr.link_update.old_prog_fd), {"link update: expected program"});
+  if (attr.link_update.old_prog_fd) return refuse(Errno::Inval, "old_prog_fd without BPF_F_REPLACE");
+  return nullptr;
+}
+
+static Result<void> update(Machine& machine, Link& link, const bpf_attr& attr) {
+  Prog& new_prog =
+      *TRY(bpf_prog_get(machine, int(attr.link_update.new_prog_fd), {"link {} updated", link.id}));
+  Holding given(machine, new_prog, "bpf(BPF_LINK_UPDATE)");
+  Result<Prog*> old_prog = expected_prog(machine, attr);
+  Result<void> done = old_prog ? Result<void>{} : old_prog.refusal();
+  if (done) {
+    given.release();
+    if (link.ops.update_prog)
+      done = link.ops.update_prog(link, new_prog, *old_prog);
+    else
+      done = refuse(Errno::Inval, "a {} link keeps its program", link.ops.name);
+    if (*old_prog) bpf_prog_put(**old_prog, {"link update: compared"});
+  }
+  if (!done) {
+    given.release();
+    bpf_prog_put(new_prog, {"not attached"});
+  }
+  return done;
+}
+
+SysResult link_update(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, link_update);
+  TRY(check_attr(machine, BPF_LINK_UPDATE, attr));
+  if (attr.link_update.flags & ~BPF_F_REPLACE)
+    return refuse(Errno::Inval, "flags {}: only BPF_F_REPLACE may be", attr.link_update.flags);
+  Link& link = *TRY(bpf_link_get_from_fd(machine, int(attr.link_update.link_fd), {"bpf(BPF_LINK_UPDATE)"}));
+  Holding held(machine, link, "bpf(BPF_LINK_UPDATE)");
+  Result<void> done = update(machine, link, attr);
+  held.release();
+  bpf_link_put(link, {"bpf(BPF_LINK_UPDATE) is over"});
+  if (!done) return done.refusal();
+  return 0;
+}
+
+SysResult link_detach(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, link_detach);
+  TRY(check_attr(machine, BPF_LINK_DETACH, attr));
+  Link& link = *TRY(bpf_link_get_from_fd(machine, int(attr.link_detach.link_fd), {"bpf(BPF_LINK_DETACH)"}));
+  Holding held(machine, link, "bpf(BPF_LINK_DETACH)");
+  Result<void> done = refuse(Errno::OpNotSupp, "a {} link cannot be detached", link.ops.name);
+  if (link.ops.detach) done = link.ops.detach(link);
+  held.release();
+  bpf_link_put(link, {"bpf(BPF_LINK_DETACH) is over"});
+  if (!done) return done.refusal();
+  return 0;
+}
+
+}  // namespace bpfsim
