@@ -1,4 +1,4 @@
-// Models: kernel/bpf/syscall.c (bpf_prog_load), kernel/bpf/core.c (bpf_prog_calc_tag) (Linux 6.18)
+// Models: kernel/bpf/syscall.c (bpf_prog_load) (Linux 6.18)
 //
 // BPF_PROG_LOAD: who may load what, then the program is copied in, verified, made ready to run, and gets an
 // id and a descriptor.
@@ -6,7 +6,6 @@
 // Not modelled yet: tokens, programs bound to a device (prog_ifindex), signatures.
 #include <algorithm>
 
-#include "base/sha.h"
 #include "object/btf.h"
 #include "object/registry.h"
 #include "run/select_runtime.h"
@@ -135,24 +134,6 @@ Result<void> find_prog_type(Prog& prog, uint32_t type) {
   return {};
 }
 
-// A digest over the instructions as they came in, with the descriptors of maps left out: the same program has
-// the same tag on every machine.
-void bpf_prog_calc_tag(Prog& prog) {
-  KFN(prog.machine, bpf_prog_calc_tag);
-  Insns insns = prog.insnsi;
-  for (size_t i = 0; i + 1 < insns.size(); ++i) {
-    const uint8_t pseudo = insns[i].src_reg;
-    if (insns[i].code != 0x18 || (pseudo != BPF_PSEUDO_MAP_FD && pseudo != BPF_PSEUDO_MAP_VALUE)) continue;
-    insns[i].imm = insns[i + 1].imm = 0;
-  }
-  const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(insns.data()),
-                                       insns.size() * sizeof(bpf_insn));
-  if (has(Gate::prog_tag_sha256, prog.machine.version))
-    std::copy_n(sha256(bytes).begin(), BPF_TAG_SIZE, prog.tag.begin());
-  else
-    std::copy_n(sha1(bytes).begin(), BPF_TAG_SIZE, prog.tag.begin());
-}
-
 // From the caller's bytes to a program that may run. The program is the caller's to free.
 Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_t size) {
   Machine& machine = prog.machine;
@@ -171,7 +152,6 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.aux->load_time_ns = machine.clock.now_ns;
   prog.aux->name = TRY(bpf_obj_name_cpy(attr.prog_name));
   prog.aux->insns_as_loaded = prog.insnsi;
-  bpf_prog_calc_tag(prog);
   TRY(bpf_check(prog, attr, uattr, size));
   return bpf_prog_select_runtime(prog);
 }

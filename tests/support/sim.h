@@ -82,6 +82,21 @@ struct Sim {
     attr.map_fd = uint32_t(fd);
     return bpf(BPF_MAP_FREEZE, attr);
   }
+  long prog_load(bpf_prog_type type, const std::vector<bpf_insn>& insns, const char* name = "",
+                 const char* license = "GPL") {
+    log.assign(65536, 0);
+    bpf_attr attr;
+    attr.prog_type = type;
+    attr.insns = user_ptr(insns.data());
+    attr.insn_cnt = uint32_t(insns.size());
+    attr.license = user_ptr(license);
+    attr.log_buf = user_ptr(log.data());
+    attr.log_size = uint32_t(log.size());
+    attr.log_level = 1;
+    std::strncpy(attr.prog_name, name, sizeof attr.prog_name - 1);
+    return bpf(BPF_PROG_LOAD, attr);
+  }
+  std::vector<char> log;  // the verifier's, of the last prog_load
   int close(long fd) { return errno_of(k.close(t, int(fd))); }
 
   Object* object(long fd) { return t.files.get(int(fd))->private_data; }
