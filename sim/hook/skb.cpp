@@ -263,15 +263,19 @@ static void convert_skb_to___skb(Machine& machine, const Skb& skb, TestContext& 
 }
 
 // eth_type_trans: whom the frame is for, what it carries; the data then starts behind the Ethernet header.
-static void eth_type_trans(const Skb& skb, const uint8_t* frame) {
+// The address of every device here is all zero, and lo's broadcast address too.
+static void eth_type_trans(const Skb& skb, const NetDevice& dev, const uint8_t* frame) {
   sk_buff_layout& fields = skb.skb();
   enum : uint8_t { PACKET_HOST = 0, PACKET_BROADCAST = 1, PACKET_MULTICAST = 2, PACKET_OTHERHOST = 3 };
-  bool broadcast = std::all_of(frame, frame + 6, [](uint8_t b) { return b == 0xff; });
-  bool to_us = std::all_of(frame, frame + 6, [](uint8_t b) { return b == 0; });  // lo's address
-  fields.pkt_type = broadcast      ? PACKET_BROADCAST
-                    : frame[0] & 1 ? PACKET_MULTICAST
-                    : to_us        ? PACKET_HOST
-                                   : PACKET_OTHERHOST;
+  auto is_all = [&](uint8_t byte) {
+    return std::all_of(frame, frame + 6, [&](uint8_t b) { return b == byte; });
+  };
+  if (is_all(0))
+    fields.pkt_type = PACKET_HOST;
+  else if (is_all(0xff) && dev.ifindex != 1)
+    fields.pkt_type = PACKET_BROADCAST;
+  else
+    fields.pkt_type = frame[0] & 1 ? PACKET_MULTICAST : PACKET_OTHERHOST;
   fields.mac_header = uint16_t(fields.data - fields.head);
   uint16_t type;
   std::memcpy(&type, frame + 12, 2);
@@ -292,7 +296,7 @@ static Result<void> check_network_header(const Skb& skb) {
 static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_skb);
-  const uint32_t size = attr.test.data_size_in, headroom = 66;  // NET_SKB_PAD + NET_IP_ALIGN
+  const uint32_t size = attr.test.data_size_in, headroom = 64;  // NET_SKB_PAD, with NET_IP_ALIGN 0 as on x86
   if ((attr.test.flags & ~BPF_F_TEST_SKB_CHECKSUM_COMPLETE) || attr.test.cpu || attr.test.batch_size)
     return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
                   attr.test.cpu, attr.test.batch_size);
@@ -314,7 +318,7 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   auto owned = TRY(Skb::make(machine, data.data(), size, headroom));
   const Skb& skb = *owned;
   skb.skb().dev = dev->dev();
-  eth_type_trans(skb, data.data());
+  eth_type_trans(skb, *dev, data.data());
   TRY(check_network_header(skb));
   if (is_l2) {
     skb.push(ETH_HLEN);

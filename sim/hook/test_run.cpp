@@ -52,7 +52,10 @@ Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr ua
   Refusal short_room = refuse(Errno::NoSpc, "data_size_out is {}, the packet has {} bytes", room, size);
   if (attr.test.data_out) {
     if (copied < frags) return short_room;
-    TRY(copy_to_user(machine, attr.test.data_out, whole.data(), copied));
+    // Where the room is short, the fragments move up into it and the first page is cut, as in the kernel.
+    uint64_t linear = copied - frags;
+    TRY(copy_to_user(machine, attr.test.data_out, whole.data(), linear));
+    TRY(copy_to_user(machine, attr.test.data_out + linear, whole.data() + (size - frags), frags));
   }
   TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.data_size_out), &size, sizeof size));
   TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval));

@@ -5,6 +5,7 @@
 // of bytes. bpf_redirect is XDP's; the one of SCHED_CLS is not modelled yet.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "host/net_device.h"
 #include "run/helpers/call.h"
@@ -72,6 +73,8 @@ static uint64_t adjust_frags(xdp_buff& xdp, std::vector<uint8_t>& frags, int64_t
     frags.resize(frags.size() + uint64_t(offset));
     return 0;
   }
+  if (offset == std::numeric_limits<int32_t>::min())
+    return 0;  // the kernel negates it in 32 bits: nothing to do
   uint64_t less = uint64_t(-offset);
   if (less > linear + frags.size() - ETH_HLEN) return fail(Errno::Inval);
   uint64_t from_frags = std::min<uint64_t>(less, frags.size());
