@@ -66,6 +66,7 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_MAP_LOOKUP_AND_DELETE_ELEM: return map_lookup_and_delete_elem(machine, attr);
     case BPF_MAP_FREEZE: return map_freeze(machine, attr);
     case BPF_BTF_LOAD: return bpf_btf_load(machine, attr, uattr, size);
+    case BPF_PROG_LOAD: return bpf_prog_load(machine, attr, uattr, size);
     case BPF_PROG_TEST_RUN: return bpf_prog_test_run(machine, attr, uattr);
     case BPF_LINK_CREATE: return link_create(machine, attr);
     case BPF_LINK_UPDATE: return link_update(machine, attr);
