@@ -2,8 +2,8 @@
 """Makes notebooks/data/first_capture.pcap anew: what tcpdump sees on a wire between two hosts of our own.
 
 The hosts are two network namespaces with a veth pair between them, so every frame is a real one that Linux's
-network stack has built: ARP, ICMP echoes, UDP datagrams to an echo server, and a short HTTP request over TCP. Needs
-root, ip and tcpdump; touches no interface of the machine, and removes the namespaces when it is done.
+network stack has built: ARP, ICMP echoes, UDP datagrams to an echo server, and a short HTTP request over TCP.
+Needs root, ip and tcpdump; touches no interface of the machine, and removes the namespaces when it is done.
 """
 
 from __future__ import annotations

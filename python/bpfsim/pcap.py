@@ -1,8 +1,8 @@
 """Packet captures: the classic pcap format, as tcpdump -w writes it.
 
-A file is a header of 24 bytes, whose first four tell the byte order and whether times are in micro- or nanoseconds,
-and then for each packet a header of 16 bytes and the bytes that were kept of it. The newer pcapng is recognised and
-refused.
+A file is a header of 24 bytes, whose first four tell the byte order and whether times are in micro- or
+nanoseconds, and then for each packet a header of 16 bytes and the bytes that were kept of it. The newer
+pcapng is recognised and refused.
 """
 
 from __future__ import annotations
