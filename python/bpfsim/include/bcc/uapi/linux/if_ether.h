@@ -1,0 +1,3 @@
+/* uapi/linux/if_ether.h, as BCC programs name it: what is modelled of it is in helpers.h. */
+#pragma once
+#include "../../helpers.h"

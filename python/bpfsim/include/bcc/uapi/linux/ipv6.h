@@ -1,0 +1,3 @@
+/* uapi/linux/ipv6.h, as BCC programs name it: what is modelled of it is in helpers.h. */
+#pragma once
+#include "../../helpers.h"
