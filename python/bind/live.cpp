@@ -39,6 +39,10 @@ void bind_live(py::module_& m) {
       .def(
           "close", [](LiveTask&, int fd) { return LiveKernel::close(fd); }, py::arg("fd"),
           "close(2); 0 or -errno.")
+      .def(
+          "dup", [](LiveTask&, int fd) { return LiveKernel::dup(fd); }, py::arg("fd"),
+          "dup(2): a second descriptor, or -errno.")
+      .def_property_readonly("possible_cpus", [](const LiveTask&) { return LiveKernel::possible_cpus(); })
       .def_readonly("name", &LiveTask::name);
   py::class_<Live>(m, "LiveKernel",
                    "The host's own kernel. Raises PermissionError where it does not let us call bpf(2).")

@@ -2,7 +2,9 @@
 #include "live_kernel.h"
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -20,6 +22,19 @@ int64_t LiveKernel::sys_bpf(int cmd, void* attr, uint32_t size) {
 }
 
 int64_t LiveKernel::close(int fd) { return ::close(fd) < 0 ? -errno : 0; }
+
+int64_t LiveKernel::dup(int fd) {
+  int copy = ::dup(fd);
+  return copy < 0 ? -errno : copy;
+}
+
+// The list of numbers ends with the highest one: "0-3", "0", "0-1,4-7".
+uint32_t LiveKernel::possible_cpus() {
+  std::string list;
+  std::getline(std::ifstream("/sys/devices/system/cpu/possible"), list);
+  size_t last = list.find_last_of("-,");
+  return 1 + uint32_t(std::strtoul(list.c_str() + (last == list.npos ? 0 : last + 1), nullptr, 10));
+}
 
 std::string LiveKernel::release() {
   utsname name{};
@@ -41,6 +56,8 @@ std::string LiveKernel::unavailable() {
 
 int64_t LiveKernel::sys_bpf(int, void*, uint32_t) { return -38; }  // ENOSYS
 int64_t LiveKernel::close(int) { return -38; }
+int64_t LiveKernel::dup(int) { return -38; }
+uint32_t LiveKernel::possible_cpus() { return 1; }
 std::string LiveKernel::release() { return ""; }
 std::string LiveKernel::unavailable() { return "this host is not Linux"; }
 

@@ -12,7 +12,9 @@ struct LiveKernel {
   // >= 0 or -errno, as the system call has it.
   static int64_t sys_bpf(int cmd, void* attr, uint32_t size);
   static int64_t close(int fd);
-  static std::string release();  // "6.18.44"
+  static int64_t dup(int fd);
+  static uint32_t possible_cpus();  // values of a per-CPU map come in so many copies
+  static std::string release();     // "6.18.44"
 };
 
 }  // namespace bpfsim

@@ -118,8 +118,24 @@ void load_through(const ObjectFile& object, const SysBpf& sys_bpf, LoadOptions o
   ok_or_raise(loaded);
 }
 
-void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_level) {
+// Of all programs only this one, as this type (none: maps alone). For sections whose names say no type.
+void only_program(const ObjectFile& self, const std::string& name, const std::string& type) {
+  if (!name.empty() && !self->find_program(name))
+    throw py::key_error(self->name + " has no program '" + name + "'");
+  const ProgTypeRow* row = find_prog_type(type);
+  if (!name.empty() && !row) throw py::value_error("no program type is called '" + type + "'");
+  for (BpfProgram& prog : self->programs) {
+    prog.autoload = prog.name == name;
+    if (prog.autoload) prog.type = uint32_t(row->number);
+  }
+}
+
+using NamedFds = std::vector<std::pair<std::string, int>>;
+
+void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_level,
+                    const NamedFds& reuse_maps) {
   LoadOptions options;
+  options.reuse_maps = reuse_maps;
   options.log_level = log_level;
   options.kernel_version = task.owner->machine().version;
   options.nr_cpus = task.owner->machine().cpus;
@@ -129,8 +145,9 @@ void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_l
   load_through(object, sys_bpf, options, [&](int fd) { (void)task.kernel().close(*task.task, fd); });
 }
 
-void load_live(const ObjectFile& object, uint32_t log_level) {
+void load_live(const ObjectFile& object, uint32_t log_level, const NamedFds& reuse_maps) {
   LoadOptions options;
+  options.reuse_maps = reuse_maps;
   options.log_level = log_level;
   auto sys_bpf = [](int cmd, bpf_attr* attr, unsigned size) {
     return long(LiveKernel::sys_bpf(cmd, attr, size));
@@ -150,11 +167,15 @@ void bind_loader(py::module_& m) {
       .def("symbol_rows", &symbols)
       .def("map_rows", &maps)
       .def("program_rows", &programs)
-      .def("step_rows", &steps);
+      .def("step_rows", &steps)
+      .def("only_program", &only_program, py::arg("name"), py::arg("type"),
+           "Loads only this program, as this type; none for an empty name.");
   m.def("open_object_file", &open_object, py::arg("code"), py::arg("name"),
         "Reads the bytes of a BPF ELF object. ValueError that says what is wrong with them.");
-  m.def("load_simulated", &load_simulated, py::arg("object"), py::arg("task"), py::arg("log_level"));
-  m.def("load_live", &load_live, py::arg("object"), py::arg("log_level"));
+  m.def("load_simulated", &load_simulated, py::arg("object"), py::arg("task"), py::arg("log_level"),
+        py::arg("reuse_maps") = NamedFds{},
+        "`reuse_maps`: (name, descriptor) of maps that are there already.");
+  m.def("load_live", &load_live, py::arg("object"), py::arg("log_level"), py::arg("reuse_maps") = NamedFds{});
 }
 
 }  // namespace bpfsim

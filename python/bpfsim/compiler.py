@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 INCLUDE = Path(__file__).parent / "include"  # a small header of our own, so that no kernel header is needed
@@ -50,17 +50,37 @@ def compile_c(source: str, name: str = "prog.c", cflags: Sequence[str] = (), mcp
 
     ``mcpu`` is LLVM's BPF level, v1 to v4. Raises CompileError with clang's diagnostics, NoClang without one.
     """
-    clang = find_clang()
+    return compile_files({Path(name).name: source}, [f"-mcpu={mcpu}", *cflags])
+
+
+def compile_files(files: Mapping[str, str], options: Sequence[str]) -> bytes:
+    """As compile_c, for the first of some files that lie in one folder: clang takes source lines from the others."""
+    main = next(iter(files))
+    _, code = _clang(
+        files, ["-O2", "-g", "-Wall", "-Wno-unused-value", *options, "-c", main, "-o", "out.o"], "out.o"
+    )
+    return code
+
+
+def preprocess(source: str, name: str, options: Sequence[str]) -> str:
+    """What clang's preprocessor makes of the source, with line markers."""
+    text, _ = _clang({name: source}, [*options, "-E", name])
+    return text
+
+
+def _clang(files: Mapping[str, str], options: Sequence[str], output: str = "") -> tuple[str, bytes]:
+    """Runs clang in a new folder that holds the files: its standard output, and the bytes of the file it writes.
+
+    In that folder, so that names in debug information are the learner's, and BTF can quote the source.
+    """
+    command = [find_clang(), "-target", "bpf", "-I", str(INCLUDE), f"-ffile-prefix-map={INCLUDE}=bpfsim"]
+    here = [f"-I{Path(o[2:]).resolve()}" if o.startswith("-I") and len(o) > 2 else o for o in options]
     with tempfile.TemporaryDirectory(prefix="bpfsim-") as folder:
-        source_file, output = Path(folder) / Path(name).name, Path(folder) / "out.o"
-        source_file.write_text(source)
-        command = [
-            *(clang, "-target", "bpf", f"-mcpu={mcpu}", "-O2", "-g", "-Wall", "-Wno-unused-value"),
-            *("-I", str(INCLUDE), f"-fdebug-prefix-map={folder}=.", f"-ffile-prefix-map={folder}/=", *cflags),
-            *("-c", str(source_file), "-o", str(output)),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        diagnostics = done.stderr.replace(f"{folder}/", "")
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text)
+        done = subprocess.run(
+            [*command, "-fdebug-compilation-dir=.", *here], cwd=folder, capture_output=True, text=True, timeout=60
+        )
         if done.returncode != 0:
-            raise CompileError(diagnostics.strip())
-        return output.read_bytes()
+            raise CompileError(done.stderr.strip())
+        return done.stdout, (Path(folder) / output).read_bytes() if output else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,17 +132,19 @@ class ObjectFile:
             for row in self._file.step_rows()
         )
 
-    def load(self, task: Any, log_level: int = 1) -> ObjectFile:
+    def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> ObjectFile:
         """Does what libbpf does: BTF_LOAD, MAP_CREATE, patch descriptors into the instructions, PROG_LOAD.
 
         ``task`` is one of a simulated machine or of the live kernel. Raises VerifierError with ``.log`` where a
         program is refused, OSError for any other refused call; what was created before it is closed again.
+        ``reuse_maps`` names maps that are there already and their descriptors, which the load takes over.
         """
+        reuse = list(reuse_maps)
         try:
             if isinstance(task, _core.LiveTask):
-                _core.load_live(self._file, log_level)
+                _core.load_live(self._file, log_level, reuse)
             else:
-                _core.load_simulated(self._file, task, log_level)
+                _core.load_simulated(self._file, task, log_level, reuse)
         except OSError as error:
             if not self._file.log:
                 raise

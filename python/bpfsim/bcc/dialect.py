@@ -85,7 +85,7 @@ _METHODS: dict[str, tuple[int, int, str]] = {
         "BPF_NOEXIST); }} }})"),
     "atomic_increment": (1, 2,
         "({{ {t}__key bcc_key = {0}; {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, &bcc_key); if (bcc_leaf) "
-        "lock_xadd(bcc_leaf, {1}); else {{ {t}__leaf bcc_new = {1}; bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, "
+        "__sync_fetch_and_add(bcc_leaf, {1}); else {{ {t}__leaf bcc_new = {1}; bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, "
         "BPF_NOEXIST); }} }})"),
     "push": (1, 2, "bpf_map_push_elem(&{t}, {0}, {1})"),
     "pop": (1, 1, "bpf_map_pop_elem(&{t}, {0})"),
@@ -244,14 +244,14 @@ class _Translator:
         if kind not in _MAP_TYPES:
             raise self.error(macro, f"a table of type {kind!r} is not modelled; there are {', '.join(_MAP_TYPES)}")
         name, leaf, key = values["name"], values["leaf"], values.get("key")
-        fields = f"__uint(type, BPF_MAP_TYPE_{_MAP_TYPES[kind]}); __uint(max_entries, {values['size']});"
+        fields = f"int (*type)[BPF_MAP_TYPE_{_MAP_TYPES[kind]}]; int (*max_entries)[{values['size']}];"
         if flags := values.get("flags"):
-            fields += f" __uint(map_flags, {flags});"
+            fields += f" int (*map_flags)[{flags}];"
         text = f"typedef typeof({leaf}) {name}__leaf; "
         if kind not in _KEYLESS:
             text += f"typedef typeof({key}) {name}__key; "
-            fields += f" __type(key, {name}__key);"
-        text += f'struct {{ {fields} __type(value, {name}__leaf); }} {name} __attribute__((section(".maps"), used));'
+            fields += f" {name}__key *key;"
+        text += f'struct {{ {fields} {name}__leaf *value; }} {name} __attribute__((section(".maps"), used));'
         self.tables[str(name)] = kind
         out.append(self.on_the_same_lines(at, end, text))
         return end

@@ -1,4 +1,5 @@
-/* After the learner's text: its license, GPL unless BPF_LICENSE says another. No guard: it stands once, at the end. */
+/* After the learner's text: its license, GPL unless BPF_LICENSE says another. No guard: it stands once, at
+ * the end. */
 #ifndef BPF_LICENSE
 #define BPF_LICENSE GPL
 #endif

@@ -1,5 +1,6 @@
-/* What a BCC program may use without naming it: kernel types and byte order under the kernel's own names. Included
- * before the learner's text by bpfsim.bcc; tables and their methods are the translator's (bcc/dialect.py). */
+/* What a BCC program may use without naming it: kernel types and byte order under the kernel's own names.
+ * Included before the learner's text by bpfsim.bcc; tables and their methods are the translator's
+ * (bcc/dialect.py). */
 #pragma once
 #include "../bpfsim.h"
 

@@ -1,0 +1,273 @@
+"""BCC's names over bpfsim: a program written for BCC runs here with one import changed.
+
+>>> from bpfsim.bcc import BPF
+>>> b = BPF(text="int drop_all(struct xdp_md *ctx) { return XDP_DROP; }")
+>>> fn = b.load_func("drop_all", BPF.XDP)
+>>> b.attach_xdp("eth0", fn, 0)
+>>> b.remove_xdp("eth0", 0)
+
+Which machine? One for all: the first ``BPF(...)`` boots a ``bpfsim.Kernel()``, whose device ``eth0`` waits for packets,
+and every later one uses it too; ``BPF.machine()`` is that kernel. ``BPF(kernel=k)`` and ``BPF(task=t)`` take another.
+Nothing runs by itself in a simulated machine, so what waits for the kernel in BCC (``trace_print``) returns here when
+there is nothing more to read.
+
+Not modelled, and refused by name: kprobes, uprobes, tracepoints, perf events, ring and perf buffers, raw sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .. import _core
+from ..compiler import INCLUDE, CompileError, compile_c, preprocess
+from ..handles import Map, Prog
+from ..objects import ObjectFile
+from .dialect import Dialect, translate
+from .tables import QueueStack, Table, make_table
+from .types import MapTypes
+
+__all__ = ["BPF", "BPFAttachType", "CompileError", "QueueStack", "Table"]
+
+_NAME = "prog.c"
+# /sys/kernel/tracing/trace_pipe: task-pid [cpu] flags time: function: message
+_TRACE_LINE = re.compile(r"\s*(.{1,16}?)-(\d+)\s+\[(\d+)\]\s+(\S+)\s+([\d.]+):\s+(?:\w+:\s)?(.*)", re.S)
+
+
+class BPFAttachType:
+    """enum bpf_attach_type, as far as BCC's programs name it."""
+
+    CGROUP_INET_INGRESS, CGROUP_INET_EGRESS, XDP = 0, 1, 37
+
+
+class BPF:
+    """A BPF program text in BCC's dialect, compiled, with its tables made; functions are loaded on demand.
+
+    ``text`` or ``src_file`` is the source, ``cflags`` goes to clang. ``kernel`` or ``task`` chooses the machine; see
+    the module's own words. Raises CompileError with clang's diagnostics, NoClang where there is no clang.
+    """
+
+    SOCKET_FILTER, KPROBE, SCHED_CLS, SCHED_ACT, TRACEPOINT, XDP, PERF_EVENT, CGROUP_SKB = range(1, 9)
+    CGROUP_SOCK, LWT_IN, LWT_OUT, LWT_XMIT, SOCK_OPS, SK_SKB, CGROUP_DEVICE, SK_MSG = range(9, 17)
+    RAW_TRACEPOINT, CGROUP_SOCK_ADDR, TRACING, LSM = 17, 18, 26, 29
+
+    XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)
+    XDP_FLAGS_UPDATE_IF_NOEXIST, XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE = 1, 2, 4, 8
+    XDP_FLAGS_REPLACE = 16
+
+    _default: ClassVar[Any] = None  # the task of the machine that all share
+
+    def __init__(
+        self,
+        src_file: str | os.PathLike[str] | bytes = "",
+        hdr_file: str = "",
+        text: str | bytes | None = None,
+        debug: int = 0,
+        cflags: Sequence[str] = (),
+        *,
+        kernel: Any = None,
+        task: Any = None,
+    ):
+        if (text is None) == (not src_file):
+            raise ValueError("BPF() takes its program as text=... or src_file=..., one of them")
+        if hdr_file:
+            raise ValueError("hdr_file is not modelled: put the header's text into the program's")
+        name, source = _NAME, text
+        if source is None:
+            path = Path(os.fsdecode(src_file))
+            name, source = path.name, path.read_text()
+        source = source.decode() if isinstance(source, bytes) else source
+        self.task = task or (kernel.spawn("python3") if kernel else self._shared_task())
+        self.kernel = getattr(self.task, "kernel", None)
+        self.debug = debug
+        self.funcs: dict[str, Prog] = {}
+        self.tables: dict[str, Any] = {}
+        self._fds: dict[str, int] = {}
+        self._lines: list[str] = []
+        self.dialect, code = _compile(source, name, [os.fsdecode(flag) for flag in cflags])
+        self._object = ObjectFile(code, name.rsplit(".", 1)[0])
+        btf = next(row["data"] for row in self._object._file.section_rows() if row["name"] == ".BTF")
+        self._types = MapTypes(btf)
+        self._fds = {row["name"]: row["fd"] for row in self._load("", "")._file.map_rows()}
+
+    @classmethod
+    def _shared_task(cls) -> Any:
+        if BPF._default is None:
+            BPF._default = _core.Kernel().spawn("python3")
+        return BPF._default
+
+    @classmethod
+    def machine(cls) -> Any:
+        """The simulated machine that every BPF() without ``kernel`` or ``task`` uses."""
+        return cls._shared_task().kernel
+
+    # ---- functions ---------------------------------------------------------------------------------------------------
+
+    def load_func(
+        self, func_name: str | bytes, prog_type: int, device: Any = None, attach_type: int = -1
+    ) -> Prog:
+        """Loads one function of the text as a program of this type, such as ``BPF.XDP``.
+
+        Raises KeyError for a function that the text does not have, VerifierError where the kernel refuses it.
+        """
+        name = os.fsdecode(func_name)
+        if name in self.funcs:
+            return self.funcs[name]
+        if name not in self.dialect.functions:
+            there = ", ".join(self.dialect.functions) or "none (a program is a function that is not static)"
+            raise KeyError(f"the text has no function {name!r} to load; it has {there}")
+        if device is not None or attach_type != -1:
+            raise ValueError("load_func: device and attach_type are not modelled")
+        types = {number: type_name for number, type_name, _ in _core.prog_type_rows()}
+        if prog_type not in types:
+            raise ValueError(f"no program type has the number {prog_type}; BPF.XDP is one")
+        prog = self._load(name, types[prog_type]).progs[name]
+        if self.debug:
+            print(prog.log)
+        self.funcs[name] = prog
+        return prog
+
+    def load_funcs(self, prog_type: int = KPROBE) -> list[Prog]:
+        """Loads every function of the text as this type."""
+        return [self.load_func(name, prog_type) for name in self.dialect.functions]
+
+    def _load(self, name: str, type_name: str) -> ObjectFile:
+        """Loads one program, or with an empty name the maps alone. The object takes over the descriptors that it is
+        given: it gets copies."""
+        loading = ObjectFile(self._object.code, self._object.name)
+        loading._file.only_program(name, type_name)
+        copies = [(table, self.task.dup(fd)) for table, fd in self._fds.items()]
+        loading.load(self.task, reuse_maps=copies)
+        for fd in [fd for _, fd in copies] + [loading._file.btf_fd]:
+            if fd >= 0:
+                self.task.close(fd)
+        return loading
+
+    # ---- tables ------------------------------------------------------------------------------------------------------
+
+    def get_table(
+        self,
+        name: str | bytes,
+        keytype: Any = None,
+        leaftype: Any = None,
+        reducer: Callable[..., Any] | None = None,
+    ) -> Any:
+        """A table of the text, by name. ``reducer`` joins the leaves that CPUs have in a per-CPU table."""
+        name = os.fsdecode(name)
+        if name not in self.dialect.tables:
+            raise KeyError(f"the text has no table {name!r}; it has {', '.join(self.dialect.tables) or 'none'}")
+        if name not in self.tables or keytype or leaftype or reducer:
+            key, leaf = self._types.of_map(name)
+            handle = Map(self.task, self._fds[name])
+            self.tables[name] = make_table(
+                self.dialect.tables[name], name, handle, keytype or key, leaftype or leaf, reducer
+            )
+        return self.tables[name]
+
+    def __getitem__(self, name: str | bytes) -> Any:
+        return self.get_table(name)
+
+    def __len__(self) -> int:
+        return len(self.dialect.tables)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dialect.tables)
+
+    # ---- hooks -------------------------------------------------------------------------------------------------------
+
+    def attach_xdp(self, dev: str | bytes, fn: Prog, flags: int = 0) -> None:
+        """Attaches a function to a device, as ``ip link set dev ... xdp`` does: by a message of rtnetlink."""
+        self._set_xdp(dev, fn.fd, flags)
+
+    def remove_xdp(self, dev: str | bytes, flags: int = 0) -> None:
+        """Takes the program off the device."""
+        self._set_xdp(dev, -1, flags)
+
+    def _set_xdp(self, dev: str | bytes, fd: int, flags: int) -> None:
+        if isinstance(self.task, _core.LiveTask):
+            raise PermissionError("bpfsim attaches nothing to devices of the live kernel")
+        self.task.rtnl_setlink_xdp(os.fsdecode(dev), fd, flags)
+
+    # ---- trace_pipe --------------------------------------------------------------------------------------------------
+
+    def trace_readline(self, nonblocking: bool = False) -> bytes | None:
+        """The next line of trace_pipe; None when there is none. It never waits: see the module's own words."""
+        if not self._lines:
+            self._lines = list(self.kernel.read_trace_pipe())
+        return self._lines.pop(0).encode() if self._lines else None
+
+    def trace_fields(self, nonblocking: bool = False) -> tuple[Any, ...]:
+        """The next line of trace_pipe as (task, pid, cpu, flags, seconds, message); six times None when there is none.
+
+        Without ``nonblocking`` an empty pipe raises EOFError, since BCC would wait, and nothing here would ever come.
+        """
+        while (line := self.trace_readline(True)) is not None:
+            if match := _TRACE_LINE.fullmatch(line.decode()):
+                task, pid, cpu, flags, seconds, text = match.groups()
+                return task.encode(), int(pid), int(cpu), flags.encode(), float(seconds), text.encode()
+        if nonblocking:
+            return (None,) * 6
+        raise EOFError("trace_pipe is empty: run the program, for example by a packet for its device, then read again")
+
+    def trace_print(self, fmt: str | None = None) -> None:
+        """Prints the lines of trace_pipe that nobody has read yet, or with ``fmt`` ("{5}") fields of them."""
+        if fmt is None:
+            while (line := self.trace_readline(True)) is not None:
+                print(line.decode(errors="replace"))
+            return
+        while (fields := self.trace_fields(True))[0] is not None:
+            print(fmt.format(*(f.decode() if isinstance(f, bytes) else f for f in fields)))
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Closes every descriptor of programs and tables. What is attached stays attached, as in BCC's own."""
+        for prog in self.funcs.values():
+            prog.close()
+        for fd in self._fds.values():
+            self.task.close(fd)
+        self.funcs, self._fds = {}, {}
+
+    cleanup = close
+
+    def __enter__(self) -> BPF:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        functions, tables = ", ".join(self.dialect.functions), ", ".join(self.dialect.tables)
+        return f"<BPF functions: {functions or 'none'}; tables: {tables or 'none'}>"
+
+    def __getattr__(self, name: str) -> Any:
+        for beginning, what in _NOT_MODELLED.items():
+            if name.startswith(beginning):
+                raise AttributeError(f"BPF.{name} is not modelled here ({what})")
+        raise AttributeError(f"BPF has no {name!r}")
+
+
+_NOT_MODELLED = {
+    "attach_kprobe": "kprobes", "attach_kretprobe": "kprobes", "detach_k": "kprobes", "attach_uprobe": "uprobes",
+    "attach_uretprobe": "uprobes", "attach_tracepoint": "tracepoints", "attach_raw_tracepoint": "tracepoints",
+    "attach_perf_event": "perf events", "attach_raw_socket": "sockets", "attach_func": "cgroups and socket maps",
+    "attach_kfunc": "tracing of functions", "attach_lsm": "LSM hooks", "perf_buffer": "perf buffers",
+    "ring_buffer": "ring buffers", "ksym": "addresses of kernel functions", "sym": "addresses of functions",
+}  # fmt: skip
+
+
+def _compile(source: str, name: str, cflags: list[str]) -> tuple[Dialect, bytes]:
+    """Preprocesses, translates, compiles. The learner's own text lies beside it, for BTF to quote its lines."""
+    options = ["-I", str(INCLUDE / "bcc"), "-include", "bcc/helpers.h", *cflags]
+    dialect = translate(preprocess(source + '\n#include "bcc/footer.h"\n', name, options))
+    if not dialect.functions:
+        raise CompileError(f"{name}: error: no function to load: a program is a function that is not static")
+    stem = name.rsplit(".", 1)[0]
+    files = {f"{stem}.translated.i": dialect.code, name: source}
+    warnings = [flag for flag in cflags if flag.startswith(("-w", "-W", "-O", "-f", "-m"))]
+    if not any(flag.startswith("-mcpu") for flag in warnings):
+        warnings.append("-mcpu=v3")
+    return dialect, compile_files(files, ["-Wno-unknown-attributes", *warnings])
