@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import _core
-from ..compiler import INCLUDE, CompileError, compile_c, preprocess
+from ..compiler import INCLUDE, CompileError, compile_files, preprocess
 from ..handles import Map, Prog
 from ..objects import ObjectFile
 from .dialect import Dialect, translate
@@ -261,7 +261,7 @@ _NOT_MODELLED = {
 
 def _compile(source: str, name: str, cflags: list[str]) -> tuple[Dialect, bytes]:
     """Preprocesses, translates, compiles. The learner's own text lies beside it, for BTF to quote its lines."""
-    options = ["-I", str(INCLUDE / "bcc"), "-include", "bcc/helpers.h", *cflags]
+    options = ["-nostdinc", "-I", str(INCLUDE / "bcc"), "-include", "bcc/helpers.h", *cflags]
     dialect = translate(preprocess(source + '\n#include "bcc/footer.h"\n', name, options))
     if not dialect.functions:
         raise CompileError(f"{name}: error: no function to load: a program is a function that is not static")
@@ -270,4 +270,4 @@ def _compile(source: str, name: str, cflags: list[str]) -> tuple[Dialect, bytes]
     warnings = [flag for flag in cflags if flag.startswith(("-w", "-W", "-O", "-f", "-m"))]
     if not any(flag.startswith("-mcpu") for flag in warnings):
         warnings.append("-mcpu=v3")
-    return dialect, compile_files(files, ["-Wno-unknown-attributes", *warnings])
+    return dialect, compile_files(files, ["-Wno-unused-command-line-argument", *warnings])
