@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 # Handles and named calls are Python over sys_bpf(): the simulator's tasks and the live kernel's have the same.
-for _task in (Task, LiveTask):
+_tasks: Any = (Task, LiveTask)
+for _task in _tasks:
     _task.bpf = attr.bpf
     _task.map_create = handles.map_create
     _task.prog_load = handles.prog_load
@@ -70,11 +71,12 @@ class _Sysctl:
         return "\n".join(f"{name} = {self[name]}" for name in self)
 
 
-Kernel.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
-Kernel.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
-Kernel.graph = trace.object_graph
-Kernel.leaks = _core.graph_leaks
-Kernel.cycles = _core.graph_cycles
+_machine: Any = Kernel
+_machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
+_machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
+_machine.graph = trace.object_graph
+_machine.leaks = _core.graph_leaks
+_machine.cycles = _core.graph_cycles
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -1,14 +1,11 @@
-# What python/bind/*.cpp binds, kept by hand; tests/python/test_core_stub.py holds it against the module. At the end of
+# What python/bind/*.cpp binds, kept by hand; tests/python/test_core_types.py holds it against the module. At the end of
 # Kernel, Task and LiveTask stand the members that bpfsim/__init__.py puts on them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Buffer
 
-from .attr import Reply
-from .handles import Map, Prog
-from .objects import ObjectFile as OpenedObject
-from .trace import Trace
+from . import attr, handles, objects, trace
 from .views import ObjectGraph
 
 __version__: str
@@ -52,28 +49,10 @@ class LiveTask:
     def sys_bpf(self, cmd: int, attr: Buffer, size: int | None = None) -> int: ...
     def close(self, fd: int) -> int: ...
     def dup(self, fd: int) -> int: ...
-    def bpf(self, command: str | int, size: int | None = None, **fields: Any) -> Reply: ...
-    def map_create(
-        self,
-        map_type: str | int,
-        key_size: int = 4,
-        value_size: int = 8,
-        max_entries: int = 1,
-        name: str = "",
-        map_flags: int = 0,
-        **fields: Any,
-    ) -> Map: ...
-    def prog_load(
-        self,
-        prog_type: str | int,
-        insns: Any,
-        license: str = "GPL",
-        name: str = "",
-        log_level: int = 1,
-        log_size: int = 1 << 20,
-        **fields: Any,
-    ) -> Prog: ...
-    def load(self, object_file: OpenedObject, log_level: int = 1) -> OpenedObject: ...
+    bpf = attr.bpf
+    map_create = handles.map_create
+    prog_load = handles.prog_load
+    def load(self, object_file: objects.ObjectFile, log_level: int = 1) -> objects.ObjectFile: ...
 
 class LiveKernel:
     def __init__(self) -> None: ...
@@ -161,28 +140,10 @@ class Task:
     @property
     def fds(self) -> dict[int, str]: ...
     def object_at(self, fd: int) -> Object: ...
-    def bpf(self, command: str | int, size: int | None = None, **fields: Any) -> Reply: ...
-    def map_create(
-        self,
-        map_type: str | int,
-        key_size: int = 4,
-        value_size: int = 8,
-        max_entries: int = 1,
-        name: str = "",
-        map_flags: int = 0,
-        **fields: Any,
-    ) -> Map: ...
-    def prog_load(
-        self,
-        prog_type: str | int,
-        insns: Any,
-        license: str = "GPL",
-        name: str = "",
-        log_level: int = 1,
-        log_size: int = 1 << 20,
-        **fields: Any,
-    ) -> Prog: ...
-    def load(self, object_file: OpenedObject, log_level: int = 1) -> OpenedObject: ...
+    bpf = attr.bpf
+    map_create = handles.map_create
+    prog_load = handles.prog_load
+    def load(self, object_file: objects.ObjectFile, log_level: int = 1) -> objects.ObjectFile: ...
 
 class Kernel:
     def __init__(
@@ -205,6 +166,8 @@ class Kernel:
     def read_trace_pipe(self) -> list[str]: ...
     @property
     def now_ns(self) -> int: ...
+    @property
+    def recording(self) -> bool: ...
     def start_recording(self, recorder: Recorder) -> None: ...
     def stop_recording(self) -> None: ...
     def rcu_hold(self) -> None: ...
@@ -212,7 +175,7 @@ class Kernel:
     @property
     def rcu_waiting(self) -> list[str]: ...
     sysctl: Any
-    def trace(self, limit: int = 1_000_000) -> Trace: ...
+    def trace(self, limit: int = 1_000_000) -> trace.Trace: ...
     def graph(self) -> ObjectGraph: ...
     def leaks(self) -> list[str]: ...
     def cycles(self) -> list[list[str]]: ...

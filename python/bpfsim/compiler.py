@@ -56,9 +56,7 @@ def compile_c(source: str, name: str = "prog.c", cflags: Sequence[str] = (), mcp
 def compile_files(files: Mapping[str, str], options: Sequence[str]) -> bytes:
     """As compile_c, for the first of some files that lie in one folder: clang takes source lines from the others."""
     main = next(iter(files))
-    _, code = _clang(
-        files, ["-O2", "-g", "-Wall", "-Wno-unused-value", *options, "-c", main, "-o", "out.o"], "out.o"
-    )
+    _, code = _clang(files, ["-O2", "-g", "-Wall", "-Wno-unused-value", *options, "-c", main, "-o", "out.o"], "out.o")
     return code
 
 
@@ -78,9 +76,8 @@ def _clang(files: Mapping[str, str], options: Sequence[str], output: str = "") -
     with tempfile.TemporaryDirectory(prefix="bpfsim-") as folder:
         for name, text in files.items():
             (Path(folder) / name).write_text(text)
-        done = subprocess.run(
-            [*command, "-fdebug-compilation-dir=.", *here], cwd=folder, capture_output=True, text=True, timeout=60
-        )
+        command += ["-fdebug-compilation-dir=.", *here]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:
             raise CompileError(done.stderr.strip())
         return done.stdout, (Path(folder) / output).read_bytes() if output else b""

@@ -53,22 +53,16 @@ def read_pcap(source: str | os.PathLike[str] | bytes) -> list[Packet]:
     if order is None:
         if raw.startswith(_PCAPNG):
             raise ValueError("a pcapng file, not a pcap file; turn it into one: tcpdump -r FILE -w NEW")
-        raise ValueError(
-            f"no pcap file: at offset 0 it has {raw[:4].hex(' ')}, which is no magic number of pcap"
-        )
+        raise ValueError(f"no pcap file: at offset 0 it has {raw[:4].hex(' ')}, which is no magic number of pcap")
     unit = _NANOSECONDS[struct.unpack_from(order + "I", raw)[0]]
     packets: list[Packet] = []
     at = 24
     while at < len(raw):
         if len(raw) - at < 16:
-            raise ValueError(
-                f"packet {len(packets)}: its header begins at offset {at}, the file ends at {len(raw)}"
-            )
+            raise ValueError(f"packet {len(packets)}: its header begins at offset {at}, the file ends at {len(raw)}")
         seconds, parts, kept, length = struct.unpack_from(order + "4I", raw, at)
         if kept > _LONGEST:
-            raise ValueError(
-                f"packet {len(packets)}: the length at offset {at + 8} is {kept}: the file is damaged"
-            )
+            raise ValueError(f"packet {len(packets)}: the length at offset {at + 8} is {kept}: the file is damaged")
         at += 16
         if len(raw) - at < kept:
             raise ValueError(
@@ -97,12 +91,8 @@ def write_pcap(
         packet = given if isinstance(given, Packet) else Packet(number * 1000, bytes(given))
         seconds, rest = divmod(packet.time_ns, 1_000_000_000)
         if not 0 <= seconds < 1 << 32:
-            raise ValueError(
-                f"packet {number}: pcap keeps times from 1970 to 2106, not {seconds} s after 1970"
-            )
+            raise ValueError(f"packet {number}: pcap keeps times from 1970 to 2106, not {seconds} s after 1970")
         if len(packet.data) > _LONGEST:
             raise ValueError(f"packet {number}: {len(packet.data)} bytes are more than any frame has")
-        parts.append(
-            struct.pack(order + "4I", seconds, rest // unit, len(packet.data), packet.length) + packet.data
-        )
+        parts.append(struct.pack(order + "4I", seconds, rest // unit, len(packet.data), packet.length) + packet.data)
     Path(path).write_bytes(b"".join(parts))

@@ -63,9 +63,7 @@ def test_files_that_are_something_else_are_refused():
         read_pcap(b"\x7fELF" + bytes(60))
     with pytest.raises(ValueError, match="pcapng"):
         read_pcap(b"\n\r\r\n" + bytes(60))
-    damaged = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + struct.pack(
-        "<4I", 0, 0, 1 << 31, 1 << 31
-    )
+    damaged = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + struct.pack("<4I", 0, 0, 1 << 31, 1 << 31)
     with pytest.raises(ValueError, match="offset 32 is 2147483648"):
         read_pcap(damaged)
     with pytest.raises(FileNotFoundError):
@@ -85,9 +83,7 @@ def test_the_lesson_s_capture_is_small_and_has_what_the_lesson_needs():
     assert any(p.data[12:14] == b"\x08\x06" for p in packets)  # ARP
 
 
-@pytest.mark.skipif(
-    not shutil.which("tcpdump"), reason="tcpdump is not installed: it judges the files we write"
-)
+@pytest.mark.skipif(not shutil.which("tcpdump"), reason="tcpdump is not installed: it judges the files we write")
 def test_tcpdump_reads_what_we_write(tmp_path):
     path = tmp_path / "a.pcap"
     packets = read_pcap(CAPTURE)

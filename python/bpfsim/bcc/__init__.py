@@ -81,7 +81,7 @@ class BPF:
             name, source = path.name, path.read_text()
         source = source.decode() if isinstance(source, bytes) else source
         self.task = task or (kernel.spawn("python3") if kernel else self._shared_task())
-        self.kernel = getattr(self.task, "kernel", None)
+        self.kernel: Any = getattr(self.task, "kernel", None)
         self.debug = debug
         self.funcs: dict[str, Prog] = {}
         self.tables: dict[str, Any] = {}
@@ -106,9 +106,7 @@ class BPF:
 
     # ---- functions ---------------------------------------------------------------------------------------------------
 
-    def load_func(
-        self, func_name: str | bytes, prog_type: int, device: Any = None, attach_type: int = -1
-    ) -> Prog:
+    def load_func(self, func_name: str | bytes, prog_type: int, device: Any = None, attach_type: int = -1) -> Prog:
         """Loads one function of the text as a program of this type, such as ``BPF.XDP``.
 
         Raises KeyError for a function that the text does not have, VerifierError where the kernel refuses it.
@@ -163,7 +161,7 @@ class BPF:
             key, leaf = self._types.of_map(name)
             handle = Map(self.task, self._fds[name])
             self.tables[name] = make_table(
-                self.dialect.tables[name], name, handle, keytype or key, leaftype or leaf, reducer
+                self.dialect.tables[name], name, handle, keytype or key, leaftype or leaf, reducer=reducer
             )
         return self.tables[name]
 

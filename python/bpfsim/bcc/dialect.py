@@ -85,8 +85,8 @@ _METHODS: dict[str, tuple[int, int, str]] = {
         "BPF_NOEXIST); }} }})"),
     "atomic_increment": (1, 2,
         "({{ {t}__key bcc_key = {0}; {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, &bcc_key); if (bcc_leaf) "
-        "__sync_fetch_and_add(bcc_leaf, {1}); else {{ {t}__leaf bcc_new = {1}; bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, "
-        "BPF_NOEXIST); }} }})"),
+        "__sync_fetch_and_add(bcc_leaf, {1}); else {{ {t}__leaf bcc_new = {1}; "
+        "bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, BPF_NOEXIST); }} }})"),
     "push": (1, 2, "bpf_map_push_elem(&{t}, {0}, {1})"),
     "pop": (1, 1, "bpf_map_pop_elem(&{t}, {0})"),
     "peek": (1, 1, "bpf_map_peek_elem(&{t}, {0})"),

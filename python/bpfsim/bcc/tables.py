@@ -231,7 +231,7 @@ def _raw(value: Any, size: int) -> bytes:
 
 
 def make_table(
-    kind: str, name: str, handle: Map, key: Any, leaf: Any, reducer: Callable[..., Any] | None = None
+    kind: str, name: str, handle: Map, key: Any, leaf: Any, *, reducer: Callable[..., Any] | None = None
 ) -> Table | QueueStack:
     """The table object for a table of one of the dialect's types."""
     if kind in ("queue", "stack"):

@@ -24,7 +24,7 @@ class _Type(NamedTuple):
     size: int  # or the type that it refers to
     bitfields: bool  # a struct whose member offsets hold a width too
     rest: bytes
-    count: int
+    members: int
 
 
 class MapTypes:
@@ -72,7 +72,7 @@ class MapTypes:
 
     def _members(self, owner: _Type) -> list[_Member]:
         members = []
-        for i in range(owner.count):
+        for i in range(owner.members):
             name, number, offset = struct.unpack_from("<III", owner.rest, 12 * i)
             width = offset >> 24 if owner.bitfields else 0
             offset = offset & 0xFFFFFF if owner.bitfields else offset

@@ -67,7 +67,7 @@ class Stages:
         return frames
 
     def __str__(self) -> str:
-        return str(Stepper(self._frames()))
+        return str(Stepper(self._frames())) or "No stages were recorded."
 
     def _repr_html_(self) -> str:
         frames = self._frames()

@@ -1,0 +1,93 @@
+"""bpf(2) with names: what a wrong name or value is told, and how the bytes come out."""
+
+import struct
+
+import bpfsim
+import pytest
+from bpfsim import _core
+from bpfsim.attr import bpf
+
+
+class Kept:
+    """Takes the place of a task: keeps the bytes of the call, answers as told."""
+
+    def __init__(self, answer=0):
+        self.answer, self.cmd, self.attr, self.size = answer, None, b"", None
+
+    def sys_bpf(self, cmd, attr, size=None):
+        self.cmd, self.attr, self.size = cmd, bytes(attr), size
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "error", "words"),
+    [
+        (
+            "MAP_CREATE",
+            {"key_sise": 4},
+            TypeError,
+            r"BPF_MAP_CREATE has no field 'key_sise'; did you mean 'key_size'\?",
+        ),
+        ("MAP_CREATE", {"insns": b""}, TypeError, "has no field 'insns'"),
+        ("MAP_CREATE", {"map_type": "hsah"}, ValueError, r"no map type is called 'hsah'; did you mean .*hash"),
+        ("PROG_LOAD", {"prog_type": "xpd"}, ValueError, r"no program type is called 'xpd'; did you mean .*xdp"),
+        ("MAP_CREATE", {"key_size": "four"}, TypeError, "takes a number, not 'four'"),
+        ("MAP_CREATE", {"key_size": 1 << 32}, ValueError, "key_size is 32 bits wide, 4294967296 does not fit"),
+        ("MAP_CREATE", {"map_name": "x" * 16}, ValueError, "map_name holds at most 15 bytes"),
+        ("MAP_CRATE", {}, ValueError, r"no bpf\(2\) command is called 'MAP_CRATE'; did you mean .map_create"),
+        ("PROG_LOAD", {"insns": "r0 = 2 +"}, SyntaxError, "line 1, column 8"),
+    ],
+)
+def test_a_wrong_name_or_value_is_told_what_is_meant(command, fields, error, words):
+    with pytest.raises(error, match=words):
+        bpf(Kept(), command, **fields)
+
+
+def test_names_become_the_bytes_of_the_union():
+    task = Kept()
+    bpf(task, "BPF_MAP_CREATE", map_type="BPF_MAP_TYPE_ARRAY", key_size=4, value_size=8, max_entries=3, map_name="abc")
+    assert task.cmd == 0
+    assert struct.unpack_from("<5I", task.attr) == (2, 4, 8, 3, 0)
+    assert task.attr[28:44] == b"abc".ljust(16, b"\0")
+    bpf(task, 0, size=20, map_type=1)
+    assert task.size == 20 and task.attr[:4] == b"\1\0\0\0"
+
+
+def test_a_number_may_be_negative_where_it_stands_for_minus_one():
+    task = Kept()
+    bpf(task, "PROG_BIND_MAP", prog_fd=-1)
+    assert task.attr[:4] == b"\xff" * 4
+
+
+def test_text_of_instructions_counts_itself():
+    task = Kept()
+    bpf(task, "PROG_LOAD", prog_type="socket_filter", insns="r0 = 0\nexit", license="GPL")
+    assert struct.unpack_from("<II", task.attr) == (1, 2)
+
+
+def test_a_refusal_carries_its_errno_by_name():
+    with pytest.raises(OSError, match="Invalid argument") as caught:
+        bpf(Kept(-22), "MAP_CREATE")
+    assert (caught.value.errno, caught.value.errname, caught.value.check) == (22, "EINVAL", None)
+
+
+def test_a_simulated_machine_says_which_check_refused():
+    task = bpfsim.Kernel().spawn("t")
+    with pytest.raises(OSError) as caught:
+        task.bpf("MAP_CREATE", map_type="array", key_size=3, value_size=8, max_entries=1)
+    assert caught.value.errname == "EINVAL"
+    assert caught.value.check and caught.value.reason
+    assert task.last_refusal == (caught.value.check, caught.value.reason)
+
+
+def test_a_reply_is_the_number_and_the_fields():
+    reply = bpf(Kept(7), "PROG_TEST_RUN", prog_fd=3, repeat=5)
+    assert reply == 7 and reply.repeat == 5
+    with pytest.raises(AttributeError, match="no field 'nonsense'"):
+        _ = reply.nonsense
+
+
+def test_every_command_has_named_fields():
+    unnamed = {"BPF_TOKEN_CREATE", "BPF_TASK_FD_QUERY", "BPF_PROG_STREAM_READ_BY_FD", "BPF_PROG_ASSOC_STRUCT_OPS"}
+    for number, name, _ in _core.command_rows():
+        assert _core.attr_fields(number) or name in unnamed, name

@@ -1,0 +1,68 @@
+"""Cells in C and in assembler, in an IPython of this process."""
+
+import pytest
+from bpfsim import ObjectFile, Program
+from bpfsim.compiler import NoClang, find_clang
+
+IPython = pytest.importorskip("IPython", reason="IPython is not installed: there are no cells")
+from IPython.testing.globalipapp import start_ipython  # noqa: E402
+
+DROP = '#include <linux/bpf.h>\nSEC("xdp")\nint drop(struct xdp_md *ctx) {\n  return XDP_DROP;\n}\n'
+
+
+@pytest.fixture(scope="module")
+def shell():
+    shell = start_ipython() or IPython.get_ipython()
+    shell.run_line_magic("load_ext", "bpfsim")
+    return shell
+
+
+def test_an_assembler_cell_names_its_program(shell, capsys):
+    shell.run_cell_magic("bpf_asm", "two", "r0 = 2\nexit\n")
+    assert isinstance(shell.user_ns["two"], Program)
+    assert shell.user_ns["two"].listing == ["(b7) r0 = 2", "(95) exit"]
+    assert "two: 2 instructions" in capsys.readouterr().out
+
+
+def test_a_mistake_in_assembler_says_line_and_column_and_names_nothing(shell, capsys):
+    shell.user_ns.pop("bad", None)
+    shell.run_cell_magic("bpf_asm", "bad", "r0 = 2\nr11 = 3\nexit\n")
+    said = capsys.readouterr()
+    assert "line 2, column 1" in said.out and said.err == ""
+    assert "bad" not in shell.user_ns
+
+
+@pytest.mark.parametrize("magic", ["bpf", "bpf_asm"])
+@pytest.mark.parametrize("line", ["", "2x", "a-b"])
+def test_a_cell_without_a_name_says_how(shell, capsys, magic, line):
+    shell.run_cell_magic(magic, line, "exit")
+    assert f"as in: %%{magic} my_program" in capsys.readouterr().out
+
+
+def test_a_c_cell_names_its_object(shell, capsys):
+    try:
+        find_clang()
+    except NoClang:
+        pytest.skip("no clang on this machine: C cannot be compiled to BPF here")
+    shell.run_cell_magic("bpf", "dropper", DROP)
+    assert isinstance(shell.user_ns["dropper"], ObjectFile)
+    assert [row["name"] for row in shell.user_ns["dropper"].programs] == ["drop"]
+    assert "bytes of ELF" in capsys.readouterr().out
+    shell.run_cell_magic("bpf", "passer -DVERDICT=XDP_PASS", DROP.replace("XDP_DROP", "VERDICT"))
+    shell.run_cell_magic("bpf", "wrong", DROP.replace("return", "retrun"))
+    said = capsys.readouterr()
+    assert "wrong.c:4:3: error:" in said.out and said.err == ""
+    assert shell.user_ns["passer"].program("drop") != shell.user_ns["dropper"].program("drop")
+    assert "wrong" not in shell.user_ns
+
+
+def test_a_c_cell_without_clang_says_what_to_install(shell, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("BPFSIM_CLANG", raising=False)
+    find_clang.cache_clear()
+    try:
+        shell.run_cell_magic("bpf", "unmade", DROP)
+    finally:
+        find_clang.cache_clear()
+    assert "apt install clang" in capsys.readouterr().out
+    assert "unmade" not in shell.user_ns

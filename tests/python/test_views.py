@@ -1,0 +1,186 @@
+"""Views in all three forms: well-formed HTML that survives without scripts and styles, and plain text."""
+
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+from bpfsim.exercises import expect
+from bpfsim.objects import LoadStep, LoadSteps, Rows
+from bpfsim.views import Frame, FunctionGraph, ObjectGraph, Stages, Stepper
+from bpfsim.views.object_graph import Edge, Node
+from bpfsim.views.stages import Stage
+
+WORD = "<needle> & co"  # must appear escaped wherever it comes from a learner's program
+
+VOID = {"img", "input", "br", "hr", "meta", "col"}
+
+
+class Page(HTMLParser):
+    """Holds that every tag is closed in order; collects the text and attributes that are outside of scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.tags, self.attributes = [], "", [], []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.tags.append(tag)
+        if "script" not in self.open:
+            self.attributes += [(tag, *attr) for attr in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "script" not in self.open:
+            self.text += data
+
+
+def without_scripts(text):
+    """As JupyterLab's sanitizer leaves an untrusted output, and GitHub any."""
+    return re.sub(r"<script\b.*?</script>", "", text, flags=re.S)
+
+
+def record(kind, time_ns=0, **fields):
+    return SimpleNamespace(kind=kind, time_ns=time_ns, fields=fields)
+
+
+def function_graph():
+    return FunctionGraph(
+        [
+            record("enter", 5, function="bpf_check"),
+            record("enter", 6, function="check_cfg"),
+            record("note", text=WORD),
+            record("leave", 9),
+            record("enter", 10, function="do_check"),
+            record("leave", 11),
+            record("leave", 12),
+        ]
+    )
+
+
+def object_graph():
+    nodes = [Node(1, "task", "task 470", root=True), Node(2, "file", "file 3"), Node(3, "map", WORD, "refcnt 1")]
+    return ObjectGraph(nodes, [Edge(1, 2, "fd 3"), Edge(2, 3, "private_data"), Edge(3, 2, "weak", strong=False)])
+
+
+def stages():
+    return Stages(
+        [
+            Stage("bpf_prog_load", ("r0 = map_fd", WORD, "exit")),
+            Stage("resolve_pseudo_ldimm64", ("r0 = 0xffff888000000000", WORD, "exit")),
+            Stage("check_cfg", ("r0 = 0xffff888000000000", WORD, "exit")),
+        ]
+    )
+
+
+VIEWS = {
+    "function graph": function_graph,
+    "object graph": object_graph,
+    "stages": stages,
+    "no stages": lambda: Stages([]),
+    "stepper": lambda: Stepper([Frame("one " + WORD, "<p>1</p>", WORD), Frame("two", "<p>2</p>", "2")]),
+    "rows": lambda: Rows([{"name": WORD, "size": 8}], ["name", "size"]),
+    "load steps": lambda: LoadSteps([LoadStep("Relocation", WORD, "prog", 0, "r1 = 0 ll", "r1 = map[fd:3]")]),
+    "exercise": lambda: expect("How many?", 4, "Yes."),
+    "verdict": lambda: expect("How many?", 4, "Yes.").check(4),
+}
+
+
+@pytest.fixture(params=VIEWS)
+def view(request):
+    return VIEWS[request.param]()
+
+
+def test_html_is_well_formed(view):
+    Page(view._repr_html_())
+
+
+def test_what_a_sanitizer_leaves_still_says_all(view):
+    full, bare = Page(view._repr_html_()), Page(without_scripts(view._repr_html_()))
+    assert bare.text == full.text, "a script holds something that is nowhere else"
+    assert bare.text.strip()
+    assert "style" not in bare.tags, "a sanitizer leaves the text of <style> on the page"
+    assert "svg" not in bare.tags, "a sanitizer removes <svg>: pictures are <img> with a data: source"
+    for tag, name, value in bare.attributes:
+        assert not name.startswith("on"), f"<{tag} {name}> is a script"
+        if name in ("src", "href"):
+            assert value.startswith("data:"), f"<{tag}> asks outside for {value}"
+        if tag == "img":
+            assert any(t == "img" and n == "alt" and v for t, n, v in bare.attributes)
+
+
+def test_scripts_ask_for_nothing_outside(view):
+    assert not re.search(r"https?://(?!www\.w3\.org/)|\bfetch\(|XMLHttpRequest|\bimport\b", view._repr_html_())
+
+
+def test_there_is_a_plain_text_form(view):
+    text = str(view)
+    assert text and "<div" not in text and "object at 0x" not in text
+
+
+def test_learners_text_is_escaped():
+    for make in (function_graph, object_graph, stages):
+        html = without_scripts(make()._repr_html_())
+        assert "<needle>" not in html
+        assert WORD in Page(html).text or make is object_graph, make.__name__
+        assert WORD in str(make())
+
+
+def test_the_data_in_a_script_cannot_end_it():
+    html = Stepper([Frame("</script><b>", "<p>1</p>", "x")])._repr_html_()
+    assert html.count("</script>") == 1
+    script = html[html.index("<script>") : html.index("</script>")]
+    frames = json.loads(re.search(r"frames = (\[.*?\]);\n", script)[1])
+    assert frames == [{"caption": "</script><b>", "html": "<p>1</p>"}]
+
+
+def test_function_graph_is_a_tree_in_order():
+    graph = function_graph()
+    assert graph.names() == ["bpf_check", "check_cfg", "do_check"]
+    assert [item.name for item in graph.root.inside] == ["bpf_check"]
+    assert str(graph).splitlines()[:2] == ["bpf_check() {", "  check_cfg() {"]
+    assert graph.to_json()["inside"][0]["end_ns"] == 12
+    assert FunctionGraph([record("leave"), record("enter", function="f")]).names() == ["f"], "a recording begun inside"
+
+
+def test_stages_show_what_changed():
+    text = str(stages())
+    assert re.search(r"^- +: r0 = map_fd$", text, re.M)
+    assert re.search(r"^\+ +0: r0 = 0xffff888000000000$", text, re.M)
+    assert "check_cfg" in text.splitlines()[-1], "passes that changed nothing are named at the end"
+    assert [after.name for _, after in stages().changed()] == ["resolve_pseudo_ldimm64"]
+
+
+def test_object_graph_s_picture_does_not_depend_on_order():
+    graph = object_graph()
+    turned = ObjectGraph(list(reversed(graph.nodes)), graph.edges)
+    places = [re.findall(r'<rect x="(\d+)" y="(\d+)"', g.svg()) for g in (graph, turned)]
+    assert places[0] == list(reversed(places[1]))
+    assert "needle" in graph.svg() and "<needle>" not in graph.svg()
+    assert "stroke-dasharray" in graph.svg(), "weak ties are dashed"
+    assert object_graph().to_json()["edges"][0]["via"] == "fd 3"
+
+
+def test_exercises_name_the_mistake_and_never_raise():
+    exercise = expect("How many?", 4, "Yes, four.", (3, "You forgot the header."))
+    assert "in place of the dots" in exercise.check(...).text
+    assert exercise.check(4) and "Yes, four." in exercise.check(4).text
+    wrong = exercise.check(3)
+    assert not wrong and "You forgot the header." in wrong.text
+
+    class Broken:
+        def __eq__(self, other):
+            raise RuntimeError("oops")
+
+        __hash__ = None
+
+    assert not exercise.check(Broken())
+    assert "oops" in exercise.check(Broken()).text
