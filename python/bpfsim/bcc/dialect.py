@@ -223,7 +223,8 @@ class _Translator:
 
     def plain(self, begin: int, end: int) -> str:
         """The tokens of a range as text on one line."""
-        return " ".join(t.text for t in self.tokens[begin:end] if t.kind not in ("blank", "marker"))
+        texts = (" " if t.kind in ("blank", "marker") else t.text for t in self.tokens[begin:end])
+        return " ".join("".join(texts).split())
 
     # ---- the four rewrites -------------------------------------------------------------------------------------------
 
