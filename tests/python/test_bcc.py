@@ -4,9 +4,8 @@ import ctypes
 import os
 import struct
 
-import pytest
-
 import bpfsim
+import pytest
 from bpfsim.bcc import BPF
 from bpfsim.bcc.dialect import translate
 from bpfsim.bcc.types import MapTypes
@@ -191,7 +190,9 @@ def test_only_functions_that_are_not_static_are_programs():
 
 
 def test_lines_stay_where_they_were():
-    source = "BPF_HASH(t,\n u32,\n u64);\nint f(void *ctx) {\n  t.update(&a,\n    &b);\n  t.lookup_or_try_init(&a,\n\n &b);\n  HERE;\n}\n"
+    table = "BPF_HASH(t,\n u32,\n u64);\n"
+    calls = "  t.update(&a,\n    &b);\n  t.lookup_or_try_init(&a,\n\n &b);\n"
+    source = f"{table}int f(void *ctx) {{\n{calls}  HERE;\n}}\n"
     out = translate(source).code
     assert [n for n, line in enumerate(out.splitlines(), 1) if "HERE" in line] == [10]
     assert out.count("\n") == source.count("\n")
@@ -200,7 +201,10 @@ def test_lines_stay_where_they_were():
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("int f(void *c) { return t.lookpu(&k); }", r"p\.c:8: error: table 't' has no method 'lookpu'; there are lookup"),
+        (
+            "int f(void *c) { return t.lookpu(&k); }",
+            r"p\.c:8: error: table 't' has no method 'lookpu'; there are lookup",
+        ),
         ("int f(void *c) {\n return t.lookup(&k, 1); }", r"p\.c:9: error: t\.lookup\(\) takes 1 arguments, not 2"),
         ("int f(void *c) { return t.increment(); }", r"takes 1 or 2 arguments, not 0"),
         ("int f(void *c) { return t.lookup; }", "is a method: call it"),
@@ -219,9 +223,16 @@ def test_what_is_wrong_or_not_modelled_is_said_with_its_line(source, words):
         translate(f'BPF_HASH(t, u32);\n# 8 "p.c" 2\n{source}\n')
 
 
-@pytest.mark.parametrize("junk", ["", "(", "}", "BPF_HASH", "BPF_HASH(", "int f(", '"', "'", "/*", "t.", "#", "\\", "\0", "é"])
+@pytest.mark.parametrize(
+    "junk", ["", "(", "}", "BPF_HASH", "BPF_HASH(", "int f(", '"', "'", "/*", "t.", "#", "\\", "\0", "é"]
+)
 def test_no_text_breaks_the_translator(junk):
-    for source in (junk, f"BPF_HASH(t);{junk}", f"int f(void *c) {{ t.{junk}", f"BPF_HASH(t); int f(void *c) {{ t.{junk} }}"):
+    for source in (
+        junk,
+        f"BPF_HASH(t);{junk}",
+        f"int f(void *c) {{ t.{junk}",
+        f"BPF_HASH(t); int f(void *c) {{ t.{junk} }}",
+    ):
         try:
             translate(source)
         except CompileError:
@@ -282,7 +293,7 @@ def test_packets_are_counted_by_protocol(task):
         for _ in range(times):
             assert fn.test_run(packet).retval == BPF.XDP_DROP
     seen = b["seen"]
-    assert {key.value: seen.sum(key).value for key in seen.keys() if seen.sum(key).value} == {17: 3, 0: 2}
+    assert {key.value: seen.sum(key).value for key in seen if seen.sum(key).value} == {17: 3, 0: 2}
     assert len(seen) == 256 and len(seen[17]) == task.possible_cpus
     assert seen.max(17).value <= 3 and seen.average(0) == 2 / task.possible_cpus
     assert b.get_table("seen", reducer=lambda x, y: x + y)[17] == 3
@@ -315,7 +326,7 @@ def test_tables_have_bccs_interface(task):
     counts[counts.Key(5)] = counts.Leaf(50)
     counts[6] = 60
     assert counts[5].value == 50 and counts[counts.Key(6)].value == 60 and len(counts) == 2
-    assert sorted(k.value for k in counts) == [5, 6] == sorted(k.value for k in counts.keys())
+    assert sorted(k.value for k in counts) == [5, 6] == sorted(k.value for k in counts)
     assert sorted(v.value for v in counts.values()) == [50, 60]
     assert 5 in counts and 7 not in counts and counts.get(7) is None
     with pytest.raises(KeyError):
@@ -359,7 +370,10 @@ def test_descriptors_are_given_back(task):
         b.load_func("all", BPF.XDP)
         assert open_now() == before + len(b._fds) + 1
     assert open_now() == before
-    b = BPF(text="BPF_HASH(t);\nint bad(struct xdp_md *ctx) { return *(int *)0; }\nint good(void *c) { return 2; }", task=task)
+    b = BPF(
+        text="BPF_HASH(t);\nint bad(struct xdp_md *ctx) { return *(int *)0; }\nint good(void *c) { return 2; }",
+        task=task,
+    )
     with pytest.raises(bpfsim.VerifierError) as refused:
         b.load_func("bad", BPF.XDP)
     assert "return *(int *)0; @ prog.c:2" in refused.value.log, "the log quotes the learner's own line"
@@ -417,7 +431,7 @@ def test_the_first_example_runs_with_one_import_changed(capsys):
     with pytest.raises(OSError) as busy:
         b.attach_xdp("eth0", fn, BPF.XDP_FLAGS_UPDATE_IF_NOEXIST)
     assert busy.value.errname == "EBUSY"
-    assert {k.value: b["seen"].sum(k).value for k in b["seen"].keys() if b["seen"].sum(k).value} == {17: 2, 0: 1}
+    assert {k.value: b["seen"].sum(k).value for k in b["seen"] if b["seen"].sum(k).value} == {17: 2, 0: 1}
     b.remove_xdp("eth0", 0)
     assert not eth0.receive(PACKET).ran
     assert b["seen"].sum(17).value == 2
