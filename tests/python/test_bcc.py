@@ -239,6 +239,16 @@ def test_no_text_breaks_the_translator(junk):
             continue
 
 
+def test_calls_in_calls_do_not_explode():
+    for depth in (12, 2000):
+        calls = "t.lookup_or_try_init(" * depth + "&k" + ", &v)" * depth
+        try:
+            out = translate(f"BPF_HASH(t);\nint f(void *c) {{ {calls}; return 0; }}").code
+            assert len(out) < 1000 * depth
+        except CompileError as error:
+            assert depth == 2000 and "nested too deeply" in str(error)
+
+
 # ---- types -----------------------------------------------------------------------------------------------------------
 
 
@@ -370,13 +380,11 @@ def test_descriptors_are_given_back(task):
         b.load_func("all", BPF.XDP)
         assert open_now() == before + len(b._fds) + 1
     assert open_now() == before
-    b = BPF(
-        text="BPF_HASH(t);\nint bad(struct xdp_md *ctx) { return *(int *)0; }\nint good(void *c) { return 2; }",
-        task=task,
-    )
+    bad = "BPF_HASH(t);\nint bad(void *ctx) {\n  u64 key = 1;\n  return *t.lookup(&key);\n}\n"
+    b = BPF(text=bad + "int good(void *c) { return 2; }", task=task)
     with pytest.raises(bpfsim.VerifierError) as refused:
         b.load_func("bad", BPF.XDP)
-    assert "return *(int *)0; @ prog.c:2" in refused.value.log, "the log quotes the learner's own line"
+    assert "; return *t.lookup(&key); @ prog.c:4" in refused.value.log, "the log quotes the learner's own line"
     assert open_now() == before + 1
     assert b.load_func("good", BPF.XDP).test_run(PACKET).retval == 2
     assert b["t"].items() == [], "the tables outlive a refused program"

@@ -67,26 +67,27 @@ _MAP_TYPES = {
     "devmap": "DEVMAP", "cpumap": "CPUMAP", "queue": "QUEUE", "stack": "STACK",
 }  # fmt: skip
 
+# Arguments are evaluated once, as in a function.
+_FIND_OR_MAKE = (
+    "void *bcc_key = (void *)({0}), *bcc_init = (void *)({1}); "
+    "{t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, bcc_key); if (!bcc_leaf) {{ "
+    "bpf_map_update_elem(&{t}, bcc_key, bcc_init, BPF_NOEXIST); bcc_leaf = bpf_map_lookup_elem(&{t}, bcc_key); }} "
+)
+_ADD = (
+    "({{ {t}__key bcc_key = {0}; {t}__leaf bcc_by = {1}; {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, &bcc_key); "
+    "if (bcc_leaf) ADD; else bpf_map_update_elem(&{t}, &bcc_key, &bcc_by, BPF_NOEXIST); }})"
+)
+
 # Each method: the least and most arguments, and the C for table {t} with arguments {0}, {1}, ...
 _METHODS: dict[str, tuple[int, int, str]] = {
     "lookup": (1, 1, "(({t}__leaf *)bpf_map_lookup_elem(&{t}, {0}))"),
-    "lookup_or_try_init": (2, 2,
-        "({{ {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, {0}); if (!bcc_leaf) {{ bpf_map_update_elem(&{t}, {0}, "
-        "{1}, BPF_NOEXIST); bcc_leaf = bpf_map_lookup_elem(&{t}, {0}); }} bcc_leaf; }})"),
-    "lookup_or_init": (2, 2,
-        "({{ {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, {0}); if (!bcc_leaf) {{ bpf_map_update_elem(&{t}, {0}, "
-        "{1}, BPF_NOEXIST); bcc_leaf = bpf_map_lookup_elem(&{t}, {0}); if (!bcc_leaf) return 0; }} bcc_leaf; }})"),
+    "lookup_or_try_init": (2, 2, "({{ " + _FIND_OR_MAKE + "bcc_leaf; }})"),
+    "lookup_or_init": (2, 2, "({{ " + _FIND_OR_MAKE + "if (!bcc_leaf) return 0; bcc_leaf; }})"),
     "update": (2, 2, "bpf_map_update_elem(&{t}, {0}, {1}, BPF_ANY)"),
     "insert": (2, 2, "bpf_map_update_elem(&{t}, {0}, {1}, BPF_NOEXIST)"),
     "delete": (1, 1, "bpf_map_delete_elem(&{t}, {0})"),
-    "increment": (1, 2,
-        "({{ {t}__key bcc_key = {0}; {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, &bcc_key); if (bcc_leaf) "
-        "*bcc_leaf += {1}; else {{ {t}__leaf bcc_new = {1}; bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, "
-        "BPF_NOEXIST); }} }})"),
-    "atomic_increment": (1, 2,
-        "({{ {t}__key bcc_key = {0}; {t}__leaf *bcc_leaf = bpf_map_lookup_elem(&{t}, &bcc_key); if (bcc_leaf) "
-        "__sync_fetch_and_add(bcc_leaf, {1}); else {{ {t}__leaf bcc_new = {1}; "
-        "bpf_map_update_elem(&{t}, &bcc_key, &bcc_new, BPF_NOEXIST); }} }})"),
+    "increment": (1, 2, _ADD.replace("ADD", "*bcc_leaf += bcc_by")),
+    "atomic_increment": (1, 2, _ADD.replace("ADD", "__sync_fetch_and_add(bcc_leaf, bcc_by)")),
     "push": (1, 2, "bpf_map_push_elem(&{t}, {0}, {1})"),
     "pop": (1, 1, "bpf_map_pop_elem(&{t}, {0})"),
     "peek": (1, 1, "bpf_map_peek_elem(&{t}, {0})"),
@@ -133,7 +134,10 @@ def tokenize(source: str) -> list[Token]:
 
 def translate(source: str) -> Dialect:
     """Rewrites preprocessed source. Raises CompileError that names file and line, as clang does."""
-    return _Translator(tokenize(source)).run()
+    try:
+        return _Translator(tokenize(source)).run()
+    except RecursionError:
+        raise CompileError("error: calls of table methods are nested too deeply") from None
 
 
 class _Translator:
