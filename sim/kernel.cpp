@@ -7,6 +7,7 @@
 #include "hook/hook.h"
 #include "hook/types.h"
 #include "map/map_types.h"
+#include "map/ringbuf.h"
 #include "object/file.h"
 #include "object/ops.h"
 #include "object/registry.h"
@@ -22,11 +23,18 @@ namespace {
 
 constexpr int kFirstPid = 470;
 
+uint64_t call_running_prog(Machine& machine, Addr function, const uint64_t (&args)[5]) {
+  RunFrame& frame = *machine.current->running;
+  uint64_t answer = call_bpf(machine, *frame.prog, function, args);
+  return frame.stop == RunStop::Returned ? answer : 1;
+}
+
 constexpr KernelCalls kCalls = {
     .verifier_ops = verifier_ops,
     .prog_ops = prog_ops,
     .map_ops = map_ops,
-    .call_bpf = call_bpf,
+    .call_bpf = call_running_prog,
+    .ringbuf_commit = bpf_ringbuf_commit,
 };
 
 // A task enters the kernel: who is current, and a grace period may end when the outermost entry returns. The

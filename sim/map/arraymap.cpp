@@ -188,6 +188,24 @@ Result<Span> array_map_mmap(Map& map, uint64_t offset, uint64_t length, bool) {
   return Span{array.values.addr + offset, array.values.host + offset, length};
 }
 
+// Every element in turn, until the callback answers other than 0: how many were visited. The callback gets
+// the address of a key that is gone afterwards.
+Result<int64_t> bpf_for_each_array_elem(Map& map, Addr callback, Addr context, uint64_t flags) {
+  BpfArray& array = array_of(map);
+  Machine& machine = map.machine;
+  if (flags != 0) return refuse(Errno::Inval, "flags must be 0, is {}", flags);
+  Span key = TRY(machine.arena.alloc(sizeof(uint32_t), "for_each key"));
+  uint32_t cpu = array.percpu() ? machine.current->cpu : 0, visited = 0;
+  for (uint32_t index = 0; index < array.max_entries; ++index) {
+    ++visited;
+    std::memcpy(key.host, &index, sizeof index);
+    Addr value = machine.arena.addr(array.elem(index, cpu));
+    if (machine.calls->call_bpf(machine, callback, {map.handle, key.addr, value, context, 0})) break;
+  }
+  machine.arena.free(key);
+  return visited;
+}
+
 bool array_map_meta_equal(const Map& meta, const Map& inner) {
   return bpf_map_meta_equal(meta, inner) &&
          (meta.map_flags & BPF_F_INNER_MAP || meta.max_entries == inner.max_entries);
@@ -255,6 +273,7 @@ const MapOps array_map_ops = {
     .map_direct_value_meta = OP(array_map_direct_value_meta),
     .map_mmap = OP(array_map_mmap),
     .map_meta_equal = OP(array_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_array_elem),
     .map_mem_usage = OP(array_map_mem_usage),
 };
 
@@ -269,6 +288,7 @@ const MapOps percpu_array_map_ops = {
     .map_lookup_percpu_elem = OP(percpu_array_map_lookup_percpu_elem),
     .map_check_btf = OP(array_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_array_elem),
     .map_mem_usage = OP(array_map_mem_usage),
 };
 

@@ -554,6 +554,32 @@ Result<void> htab_lru_percpu_map_lookup_and_delete_elem(Map& map, const void* ke
   return htab_percpu_map_lookup_and_delete_elem(map, key, value, flags);
 }
 
+// Every element in turn, until the callback answers other than 0: how many were visited. The callback may
+// delete and insert; of a bucket, those are visited that stood in it before and still do.
+Result<int64_t> bpf_for_each_hash_elem(Map& map, Addr callback, Addr context, uint64_t flags) {
+  BpfHtab& htab = htab_of(map);
+  Machine& machine = map.machine;
+  if (flags != 0) return refuse(Errno::Inval, "flags must be 0, is {}", flags);
+  int64_t visited = 0;
+  std::vector<HtabElem*> chain;
+  for (uint32_t i = 0; i < htab.n_buckets; ++i) {
+    chain.clear();
+    for (HtabElem* l = htab.bucket(i); l; l = l->next) chain.push_back(l);
+    for (HtabElem* l : chain) {
+      HtabElem* there = htab.bucket(i);
+      while (there && there != l) there = there->next;
+      if (!there) continue;
+      ++visited;
+      const void* value = htab.percpu() ? htab.percpu_value(l, machine.current->cpu) : htab.value(l);
+      if (machine.calls->call_bpf(
+              machine, callback,
+              {map.handle, machine.arena.addr(l->key()), machine.arena.addr(value), context, 0}))
+        return visited;
+    }
+  }
+  return visited;
+}
+
 uint64_t htab_map_mem_usage(const Map& map) {
   const BpfHtab& htab = htab_of(map);
   uint64_t cpus = map.machine.cpus;
@@ -665,6 +691,7 @@ const MapOps htab_map_ops = {
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
 
@@ -680,6 +707,7 @@ const MapOps htab_percpu_map_ops = {
     .map_lookup_percpu_elem = OP(htab_percpu_map_lookup_percpu_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
 
@@ -695,6 +723,7 @@ const MapOps htab_lru_map_ops = {
     .map_delete_elem = OP(htab_lru_map_delete_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
 
@@ -710,6 +739,7 @@ const MapOps htab_lru_percpu_map_ops = {
     .map_lookup_percpu_elem = OP(htab_lru_percpu_map_lookup_percpu_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
 

@@ -18,6 +18,9 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_LPM_TRIE: return &trie_map_ops;
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return &array_of_maps_map_ops;
     case BPF_MAP_TYPE_HASH_OF_MAPS: return &htab_of_maps_map_ops;
+    case BPF_MAP_TYPE_RINGBUF: return &ringbuf_map_ops;
+    case BPF_MAP_TYPE_USER_RINGBUF: return &user_ringbuf_map_ops;
+    case BPF_MAP_TYPE_BLOOM_FILTER: return &bloom_filter_map_ops;
     case BPF_MAP_TYPE_LRU_HASH: return &htab_lru_map_ops;
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return &htab_lru_percpu_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
@@ -33,6 +36,9 @@ MapView view_map(const Map& map) {
     case BPF_MAP_TYPE_LRU_HASH:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return lru_view(map);
     case BPF_MAP_TYPE_LPM_TRIE: return trie_view(map);
+    case BPF_MAP_TYPE_BLOOM_FILTER: return bloom_view(map);
+    case BPF_MAP_TYPE_RINGBUF:
+    case BPF_MAP_TYPE_USER_RINGBUF: return ringbuf_view(map);
     case BPF_MAP_TYPE_PROG_ARRAY:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map);
     case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map);

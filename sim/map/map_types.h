@@ -11,6 +11,7 @@ extern const MapOps array_map_ops, percpu_array_map_ops;
 extern const MapOps htab_map_ops, htab_percpu_map_ops, htab_lru_map_ops, htab_lru_percpu_map_ops;
 extern const MapOps htab_of_maps_map_ops, array_of_maps_map_ops, prog_array_map_ops;
 extern const MapOps trie_map_ops;
+extern const MapOps bloom_filter_map_ops, ringbuf_map_ops, user_ringbuf_map_ops;
 extern const MapOps queue_map_ops, stack_map_ops;
 
 // Null for a type that is not modelled.

@@ -86,7 +86,23 @@ struct RingView {
   std::vector<RingSlot> slots;  // the live ones, oldest first
 };
 
-using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView>;
+struct BloomView {
+  uint32_t nr_hash_funcs, bitset_mask, hash_seed;
+  Bytes bits;  // bit n is bit n % 8 of byte n / 8
+};
+
+struct RingbufRecord {
+  uint64_t pos;
+  bool busy, discarded;
+  Bytes sample;
+};
+struct RingbufView {
+  uint64_t size, consumer_pos, producer_pos, pending_pos, wakeups;
+  std::vector<RingbufRecord> records;  // from the consumer's position to the producer's
+};
+
+using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView,
+                             BloomView, RingbufView>;
 MapView view_map(const Map& map);
 
 // Each in its own map file.
@@ -97,5 +113,7 @@ TrieView trie_view(const Map& map);
 FdArrayView fd_array_view(const Map& map);
 FdArrayView fd_htab_view(const Map& map);
 RingView queue_stack_view(const Map& map);
+BloomView bloom_view(const Map& map);
+RingbufView ringbuf_view(const Map& map);
 
 }  // namespace bpfsim

@@ -76,6 +76,10 @@ struct MapOps {
   OpsEntry<uint64_t(const Map&)> map_mem_usage;
   // The program at an index of a prog array, or null. The kernel's tail call reads array->ptrs itself.
   OpsEntry<Prog*(Map&, uint32_t index)> prog_array_elem;
+  // For the helpers of ring buffers, which in the kernel stand in the map's own file. A reserve gives the
+  // sample's address, or 0.
+  OpsEntry<Addr(Map&, uint64_t size)> ringbuf_reserve;
+  OpsEntry<uint64_t(Map&, uint64_t what)> ringbuf_query;
   // The object graph: what the elements hold (a prog array's programs). Not in the kernel's table, which has
   // no graph.
   OpsEntry<void(const Map&, const HoldVisitor&)> each_held;
@@ -163,8 +167,10 @@ struct KernelCalls {
   const VerifierOps* (*verifier_ops)(bpf_prog_type type);
   const ProgOps* (*prog_ops)(bpf_prog_type type);
   const MapOps* (*map_ops)(bpf_map_type type);
-  // A helper calls back into the program (bpf_for_each_map_elem): subprogram by its address.
-  uint64_t (*call_bpf)(Machine& machine, const Prog& prog, Addr function, const uint64_t (&args)[5]);
+  // A map calls back into the running program (bpf_for_each_map_elem): subprogram by its address. Not 0 means
+  // stop, also when the program has died in there.
+  uint64_t (*call_bpf)(Machine& machine, Addr function, const uint64_t (&args)[5]);
+  void (*ringbuf_commit)(Machine& machine, Addr sample, uint64_t flags, bool discard);
 };
 
 }  // namespace bpfsim

@@ -193,6 +193,8 @@ TEST_CASE("Any sequence of commands on a map is answered as by the live kernel")
       {"LRU per-CPU hash with lists for each CPU", {BPF_MAP_TYPE_LRU_PERCPU_HASH, 4, 4, 30, Z | C}, 40},
       {"queue", {BPF_MAP_TYPE_QUEUE, 0, 5, 6}, 1},
       {"stack", {BPF_MAP_TYPE_STACK, 0, 5, 6}, 1},
+      {"bloom filter", {BPF_MAP_TYPE_BLOOM_FILTER, 0, 1, 20, Z}, 1},
+      {"bloom filter of three hashes", {BPF_MAP_TYPE_BLOOM_FILTER, 0, 4, 3, Z, 3}, 1},
       {"trie", {BPF_MAP_TYPE_LPM_TRIE, 8, 4, 40, N}, 80},
       {"trie of one byte", {BPF_MAP_TYPE_LPM_TRIE, 5, 4, 10, N}, 60},
       {"trie of IPv6", {BPF_MAP_TYPE_LPM_TRIE, 20, 9, 100, N}, 200},
@@ -204,9 +206,10 @@ TEST_CASE("Any sequence of commands on a map is answered as by the live kernel")
 TEST_CASE("Maps are created, or refused, as by the live kernel") {
   LIVE_KERNEL_OR_SKIP();
   constexpr bpf_map_type types[] = {
-      BPF_MAP_TYPE_ARRAY,      BPF_MAP_TYPE_PERCPU_ARRAY,    BPF_MAP_TYPE_HASH,     BPF_MAP_TYPE_PERCPU_HASH,
-      BPF_MAP_TYPE_LRU_HASH,   BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_QUEUE,
-      BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STACK,
+      BPF_MAP_TYPE_ARRAY,       BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_HASH,
+      BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_LRU_HASH,     BPF_MAP_TYPE_LRU_PERCPU_HASH,
+      BPF_MAP_TYPE_LPM_TRIE,    BPF_MAP_TYPE_QUEUE,        BPF_MAP_TYPE_PROG_ARRAY,
+      BPF_MAP_TYPE_STACK,       BPF_MAP_TYPE_BLOOM_FILTER,
   };
   constexpr uint32_t key_sizes[] = {0, 1, 4, 5, 8, 260, 261}, max_entries[] = {0, 1, 3};
   constexpr uint32_t value_sizes[] = {0,
@@ -227,9 +230,10 @@ TEST_CASE("Maps are created, or refused, as by the live kernel") {
   Both both;
   for (bpf_map_type type : types) {
     uint32_t preset = type == BPF_MAP_TYPE_LPM_TRIE ? BPF_F_NO_PREALLOC : 0;
-    uint32_t key = type == BPF_MAP_TYPE_LPM_TRIE                              ? 8
-                   : type == BPF_MAP_TYPE_QUEUE || type == BPF_MAP_TYPE_STACK ? 0
-                                                                              : 4;
+    uint32_t key =
+        type == BPF_MAP_TYPE_LPM_TRIE                                                                   ? 8
+        : type == BPF_MAP_TYPE_QUEUE || type == BPF_MAP_TYPE_STACK || type == BPF_MAP_TYPE_BLOOM_FILTER ? 0
+                                                                                                        : 4;
     auto check = [&](const MapParams& params) {
       INFO("type " << type << " key " << params.key_size << " value " << params.value_size << " max "
                    << params.max_entries << " flags " << params.flags << " extra " << params.extra);
@@ -247,7 +251,33 @@ TEST_CASE("Maps are created, or refused, as by the live kernel") {
     check({type, key, 4, 2, preset | BPF_F_RDONLY | BPF_F_WRONLY});
     check({type, key, 4, 2, preset | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE});
     check({type, key, 4, 2, preset | BPF_F_NO_COMMON_LRU | BPF_F_NO_PREALLOC});
-    check({type, key, 4, 2, preset, 1});
+    for (uint64_t extra : {1, 15, 16}) check({type, key, 4, 2, preset, extra});
+  }
+}
+
+TEST_CASE("Ring buffers are created, or refused, as by the live kernel") {
+  LIVE_KERNEL_OR_SKIP();
+  Both both;
+  for (bpf_map_type type : {BPF_MAP_TYPE_RINGBUF, BPF_MAP_TYPE_USER_RINGBUF}) {
+    for (uint32_t size : {0u, 1u, 1024u, 4096u, 8192u, 12288u, 65536u}) {
+      INFO("type " << type << " size " << size);
+      both.create({type, 0, 0, size});
+    }
+    for (uint32_t key_size : {0u, 4u})
+      for (uint32_t value_size : {0u, 4u}) both.create({type, key_size, value_size, 4096});
+    for (uint32_t bit = 0; bit < 32; ++bit) {
+      INFO("type " << type << " flag bit " << bit);
+      both.create({type, 0, 0, 4096, 1u << bit});
+    }
+    int map = both.create({type, 0, 0, 4096});
+    REQUIRE(map >= 0);
+    Bytes none;
+    for (int cmd : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
+                    BPF_MAP_LOOKUP_AND_DELETE_ELEM}) {
+      both.run(cmd, map, nullptr, cmd == BPF_MAP_DELETE_ELEM ? nullptr : &none, 0);
+      Bytes key(4);
+      both.run(cmd, map, &key, cmd == BPF_MAP_DELETE_ELEM ? nullptr : &none, 0);
+    }
   }
 }
 

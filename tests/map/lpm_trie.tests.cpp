@@ -94,7 +94,8 @@ TEST_CASE("Any sequence of operations on a trie agrees with trying every length"
   std::mt19937 random(3);
   for (uint32_t step = 0; step < 30000; ++step) {
     // Few different bits, so that prefixes share branches.
-    Key key{uint32_t(random() % 33), {uint8_t(random() & 0x83), uint8_t(random() & 0x11), 0, uint8_t(random() & 1)}};
+    Key key{uint32_t(random() % 33),
+            {uint8_t(random() & 0x83), uint8_t(random() & 0x11), 0, uint8_t(random() & 1)}};
     std::pair<uint32_t, uint32_t> id{key.prefixlen, masked(bits_of(key), key.prefixlen)};
     switch (random() % 5) {
       case 0:
