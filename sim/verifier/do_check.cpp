@@ -10,6 +10,7 @@
 #include "verifier/exits.h"
 #include "verifier/helper_call.h"
 #include "verifier/ld_imm.h"
+#include "verifier/linfo.h"
 #include "verifier/liveness.h"
 #include "verifier/mem.h"
 #include "verifier/paths.h"
@@ -138,6 +139,7 @@ void log_insn(bpf_verifier_env& env, Walk& walk) {
   }
   if (!log_level(env)) return;
   if (env.state_scratched()) print_insn_state(env, state, state.curframe);
+  verbose_linfo(env, env.insn_idx, "; ");
   env.prev_log_pos = env.log.end_pos;
   verbose(env, "%u: ", env.insn_idx);
   verbose_insn(env, env.insn_idx);
