@@ -80,7 +80,7 @@ TEST_CASE("what OBJ_PIN refuses") {
       {fd, "/sys/fs/bpf/a.b", Errno::Perm},
       {fd, "/sys/fs/bpf/a.b/c", Errno::Perm},
       {fd, "/tmp/m", Errno::Perm},
-      {fd, "/home/m", Errno::NoEnt},
+      {fd, "/none/m", Errno::NoEnt},
       {fd, "m", Errno::Perm},
       {fd, long_name.c_str(), Errno::NameTooLong},
       {fd, long_path.c_str(), Errno::NameTooLong},
