@@ -157,7 +157,6 @@ XdpLink::XdpLink(NetDevice& dev, Prog& prog, uint32_t flags)
 }  // namespace
 
 Result<void> dev_change_xdp(NetDevice& dev, Prog* new_prog, Prog* expected, uint32_t flags) {
-  KFN(dev.machine, dev_change_xdp_fd);
   if (new_prog) bpf_prog_inc(*new_prog, {"attached to netdev {}", dev.ifindex});
   Result<void> attached = dev_xdp_attach(dev, nullptr, new_prog, expected, flags);
   if (!attached && new_prog) bpf_prog_put(*new_prog, {"not attached to netdev {}", dev.ifindex});
