@@ -2,6 +2,7 @@
 #include "hook/hook.h"
 #include "host/net_device.h"
 #include "machine.h"
+#include "syscall/rtnetlink.h"
 
 namespace bpfsim {
 
@@ -55,6 +56,32 @@ py::dict counters(const PyDevice& self) {
   return fields;
 }
 
+py::bytes rtnl_setlink_xdp(const PyTask& self, const std::string& device, int fd, uint32_t flags,
+                           std::optional<int> expected_fd) {
+  NetDevice* found = init_net(self.owner->machine()).by_name(device);
+  if (!found) raise_refusal(refuse(Errno::NoDev, "this machine has no device '{}'", device));
+  std::vector<uint8_t> message = build_setlink_xdp(found->ifindex, fd, flags, expected_fd);
+  Result<void> done = self.kernel().rtnl_setlink(*self.task, message);
+  raise_pending();
+  ok_or_raise(done);
+  return py::bytes(reinterpret_cast<const char*>(message.data()), message.size());
+}
+
+py::list netlink_parts(const py::buffer& message) {
+  Bytes bytes(message, false);
+  py::list rows;
+  for (const NetlinkPart& part : explain_setlink({bytes.data(), bytes.size()})) {
+    py::dict row;
+    row["offset"] = part.offset;
+    row["size"] = part.size;
+    row["depth"] = part.depth;
+    row["name"] = part.name;
+    row["value"] = part.value;
+    rows.append(row);
+  }
+  return rows;
+}
+
 }  // namespace
 
 void bind_net(py::module_& m) {
@@ -86,6 +113,12 @@ void bind_net(py::module_& m) {
         "A device by name; KeyError names those there.");
   m.def("add_net_device", &add_net_device, py::arg("kernel"), py::arg("name"), py::arg("native_xdp") = true,
         "A new device; without native_xdp its driver knows only generic XDP.");
+  m.def("rtnl_setlink_xdp", &rtnl_setlink_xdp, py::arg("task"), py::arg("device"), py::arg("fd"),
+        py::arg("flags") = 0, py::arg("expected_fd") = py::none(),
+        "Attaches a program as `ip link set dev ... xdp` does (fd -1 detaches) and returns the bytes of the\n"
+        "RTM_SETLINK message that it sent. OSError where the kernel refuses it.");
+  m.def("netlink_parts", &netlink_parts, py::arg("message"),
+        "The headers and attributes of such a message: offset, size, depth, name, value.");
 }
 
 }  // namespace bpfsim

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attr, handles, trace
+from . import _core, attr, handles, objects, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
@@ -71,6 +71,8 @@ class _Sysctl:
         return "\n".join(f"{name} = {self[name]}" for name in self)
 
 
+_simulated: Any = Task
+_simulated.rtnl_setlink_xdp = objects.rtnl_setlink_xdp
 _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)

@@ -174,3 +174,33 @@ def open_object(source: bytes | str | Path, name: str | None = None) -> ObjectFi
         path = Path(source)
         return ObjectFile(path.read_bytes(), name or path.name.split(".")[0])
     return ObjectFile(bytes(source), name or "object")
+
+
+class NetlinkMessage(bytes):
+    """A message of rtnetlink: its bytes, shown as their headers and attributes, nested as they are."""
+
+    @property
+    def parts(self) -> Rows:
+        """Offset, size, name and value of each piece."""
+        rows = [row | {"name": "  " * row["depth"] + row["name"]} for row in _core.netlink_parts(self)]
+        return Rows(rows, ["offset", "size", "name", "value"])
+
+    def __repr__(self) -> str:
+        return repr(self.parts)
+
+    def _repr_html_(self) -> str:
+        return self.parts._repr_html_()
+
+
+def rtnl_setlink_xdp(
+    task: _core.Task, device: str, prog: Prog | int, flags: int = 0, expected: Prog | int | None = None
+) -> NetlinkMessage:
+    """Attaches a program (a Prog or a descriptor; -1 detaches) to a device by an RTM_SETLINK message, as
+    ``ip link set dev eth0 xdp`` does. Returns the message. ``flags`` are XDP_FLAGS_*; with XDP_FLAGS_REPLACE (16)
+    ``expected`` is what must be there. Raises OSError with the check that refused.
+    """
+
+    def descriptor(given: Any) -> Any:
+        return getattr(given, "fd", given)
+
+    return NetlinkMessage(_core.rtnl_setlink_xdp(task, device, descriptor(prog), flags, descriptor(expected)))

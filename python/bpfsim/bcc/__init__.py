@@ -194,7 +194,9 @@ class BPF:
     def trace_readline(self, nonblocking: bool = False) -> bytes | None:
         """The next line of trace_pipe; None when there is none. It never waits: see the module's own words."""
         if not self._lines:
-            self._lines = list(self.kernel.read_trace_pipe())
+            # a format that ends in a newline leaves an empty line behind, as on every kernel since 5.9
+            text = "\n".join(self.kernel.read_trace_pipe())
+            self._lines = [line for line in text.splitlines() if line.strip()]
         return self._lines.pop(0).encode() if self._lines else None
 
     def trace_fields(self, nonblocking: bool = False) -> tuple[Any, ...]:

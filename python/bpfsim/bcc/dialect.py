@@ -281,7 +281,9 @@ class _Translator:
             if not {"static", "extern", "section", "inline"} & words:
                 self.functions.append(name)
                 attributes += f', section("{SECTION}{name}"), used'
-            out.append(f"__attribute__(({attributes})) ")
+            # a marker behind it keeps the columns of clang's diagnostics
+            marker = f'\n# {first.line} "{first.file}"\n' if first.file else " "
+            out.append(f"__attribute__(({attributes})){marker}")
         out.append(self.expression(begin, end))
 
     def function_name(self, begin: int, body: int) -> str:
