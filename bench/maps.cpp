@@ -74,7 +74,10 @@ void update(benchmark::State& state, bpf_map_type type, uint32_t key_size, uint3
 void syscall(benchmark::State& state, bpf_map_type type, uint32_t key_size, uint32_t flags, int cmd) {
   Bench bench(type, key_size, flags);
   uint64_t n = 0;
-  for (auto _ : state) benchmark::DoNotOptimize(bench.elem(cmd, bench.key_of(n++ % kEntries), n));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(bench.elem(cmd, bench.key_of(n % kEntries), n));
+    ++n;
+  }
 }
 
 void push_and_pop(benchmark::State& state, bpf_map_type type) {
