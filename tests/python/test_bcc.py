@@ -290,20 +290,9 @@ def live_task():
         pytest.skip(str(error))
 
 
-def simulated_task():
-    task = bpfsim.Kernel().spawn("python3")
-    try:
-        task.prog_load("xdp", "r0 = 2\nexit").test_run(bytes(64))
-    except OSError as error:
-        if "not modelled yet" in (error.reason or ""):
-            pytest.skip(str(error))
-        raise
-    return task
-
-
 @pytest.fixture(params=["simulated", "live"])
 def task(request):
-    return live_task() if request.param == "live" else simulated_task()
+    return live_task() if request.param == "live" else bpfsim.Kernel().spawn("python3")
 
 
 @needs_clang
@@ -406,7 +395,7 @@ def test_descriptors_are_given_back(task):
 
 @needs_clang
 def test_wrong_names_are_told_what_there_is(tmp_path):
-    k = simulated_task().kernel
+    k = bpfsim.Kernel()
     b = BPF(text=EVERY_METHOD, kernel=k)
     with pytest.raises(KeyError, match="no function 'al' to load; it has all"):
         b.load_func("al", BPF.XDP)
@@ -443,7 +432,6 @@ def test_a_license_other_than_gpl_is_passed_on():
 
 @needs_clang
 def test_the_first_example_runs_with_one_import_changed(capsys):
-    simulated_task()
     b = BPF(text=COUNT_BY_PROTOCOL, cflags=COUNT_FLAGS)
     fn = b.load_func("count_packets", BPF.XDP)
     eth0 = _core.net_device(BPF.machine(), "eth0")
@@ -465,7 +453,7 @@ def test_the_first_example_runs_with_one_import_changed(capsys):
 
 @needs_clang
 def test_trace_pipe_is_read_as_in_bcc(capsys):
-    b = BPF(text=EVERY_METHOD, kernel=simulated_task().kernel)
+    b = BPF(text=EVERY_METHOD, kernel=bpfsim.Kernel())
     fn = b.load_func("all", BPF.XDP)
     for _ in range(4):
         fn.test_run(PACKET)
