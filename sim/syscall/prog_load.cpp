@@ -144,6 +144,8 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.aux->uid = machine.current->cred->uid;
   prog.insnsi.resize(attr.insn_cnt);
   TRY(copy_from_user(machine, prog.insnsi.data(), attr.insns, attr.insn_cnt * sizeof(bpf_insn)));
+  prog.jit_requested =
+      machine.sysctl.jit_enable != 0;  // as bpf_prog_alloc() has it; some of the verifier's rules ask
   prog.gpl_compatible = license_is_gpl_compatible(TRY(copy_license(machine, attr.license)));
   if (attr.signature) return refuse(Errno::Inval, "not modelled yet: signatures");
   if (attr.prog_ifindex)
