@@ -1,6 +1,6 @@
 // Models: kernel/bpf/verifier.c, do_check() (Linux 6.18)
 //
-// See do_check.h. Not modelled yet: global functions, kernel functions, source lines in the log.
+// See do_check.h. Not modelled yet: global functions, kernel functions.
 #include "verifier/do_check.h"
 
 #include "verifier/backtrack.h"
@@ -158,6 +158,9 @@ Errno step(bpf_verifier_env& env, Walk& walk) {
     return reject(env, Errno::Fault, "invalid insn idx %u insn_cnt %u\n", env.insn_idx, env.insn_cnt());
   if (++env.insn_processed > env.limits.insns)
     return reject(env, Errno::TooBig, "BPF program is too large. Processed %u insn\n", env.insn_processed);
+  // signal_pending(): the host may ask a long walk to stop.
+  if (env.insn_processed % 4096 == 0 && env.machine.interrupted && env.machine.interrupted())
+    return reject(env, Errno::Again, "bpfsim: interrupted\n");
   const bpf_insn insn = env.insns[env.insn_idx];
   uint32_t insn_idx = env.insn_idx;
   state.last_insn_idx = uint32_t(env.prev_insn_idx);
