@@ -45,11 +45,17 @@ class Edge:
 
 @dataclass
 class ObjectGraph:
-    """Nodes and edges, drawn with the roots on the left. ``new`` and ``gone`` are serials to mark."""
+    """Nodes and edges, drawn with the roots on the left. ``new`` are serials to mark.
+
+    A reference that holds up two counters (a file's: refcnt and usercnt) is one arrow.
+    """
 
     nodes: list[Node]
     edges: list[Edge]
     new: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.edges = list(dict.fromkeys(self.edges))
 
     def _columns(self) -> dict[int, int]:
         """The longest way from a root, so that arrows point right; cycles are cut where they close."""
