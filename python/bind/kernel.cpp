@@ -87,9 +87,9 @@ std::vector<std::string> drain(std::deque<std::string>& lines) {
 }
 
 void bind_task(py::module_& m) {
-  py::class_<PyTask>(m, "Task",
-                     "A process of a simulated machine: a pid, credentials and a table of descriptors.")
-      .def_property_readonly("pid", [](const PyTask& t) { return t.task->pid; })
+  py::class_<PyTask> task(m, "Task",
+                          "A process of a simulated machine: a pid, credentials and a table of descriptors.");
+  task.def_property_readonly("pid", [](const PyTask& t) { return t.task->pid; })
       .def_property_readonly("comm", [](const PyTask& t) { return t.task->comm; })
       .def_property_readonly("uid", [](const PyTask& t) { return t.task->cred.uid; })
       .def_property_readonly("exited", [](const PyTask& t) { return t.task->exited; })
@@ -139,6 +139,7 @@ void bind_task(py::module_& m) {
         return "<Task " + std::to_string(t.task->pid) + " " + t.task->comm +
                (t.task->exited ? " (exited)>" : ">");
       });
+  bind_files(task);
 }
 
 }  // namespace

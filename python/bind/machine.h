@@ -45,6 +45,8 @@ struct ObjectView {
 ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object);
 ObjectView object_at(const PyTask& task, int fd);  // OSError EBADF
 
+void bind_files(py::class_<PyTask>& task);
+
 // Ctrl-C that arrived during a call.
 inline void raise_pending() {
   if (PyErr_Occurred()) throw py::error_already_set();

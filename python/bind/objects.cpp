@@ -1,5 +1,6 @@
 // Kernel objects as Python sees them: counters, ledger, holders, and the graph of who holds whom.
 #include "machine.h"
+#include "object/btf.h"
 #include "object/graph.h"
 #include "object/link.h"
 #include "object/map.h"
@@ -15,6 +16,7 @@ const Refcount* refcount_of(const Object& object) {
     case ObjectKind::Prog: return &static_cast<const Prog&>(object).aux->refcnt;
     case ObjectKind::Map: return &static_cast<const Map&>(object).refcnt;
     case ObjectKind::Link: return &static_cast<const Link&>(object).refcnt;
+    case ObjectKind::Btf: return &static_cast<const Btf&>(object).refcnt;
     case ObjectKind::File: return &static_cast<const File&>(object).f_count;
     default: return nullptr;
   }

@@ -49,6 +49,7 @@ for _task in _tasks:
     _task.bpf = attr.bpf
     _task.map_create = handles.map_create
     _task.prog_load = handles.prog_load
+    _task.link_create = handles.link_create
     _task.load = lambda task, object_file, log_level=1: object_file.load(task, log_level)
 
 
@@ -77,8 +78,10 @@ _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
 _machine.graph = trace.object_graph
-_machine.leaks = _core.graph_leaks
-_machine.cycles = _core.graph_cycles
+_machine.leaks = lambda kernel: _core.graph_leaks(kernel)
+_machine.cycles = lambda kernel: _core.graph_cycles(kernel)
+_machine.net_device = lambda kernel, name: _core.net_device(kernel, name)
+_machine.add_net_device = lambda kernel, name, native_xdp=True: _core.add_net_device(kernel, name, native_xdp)
 
 
 def load_ipython_extension(shell: Any) -> None:

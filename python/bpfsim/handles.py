@@ -304,8 +304,23 @@ class VerifierError(OSError):
     """A program was refused. ``.log`` is the verifier's log, ``.errname``, ``.check`` and ``.reason`` as for every
     refused call."""
 
+    errname: str = ""
+    check: str | None = None
+    reason: str | None = None
     log: str = ""
     trace: Any = None
+
+    def explained(self) -> VerifierError:
+        """Takes the reason from the log, where the verifier's last words before its statistics stand whole."""
+        words = [line for line in self.log.splitlines() if not line.startswith(("processed ", "verification time"))]
+        if words:
+            self.reason = words[-1]
+            self.args = (self.errno, f"{_core.errno_text(self.errno)[1]} (bpf_check: {self.reason})")
+            self.check = "bpf_check"
+        return self
+
+    def __str__(self) -> str:
+        return f"[Errno {self.errno}] {self.args[-1]}"
 
 
 def map_create(
@@ -354,10 +369,15 @@ def prog_load(
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
-        if refused.log and not getattr(error, "check", None):
-            refused.reason = refused.log.strip().splitlines()[-1]  # type: ignore[attr-defined]
-        raise refused from None
+        raise refused.explained() from None
     return Prog(task, int(fd), _text(log), trace)
+
+
+def link_create(task: Any, prog: Prog, target: Any, attach_type: str | int = "xdp", **fields: Any) -> Link:
+    """BPF_LINK_CREATE: ties a program to a net device (or an ifindex). OSError EBUSY where one is already."""
+    ifindex = target if isinstance(target, int) else target.ifindex
+    fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, target_ifindex=ifindex, attach_type=attach_type, **fields)
+    return Link(task, int(fd))
 
 
 def _recording(task: Any) -> Any:

@@ -89,9 +89,10 @@ class ObjectFile:
 
     @property
     def sections(self) -> Rows:
-        """The ELF sections: name, type, size in bytes."""
+        """The ELF sections: name, type, size in bytes. Those of the C debugger (DWARF) are left out."""
         rows = [row | {"type": _KINDS.get(row["type"], hex(row["type"]))} for row in self._file.section_rows()]
-        return Rows([row for row in rows if row["name"]], ["index", "name", "type", "size"])
+        shown = [row for row in rows if row["name"] and not row["name"].startswith((".debug", ".rel.debug"))]
+        return Rows(shown, ["index", "name", "type", "size"])
 
     @property
     def symbols(self) -> Rows:
@@ -151,7 +152,7 @@ class ObjectFile:
             refused = VerifierError(*error.args)
             refused.__dict__.update(error.__dict__)
             refused.log = self._file.log
-            raise refused from None
+            raise refused.explained() from None
         self.maps = {row["name"]: Map(task, row["fd"]) for row in self._file.map_rows() if row["fd"] >= 0}
         self.progs = {
             row["name"]: Prog(task, row["fd"], row["log"]) for row in self._file.program_rows() if row["fd"] >= 0

@@ -56,9 +56,8 @@ class Trace:
     @property
     def stages(self) -> Stages:
         """The program as each pass of the verifier left it."""
-        return Stages(
-            [Stage(r.fields["pass"], tuple(r.fields["program"].splitlines())) for r in self if r.kind == "stage"]
-        )
+        rewritten = [record.fields for record in self if record.kind == "program_rewritten"]
+        return Stages([Stage(f["pass"], _instructions(f["program"])) for f in rewritten])
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(r.kind for r in self).most_common())
@@ -75,3 +74,8 @@ def object_graph(kernel: Any) -> GraphView:
     """Who holds whom on a machine, now: found by walking every holder's fields."""
     nodes, edges = _core.graph_data(kernel)
     return GraphView([Node(*node) for node in nodes], [Edge(*edge) for edge in edges])
+
+
+def _instructions(listing: str) -> tuple[str, ...]:
+    """The lines of a listing without their numbers, which change with every insertion."""
+    return tuple(line.split(": ", 1)[-1] for line in listing.splitlines())

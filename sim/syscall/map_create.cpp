@@ -134,7 +134,11 @@ static Result<void> map_check_btf(const Map& map, const Btf& btf, uint32_t key_i
   if (size != int64_t(map.value_size))
     return refuse(Errno::Inval, "BTF says that the value has {} bytes, the map {}", size, map.value_size);
   if (!map.ops->map_check_btf) return {};
-  return MAP_OP(map, map_check_btf, map, btf, key_id, value_id);
+  // The map's own check sees through typedef and const, as btf_type_id_size() gives it.
+  uint32_t key = key_id, value = value_id;
+  btf.types->skip_modifiers(key_id, &key);
+  btf.types->skip_modifiers(value_id, &value);
+  return MAP_OP(map, map_check_btf, map, btf, key, value);
 }
 
 static Result<void> map_set_btf(Map& map, const bpf_attr& attr) {

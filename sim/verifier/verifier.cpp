@@ -14,6 +14,7 @@
 #include "verifier/fixups.h"
 #include "verifier/liveness.h"
 #include "verifier/resolve.h"
+#include "verifier/rewrite.h"
 #include "verifier/subprogs.h"
 
 namespace bpfsim {
@@ -38,6 +39,7 @@ Errno check_program(bpf_verifier_env& env) {
   MUST(check_subprogs(env));
   MUST(check_btf_info(env));
   MUST(resolve_pseudo_ldimm64(env));
+  rewrite_stage(env, "resolve_pseudo_ldimm64");
   MUST(check_cfg(env));
   MUST(compute_postorder(env));
   MUST(bpf_stack_liveness_init(env));
@@ -112,6 +114,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   who_loads(env);
   TRY(bpf_vlog_init(env.log, *machine.user, attr.log_level, attr.log_buf, attr.log_size));
 
+  rewrite_stage(env, "bpf_prog_load");
   Errno err = check_program(env);
   if (err == Errno::None) err = rewrite_program(env);
   env.verification_time =

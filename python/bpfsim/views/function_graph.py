@@ -60,6 +60,8 @@ class FunctionGraph:
         self._text(self.root, 0, lines)
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def _text(self, call: Call, depth: int, lines: list[str]) -> None:
         for item in call.inside:
             pad = "  " * depth

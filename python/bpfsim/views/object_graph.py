@@ -43,7 +43,7 @@ class Edge:
     strong: bool = True
 
 
-@dataclass
+@dataclass(repr=False)
 class ObjectGraph:
     """Nodes and edges, drawn with the roots on the left. ``new`` are serials to mark.
 
@@ -149,6 +149,8 @@ class ObjectGraph:
                     arrow = "->" if edge.strong else ".>"
                     lines.append(f"  {arrow} {name.get(edge.held, '?')}  ({edge.via})")
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.svg().encode()).decode()

@@ -69,6 +69,8 @@ class Stages:
     def __str__(self) -> str:
         return str(Stepper(self._frames())) or "No stages were recorded."
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         frames = self._frames()
         if not frames:

@@ -1,0 +1,61 @@
+// The file calls of a task, and its netlink socket.
+#include "machine.h"
+#include "syscall/inode.h"
+
+namespace bpfsim {
+
+namespace {
+
+py::dict file_stat(const PyTask& self, const std::string& path) {
+  FileStat stat = value_or_raise(self.kernel().stat(*self.task, path));
+  py::dict fields;
+  fields["mode"] = stat.mode;
+  fields["uid"] = stat.uid;
+  fields["ino"] = stat.ino;
+  fields["nlink"] = stat.nlink;
+  fields["object"] = stat.object ? py::cast(object_view(self.owner, *stat.object)) : py::none();
+  return fields;
+}
+
+}  // namespace
+
+void bind_files(py::class_<PyTask>& task) {
+  task.def(
+          "mkdir",
+          [](const PyTask& t, const std::string& path, uint32_t mode) {
+            ok_or_raise(t.kernel().mkdir(*t.task, path, mode));
+          },
+          py::arg("path"), py::arg("mode") = 0777,
+          "mkdir(2) in BPFFS. OSError EEXIST, ENOENT, EACCES, EPERM.")
+      .def(
+          "rmdir",
+          [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().rmdir(*t.task, path)); },
+          py::arg("path"), "rmdir(2). OSError ENOTEMPTY, ENOTDIR.")
+      .def(
+          "unlink",
+          [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().unlink(*t.task, path)); },
+          py::arg("path"), "unlink(2): takes a pin away, and the reference that it held.")
+      .def(
+          "rename",
+          [](const PyTask& t, const std::string& from, const std::string& to) {
+            ok_or_raise(t.kernel().rename(*t.task, from, to));
+          },
+          py::arg("from_path"), py::arg("to_path"), "rename(2) inside BPFFS.")
+      .def(
+          "listdir",
+          [](const PyTask& t, const std::string& path) {
+            return value_or_raise(t.kernel().listdir(*t.task, path));
+          },
+          py::arg("path") = "/sys/fs/bpf", "The names in a directory, sorted.")
+      .def("stat", &file_stat, py::arg("path"),
+           "stat(2) as a dict: mode, uid, ino, nlink, and the object of a pin.")
+      .def(
+          "rtnl_setlink",
+          [](const PyTask& t, const py::buffer& message) {
+            Bytes bytes(message, false);
+            ok_or_raise(t.kernel().rtnl_setlink(*t.task, {bytes.data(), bytes.size()}));
+          },
+          py::arg("message"), "Sends an RTM_SETLINK message, byte for byte. Models rtnetlink_rcv_msg().");
+}
+
+}  // namespace bpfsim
