@@ -8,6 +8,7 @@
 
 #include "object/btf.h"
 #include "object/registry.h"
+#include "object/tail_call.h"
 #include "run/select_runtime.h"
 #include "syscall/bpf.h"
 #include "uapi/gates.h"
@@ -155,7 +156,8 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.aux->name = TRY(bpf_obj_name_cpy(attr.prog_name));
   prog.aux->insns_as_loaded = prog.insnsi;
   TRY(bpf_check(prog, attr, uattr, size));
-  return bpf_prog_select_runtime(prog);
+  TRY(bpf_prog_select_runtime(prog));
+  return bpf_check_tail_call(prog);
 }
 
 void bpf_prog_alloc_id(Prog& prog) {

@@ -1,0 +1,265 @@
+"""The machine as a lesson uses it: handles, errors with reasons, lives of objects, recordings."""
+
+from __future__ import annotations
+
+import bpfsim
+import pytest
+from bpfsim import _core
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DROP = "r0 = 1\nexit"
+
+
+@pytest.fixture
+def k():
+    return bpfsim.Kernel()
+
+
+def agree(k: bpfsim.Kernel) -> None:
+    """Refcounts equal the strong edges that a walk finds, and nothing is out of reach."""
+    assert _core.graph_disagreements(k) == []
+    assert k.leaks() == []
+
+
+def test_a_map_is_a_mapping(k):
+    m = k.spawn().map_create("hash", key_size=4, value_size=8, max_entries=4, name="counts")
+    m[1], m[2] = 10, 20
+    assert (m[1], dict(m.items()), len(m), 2 in m, 3 in m) == (10, {1: 10, 2: 20}, 2, True, False)
+    del m[1]
+    with pytest.raises(KeyError):
+        m[1]
+    assert m.info["name"] == "counts"
+
+
+def test_a_full_hash_is_e2big(k):
+    m = k.spawn().map_create("hash", key_size=4, value_size=4, max_entries=2)
+    m[1], m[2] = 1, 2
+    with pytest.raises(OSError) as full:
+        m[3] = 3
+    assert full.value.errname == "E2BIG"
+
+
+def test_per_cpu_values_come_one_for_each_cpu():
+    m = bpfsim.Kernel(cpus=3).spawn().map_create("percpu_array", key_size=4, value_size=4, max_entries=1)
+    m[0] = [1, 2, 3]
+    assert m[0] == [1, 2, 3]
+
+
+def test_a_queue_pops_what_was_pushed_first(k):
+    q = k.spawn().map_create("queue", key_size=0, value_size=4, max_entries=2)
+    q.push(1)
+    q.push(2)
+    assert (q.peek(), q.pop(), q.pop()) == (1, 1, 2)
+    with pytest.raises(KeyError):
+        q.pop()
+
+
+def test_a_refusal_names_the_check_and_the_reason(k):
+    with pytest.raises(OSError) as refused:
+        k.spawn().map_create("queue", key_size=4)
+    error = refused.value
+    assert (error.errname, error.check) == ("EINVAL", "queue_stack_map_alloc_check")
+    assert "key_size" in error.reason
+
+
+def test_a_wrong_name_gets_the_nearest_right_one(k):
+    with pytest.raises(ValueError, match="hash"):
+        k.spawn().map_create("hahs")
+    with pytest.raises(TypeError, match="key_size"):
+        k.spawn().bpf("MAP_CREATE", map_type="hash", keysize=4)
+
+
+def test_a_wild_pointer_is_efault(k):
+    task = k.spawn()
+    fd = task.bpf("MAP_CREATE", map_type="hash", key_size=4, value_size=4, max_entries=1)
+    for address in (0, 8, 0xDEAD0000, 0xFFFF888000000000, (1 << 64) - 8):
+        with pytest.raises(OSError) as refused:
+            task.bpf("MAP_LOOKUP_ELEM", map_fd=fd, key=address, value=address)
+        assert refused.value.errname == "EFAULT"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(-2, 45), st.binary(min_size=0, max_size=200))
+def test_any_attr_gets_an_errno_and_no_crash(command, attr):
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    task.map_create("array", max_entries=2)
+    assert task.sys_bpf(command, bytearray(attr)) >= -524
+    agree(k)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=12), st.sampled_from(["xdp", "socket_filter"]))
+def test_any_program_gets_a_verdict_and_no_crash(words, kind):
+    k = bpfsim.Kernel()
+    code = b"".join(word.to_bytes(8, "little") for word in words)
+    try:
+        k.spawn().prog_load(kind, code)
+    except bpfsim.VerifierError as refused:
+        assert refused.errno > 0
+    agree(k)
+
+
+@pytest.mark.parametrize("size", [0, 1, 13, 14, 64, 1500, 4096, 65536])
+def test_packets_of_any_size_arrive(k, size):
+    task, eth0 = k.spawn(), k.net_device("eth0")
+    task.link_create(task.prog_load("xdp", "r0 = 2\nexit"), eth0)
+    assert eth0.receive(bytes(size)).verdict.startswith("XDP_")
+
+
+def test_a_program_lives_as_long_as_its_last_descriptor(k):
+    task = k.spawn()
+    program = task.prog_load("xdp", DROP)
+    seen = program.object
+    child = task.fork()
+    program.close()
+    agree(k)
+    assert seen.alive
+    child.exit()
+    assert not seen.alive
+    with pytest.raises(ReferenceError):
+        seen.refcnt
+
+
+def test_a_pin_outlives_the_process(k):
+    task = k.spawn()
+    program = task.prog_load("xdp", DROP)
+    program.pin("/sys/fs/bpf/drop")
+    seen = program.object
+    task.exit()
+    agree(k)
+    assert seen.alive
+    assert "/sys/fs/bpf/drop" in seen.why_alive()
+    other = k.spawn()
+    assert other.listdir("/sys/fs/bpf") == ["drop"]
+    other.unlink("/sys/fs/bpf/drop")
+    assert not seen.alive
+
+
+def test_a_link_holds_its_program_and_detaches_when_it_goes(k):
+    task, eth0 = k.spawn(), k.net_device("eth0")
+    program = task.prog_load("xdp", DROP)
+    link = task.link_create(program, eth0)
+    program.close()
+    agree(k)
+    assert eth0.receive(bytes(64)).verdict == "XDP_DROP"
+    link.close()
+    assert eth0.receive(bytes(64)).verdict == "XDP_PASS"
+    agree(k)
+
+
+def test_netlink_attaches_with_attribute_43(k):
+    task, eth0 = k.spawn(), k.net_device("eth0")
+    program = task.prog_load("xdp", DROP)
+    message = task.rtnl_setlink_xdp(eth0, program)
+    assert "IFLA_XDP" in str(message)
+    program.close()
+    assert eth0.receive(bytes(64)).verdict == "XDP_DROP"
+    agree(k)
+    task.rtnl_setlink_xdp(eth0, -1)
+    assert eth0.receive(bytes(64)).verdict == "XDP_PASS"
+
+
+def test_rcu_can_be_held_open(k):
+    task = k.spawn()
+    program = task.prog_load("xdp", DROP)
+    seen = program.object
+    k.rcu_hold()
+    program.close()
+    assert k.rcu_waiting
+    assert seen.alive
+    assert k.rcu_release() >= 1
+    assert not seen.alive
+
+
+def test_the_ledger_sums_up_to_the_counter(k):
+    m = k.spawn().map_create("hash", max_entries=1)
+    m.pin("/sys/fs/bpf/m")
+    rows = [row for row in m.ledger if row["counter"] == "refcnt"]
+    assert sum(row["delta"] for row in rows) == m.refcnt == 2
+
+
+# The order in which 6.18's bpf_check() calls its passes for a privileged load, read in the kernel's source.
+PASSES = """check_btf_info_early add_subprog_and_kfunc check_subprogs check_btf_info resolve_pseudo_ldimm64 check_cfg
+compute_postorder compute_scc compute_live_registers mark_fastcall_patterns do_check_main do_check_subprogs
+remove_fastcall_spills_fills check_max_stack_depth optimize_bpf_loop opt_hard_wire_dead_code_branches
+opt_remove_dead_code opt_remove_nops convert_ctx_accesses do_misc_fixups opt_subreg_zext_lo32_rnd_hi32
+fixup_call_args""".split()
+
+
+def test_a_load_passes_the_kernels_functions_in_the_kernels_order(k):
+    names = k.spawn().prog_load("xdp", DROP).trace.functions.names()
+    assert [name for name in names if name in PASSES] == PASSES
+    outer = ["__sys_bpf", "bpf_prog_load", "bpf_check", "bpf_prog_select_runtime", "bpf_prog_alloc_id"]
+    assert [name for name in names if name in outer] == outer
+
+
+def test_stages_show_the_program_before_and_after_each_pass(k):
+    task = k.spawn()
+    m = task.map_create("array", max_entries=1)
+    text = "r6 = *(u32 *)(r1 +0)\nr1 = map[m]\nr0 = 2\nexit"
+    stages = task.prog_load("xdp", text, maps={"m": m}).stages
+    assert stages[0].name == "bpf_prog_load"
+    changed = [after.name for _, after in stages.changed()]
+    assert "resolve_pseudo_ldimm64" in changed
+    assert "convert_ctx_accesses" in changed
+
+
+def test_the_same_seed_gives_the_same_run():
+    def run() -> tuple[list[str], int]:
+        k = bpfsim.Kernel(seed=7)
+        program = k.spawn().prog_load("socket_filter", "call bpf_get_prandom_u32\nexit")
+        return [program.log, str(program.trace.functions)], program.test_run(bytes(64)).retval
+
+    assert run() == run()
+
+
+def test_older_kernels_refuse_what_they_lack():
+    loop = "r0 = 0\nagain:\nr0 += 1\nif r0 < 4 goto again\nexit"
+    bpfsim.Kernel("5.3").spawn().prog_load("xdp", loop)
+    with pytest.raises(bpfsim.VerifierError) as refused:
+        bpfsim.Kernel("5.2").spawn().prog_load("xdp", loop)
+    assert "back-edge" in refused.value.log
+
+
+def test_gpl_only_helpers_want_a_gpl_license(k):
+    text = "r1 = r10\nr1 += -8\n*(u64 *)(r1 +0) = 0\nr2 = 3\ncall bpf_trace_printk\nr0 = 2\nexit"
+    k.spawn().prog_load("xdp", text)
+    with pytest.raises(bpfsim.VerifierError) as refused:
+        k.spawn().prog_load("xdp", text, license="Proprietary")
+    assert "cannot call GPL-restricted function from non-GPL compatible program" in refused.value.log
+
+
+def test_sysctls_are_the_kernels(k):
+    assert k.sysctl["net.core.bpf_jit_enable"] == 1
+    k.sysctl["kernel.unprivileged_bpf_disabled"] = 1
+    with pytest.raises(OSError) as refused:
+        k.sysctl["kernel.unprivileged_bpf_disabled"] = 0
+    assert refused.value.errname == "EPERM"
+    with pytest.raises(OSError, match="no such sysctl"):
+        k.sysctl["net.core.bpf_jit"]
+
+
+def test_capabilities_are_asked_for(k):
+    task = k.spawn("student", uid=1000)
+    with pytest.raises(OSError) as refused:
+        task.map_create("hash")
+    assert refused.value.errname == "EPERM"
+    task.set_caps(["CAP_BPF"])
+    task.map_create("hash")
+    with pytest.raises(OSError) as refused:
+        task.prog_load("xdp", DROP)
+    assert refused.value.errname == "EPERM"
+    task.set_caps(["CAP_BPF", "CAP_NET_ADMIN"])
+    task.prog_load("xdp", DROP)
+
+
+def test_bad_machines_are_refused_in_words():
+    for wrong in ("7.0", "3.18", "six"):
+        with pytest.raises(ValueError, match="kernel"):
+            bpfsim.Kernel(wrong)
+    with pytest.raises(ValueError, match="CPUs"):
+        bpfsim.Kernel(cpus=0)
+    with pytest.raises(KeyError):
+        bpfsim.Kernel().net_device("eth9")
