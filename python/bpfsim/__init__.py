@@ -74,14 +74,15 @@ class _Sysctl:
 
 _simulated: Any = Task
 _simulated.rtnl_setlink_xdp = objects.rtnl_setlink_xdp
+
 _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
 _machine.graph = trace.object_graph
-_machine.leaks = lambda kernel: _core.graph_leaks(kernel)
-_machine.cycles = lambda kernel: _core.graph_cycles(kernel)
-_machine.net_device = lambda kernel, name: _core.net_device(kernel, name)
-_machine.add_net_device = lambda kernel, name, native_xdp=True: _core.add_net_device(kernel, name, native_xdp)
+_machine.leaks = trace.leaks
+_machine.cycles = trace.cycles
+_machine.net_device = objects.net_device
+_machine.add_net_device = objects.add_net_device
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -7,6 +7,8 @@ from typing_extensions import Buffer
 
 from . import attr, handles, objects
 from .trace import Trace, object_graph
+from .trace import cycles as _cycles
+from .trace import leaks as _leaks
 
 __version__: str
 
@@ -52,6 +54,7 @@ class LiveTask:
     bpf = attr.bpf
     map_create = handles.map_create
     prog_load = handles.prog_load
+    link_create = handles.link_create
     def load(task, object_file: objects.ObjectFile, log_level: int = 1) -> objects.ObjectFile: ...
 
 class LiveKernel:
@@ -144,7 +147,15 @@ class Task:
     bpf = attr.bpf
     map_create = handles.map_create
     prog_load = handles.prog_load
+    link_create = handles.link_create
     def load(task, object_file: objects.ObjectFile, log_level: int = 1) -> objects.ObjectFile: ...
+    def mkdir(self, path: str, mode: int = 0o777) -> None: ...
+    def rmdir(self, path: str) -> None: ...
+    def unlink(self, path: str) -> None: ...
+    def rename(self, from_path: str, to_path: str) -> None: ...
+    def listdir(self, path: str = "/sys/fs/bpf") -> list[str]: ...
+    def stat(self, path: str) -> dict[str, Any]: ...
+    def rtnl_setlink(self, message: Buffer) -> None: ...
 
 class Kernel:
     def __init__(
@@ -179,8 +190,10 @@ class Kernel:
     def sysctl(self) -> Any: ...
     def trace(kernel, limit: int = 1_000_000) -> Trace: ...
     graph = object_graph
-    def leaks(self) -> list[str]: ...
-    def cycles(self) -> list[list[str]]: ...
+    leaks = _leaks
+    cycles = _cycles
+    net_device = objects.net_device
+    add_net_device = objects.add_net_device
 
 # net.cpp
 class Receipt:

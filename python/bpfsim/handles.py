@@ -315,7 +315,7 @@ class VerifierError(OSError):
         words = [line for line in self.log.splitlines() if not line.startswith(("processed ", "verification time"))]
         if words:
             self.reason = words[-1]
-            self.args = (self.errno, f"{_core.errno_text(self.errno)[1]} (bpf_check: {self.reason})")
+            self.args = (self.errno, f"{_core.errno_text(self.errno or 0)[1]} (bpf_check: {self.reason})")
             self.check = "bpf_check"
         return self
 
@@ -363,7 +363,7 @@ def prog_load(
         fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}
     trace = _recording(task)
     try:
-        with trace or contextlib.nullcontext():
+        with contextlib.nullcontext() if trace is None else trace:
             fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
     except OSError as error:
         refused = VerifierError(*error.args)

@@ -120,7 +120,10 @@ class ObjectFile:
 
     @property
     def steps(self) -> LoadSteps:
-        """What the loader did, in order; each change of an instruction with before and after."""
+        """What the loader did, in order; each change of an instruction with before and after.
+
+        What it merely read stands in ``sections`` and ``symbols``.
+        """
         return LoadSteps(
             LoadStep(
                 row["kind"],
@@ -131,6 +134,7 @@ class ObjectFile:
                 _line(row["after"]),
             )
             for row in self._file.step_rows()
+            if row["kind"] not in ("section", "symbol")
         )
 
     def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> ObjectFile:
@@ -194,7 +198,11 @@ class NetlinkMessage(bytes):
 
 
 def rtnl_setlink_xdp(
-    task: _core.Task, device: str, prog: Prog | int, flags: int = 0, expected: Prog | int | None = None
+    task: _core.Task,
+    device: str | _core.NetDevice,
+    prog: Prog | int,
+    flags: int = 0,
+    expected: Prog | int | None = None,
 ) -> NetlinkMessage:
     """Attaches a program (a Prog or a descriptor; -1 detaches) to a device by an RTM_SETLINK message, as
     ``ip link set dev eth0 xdp`` does. Returns the message. ``flags`` are XDP_FLAGS_*; with XDP_FLAGS_REPLACE (16)
@@ -204,4 +212,15 @@ def rtnl_setlink_xdp(
     def descriptor(given: Any) -> Any:
         return getattr(given, "fd", given)
 
-    return NetlinkMessage(_core.rtnl_setlink_xdp(task, device, descriptor(prog), flags, descriptor(expected)))
+    name = device if isinstance(device, str) else device.name
+    return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
+
+
+def net_device(kernel: Any, name: str) -> _core.NetDevice:
+    """A network device of the machine by its name; ``lo`` and ``eth0`` are there from boot. KeyError otherwise."""
+    return _core.net_device(kernel, name)
+
+
+def add_net_device(kernel: Any, name: str, native_xdp: bool = True) -> _core.NetDevice:
+    """A new network device; without ``native_xdp`` only generic XDP. ValueError if the name is taken."""
+    return _core.add_net_device(kernel, name, native_xdp)

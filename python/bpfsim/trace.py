@@ -79,3 +79,13 @@ def object_graph(kernel: Any) -> GraphView:
 def _instructions(listing: str) -> tuple[str, ...]:
     """The lines of a listing without their numbers, which change with every insertion."""
     return tuple(line.split(": ", 1)[-1] for line in listing.splitlines())
+
+
+def leaks(kernel: Any) -> list[str]:
+    """The objects that no task, pin, hook or link reaches; empty on a sound machine."""
+    return _core.graph_leaks(kernel)
+
+
+def cycles(kernel: Any) -> list[list[str]]:
+    """Objects that hold each other in a ring, as a prog array and a program in it that uses it."""
+    return _core.graph_cycles(kernel)
