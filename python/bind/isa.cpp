@@ -10,6 +10,7 @@ namespace {
 // A program before it is loaded, or as the kernel gives it back: its bytes and its listing.
 struct Program {
   Assembly assembly;
+  bool xlated = false;  // the kernel's own dump: maps stand in it by id, not by descriptor
 
   py::bytes code() const {
     return py::bytes(reinterpret_cast<const char*>(assembly.insns.data()),
@@ -19,7 +20,7 @@ struct Program {
   std::vector<std::string> listing() const {
     std::vector<std::string> lines;
     DisasmOptions options;
-    options.imm_text = xlated_imm;
+    options.imm_text = xlated ? xlated_imm : source_imm;
     for (size_t at = 0; at < assembly.insns.size(); ++at) {
       lines.push_back(print_bpf_insn(assembly.insns, at, options));
       if (assembly.insns[at].code == (BPF_LD | BPF_DW | BPF_IMM)) ++at;
@@ -52,7 +53,7 @@ struct Program {
 };
 
 Program from_text(const std::string& source) {
-  Program program{assemble(source)};
+  Program program{assemble(source), false};
   if (!program.assembly.ok()) {
     std::string all;
     for (const AsmError& error : program.assembly.errors) all += (all.empty() ? "" : "\n") + error.str();
@@ -62,11 +63,12 @@ Program from_text(const std::string& source) {
   return program;
 }
 
-Program from_bytes(const py::buffer& code) {
+Program from_bytes(const py::buffer& code, bool xlated) {
   Bytes bytes(code, false);
   if (bytes.size() % sizeof(bpf_insn) != 0)
     throw py::value_error("a program's bytes come in eights, these are " + std::to_string(bytes.size()));
   Program program;
+  program.xlated = xlated;
   program.assembly.insns.resize(bytes.size() / sizeof(bpf_insn));
   std::memcpy(program.assembly.insns.data(), bytes.data(), bytes.size());
   return program;
@@ -76,7 +78,7 @@ Program from_bytes(const py::buffer& code) {
 
 void bind_isa(py::module_& m) {
   py::class_<Program>(m, "Program", "BPF instructions: `.code` is their bytes, `.listing` their text.")
-      .def(py::init(&from_bytes), py::arg("code"))
+      .def(py::init(&from_bytes), py::arg("code"), py::arg("xlated") = false)
       .def_property_readonly("code", &Program::code)
       .def_property_readonly("listing", &Program::listing)
       .def_property_readonly("map_names",

@@ -283,7 +283,7 @@ class Prog(Handle):
         alive: list[Any] = []
         _core.set_prog_info_array(raw, "xlated", address_of(code, alive), length)
         bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
-        return _core.Program(bytes(code))
+        return _core.Program(bytes(code), xlated=True)
 
 
 class Link(Handle):
