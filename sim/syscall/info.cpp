@@ -25,9 +25,10 @@ class UserInfo {
   UserInfo(Machine& machine, const bpf_attr& attr, UserAttr uattr)
       : machine_(machine), attr_(attr), uattr_(uattr) {}
 
-  Result<void> read() {
+  // known: where the last field ends; what the caller has behind it must be zero.
+  Result<void> read(size_t known = sizeof(Info)) {
     std::memset(static_cast<void*>(&info), 0, sizeof info);
-    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, sizeof info, attr_.info.info_len));
+    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, known, attr_.info.info_len));
     length_ = std::min<uint32_t>(sizeof info, attr_.info.info_len);
     return copy_from_user(machine_, &info, attr_.info.info, length_);
   }
@@ -162,10 +163,17 @@ SysResult bpf_prog_get_info_by_fd(Machine& machine, const Prog& prog, const bpf_
 SysResult bpf_map_get_info_by_fd(Machine& machine, const Map& map, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_map_get_info_by_fd);
   UserInfo<bpf_map_info> user(machine, attr, uattr);
-  TRY(user.read());
+  TRY(user.read(offsetof(bpf_map_info, hash_size) + sizeof(uint32_t)));
   bpf_map_info& info = user.info;
-  if (info.hash) return refuse(Errno::Inval, "not modelled yet: the hash of a map");
-  std::memset(&info, 0, offsetof(bpf_map_info, hash));
+  // Since the hash can be asked for, fields that say nothing of this map keep what the caller wrote there.
+  if (machine.version < Version{6, 18}) std::memset(static_cast<void*>(&info), 0, sizeof info);
+  if (info.hash) {
+    if (map.map_type != BPF_MAP_TYPE_ARRAY) return refuse(Errno::Inval, "only an array has a hash");
+    if (info.hash_size != 32) return refuse(Errno::Inval, "a hash has 32 bytes, not {}", info.hash_size);
+    if (!map.frozen) return refuse(Errno::Perm, "the hash is of a map that is frozen, this one is not");
+    return refuse(Errno::Inval, "not modelled yet: the hash of a map");
+  }
+  if (info.hash_size) return refuse(Errno::Inval, "hash_size {} without hash", info.hash_size);
   info.type = map.map_type;
   info.id = map.id;
   info.key_size = map.key_size;

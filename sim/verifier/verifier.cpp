@@ -2,7 +2,8 @@
 //
 // The list of passes. The first half judges the program, the second makes of it what will run. The errno of a
 // refusal comes with the last line that was logged as its reason, also when no log was asked for. Not
-// modelled yet: check_attach_btf_id (programs that attach to kernel functions), offloaded programs.
+// modelled yet: what check_attach_btf_id asks of programs that attach to kernel functions; offloaded
+// programs.
 #include "verifier/verifier.h"
 
 #include <chrono>
@@ -30,6 +31,30 @@ void who_loads(bpf_verifier_env& env) {
   env.test_reg_invariants = flags & BPF_F_TEST_REG_INVARIANTS;
 }
 
+bool can_be_sleepable(const Prog& prog) {
+  switch (prog.type) {
+    case BPF_PROG_TYPE_TRACING:
+      return prog.expected_attach_type == BPF_TRACE_FENTRY || prog.expected_attach_type == BPF_TRACE_FEXIT ||
+             prog.expected_attach_type == BPF_MODIFY_RETURN || prog.expected_attach_type == BPF_TRACE_ITER;
+    case BPF_PROG_TYPE_LSM: return prog.expected_attach_type != BPF_LSM_CGROUP;
+    case BPF_PROG_TYPE_KPROBE:
+    case BPF_PROG_TYPE_STRUCT_OPS: return true;
+    default: return false;
+  }
+}
+
+Errno check_attach_btf_id(bpf_verifier_env& env) {
+  KFN(env.machine, check_attach_btf_id);
+  const bool sleepable = env.prog.aux->sleepable;
+  if (env.prog.type == BPF_PROG_TYPE_SYSCALL)
+    return sleepable ? Errno::None : reject(env, Errno::Inval, "Syscall programs can only be sleepable\n");
+  if (sleepable && !can_be_sleepable(env.prog))
+    return reject(
+        env, Errno::Inval,
+        "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
+  return Errno::None;
+}
+
 Errno check_program(bpf_verifier_env& env) {
   MUST(process_fd_array(env));
   env.mark_verifier_state_clean();
@@ -43,6 +68,7 @@ Errno check_program(bpf_verifier_env& env) {
   MUST(check_cfg(env));
   MUST(compute_postorder(env));
   MUST(bpf_stack_liveness_init(env));
+  MUST(check_attach_btf_id(env));
   MUST(compute_scc(env));
   MUST(compute_live_registers(env));
   MUST(mark_fastcall_patterns(env));

@@ -189,6 +189,7 @@ PASSES = [
     "resolve_pseudo_ldimm64",
     "check_cfg",
     "compute_postorder",
+    "check_attach_btf_id",
     "compute_scc",
     "compute_live_registers",
     "mark_fastcall_patterns",
