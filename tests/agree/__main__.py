@@ -1,0 +1,143 @@
+"""The simulator against the live kernel of this machine: ./dev agree [--long] [--seed N] [--only NUMBER]
+
+The same bytes of union bpf_attr go to both. Exit status: 0 when nothing disagrees but what known.py lists, 1 when
+something does, 77 when this machine's kernel cannot be asked.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import commands  # noqa: E402
+import known  # noqa: E402
+import programs  # noqa: E402
+import wire  # noqa: E402
+
+SHOWN = 5  # disagreements of a part that are shown in full
+
+
+class Report:
+    """Counts what was compared, and keeps the disagreements."""
+
+    def __init__(self, part):
+        self.part, self.began = part, time.monotonic()
+        self.counts, self.kinds, self.excused, self.shown = Counter(), Counter(), Counter(), []
+
+    def seconds(self):
+        return time.monotonic() - self.began
+
+    def disagree(self, kind, words, detail):
+        """detail: a function that gives the text to show."""
+        why = known.reason(self.part, words)
+        if why:
+            self.excused[why] += 1
+            return
+        self.kinds[kind] += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(detail())
+
+    def __str__(self):
+        counts = ", ".join(f"{number} {what}" for what, number in self.counts.items())
+        lines = [f"{self.part}: {counts}; {self.seconds():.1f} s", f"  disagreements: {sum(self.kinds.values())}"]
+        lines += [f"    {number} by {kind}" for kind, number in self.kinds.most_common()]
+        lines += [f"    {number} known: {why}" for why, number in self.excused.most_common()]
+        return "\n".join(lines + self.shown)
+
+
+def one_program(report, tasks, buffers, seed, number):
+    made = programs.make(seed, number)
+    ours, theirs, kind = programs.compare(*tasks, made, buffers)
+    report.counts["programs"] += 1
+    report.counts["accepted" if theirs.verdict == "ok" else "refused"] += 1
+    report.counts["run"] += theirs.retval != "not compared"
+    if kind:
+        words = f"{kind} | {ours.verdict} {ours.line} | {theirs.verdict} {theirs.line}"
+        report.disagree(kind, words, lambda: show(number, made, ours, theirs, kind))
+    return made, ours, theirs
+
+
+def show(number, made, ours, theirs, kind):
+    text = [f"\n--- program {number} (type {made.prog_type}): {kind}", programs.listing(made.code)]
+    for who, answer in (("simulator", ours), ("live kernel", theirs)):
+        text += [f"{who}: {answer.verdict}, retval {answer.retval}, log:", answer.log[-1500:]]
+    return "\n".join(text)
+
+
+def random_programs(sim, live, seed, count, seconds):
+    report, buffers = Report("programs"), programs.buffers()
+    for number in range(count):
+        if report.seconds() > seconds:
+            break
+        one_program(report, (sim, live), buffers, seed, number)
+    return report
+
+
+def run_case(report, kernel, live, name, case):
+    """Each case has a task, so that what one leaves behind is not met by the next."""
+    task = kernel.spawn("agree")
+    calls, differ = commands.compare(task, live, case)
+    task.exit()
+    report.counts["cases"] += 1
+    report.counts["calls"] += calls
+    for before, ours, theirs in differ:
+        words = f"{name} | {before} | {ours} | {theirs}"
+        told = (f"\n--- {name}", f"  before: {before}", f"  simulator:   {ours}", f"  live kernel: {theirs}")
+        report.disagree(name.split()[0], words, lambda told=told: "\n".join(told)[:4000])
+
+
+def all_commands(kernel, live, seed, count, seconds):
+    report = Report("commands")
+    for case in commands.WRITTEN:
+        run_case(report, kernel, live, case.__name__, case)
+    for number in range(count):
+        if report.seconds() > seconds:
+            break
+        run_case(report, kernel, live, f"sequence {number}", commands.sequence(seed, number))
+    return report
+
+
+def sides():
+    """(a simulated machine like this one, a task on the live kernel); PermissionError where that is not allowed."""
+    import bpfsim
+
+    live = bpfsim.LiveKernel()
+    return bpfsim.Kernel(cpus=wire.possible_cpus()), live.spawn("agree"), live.release
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev agree", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--long", action="store_true", help="100,000 programs and 5,000 sequences, however long it takes"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the random part (default 1)")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="one random program, in full")
+    args = parser.parse_args()
+    try:
+        kernel, live, release = sides()
+    except (PermissionError, OSError) as error:
+        print(f"the live kernel cannot be asked: {error}")
+        return 77
+    wire.stay_on_one_cpu()
+    print(f"simulator against Linux {release}, seed {args.seed}")
+    if args.only is not None:
+        made, ours, theirs = one_program(
+            Report("programs"), (kernel.spawn("p"), live), programs.buffers(), args.seed, args.only
+        )
+        print(show(args.only, made, ours, theirs, "asked for"))
+        return 0
+    count, sequences, seconds = (100_000, 5_000, float("inf")) if args.long else (25_000, 1_000, 25)
+    reports = [
+        random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
+        all_commands(kernel, live, args.seed, sequences, seconds),
+    ]
+    for report in reports:
+        print(report)
+    return 1 if any(report.kinds for report in reports) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

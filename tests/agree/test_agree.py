@@ -1,0 +1,62 @@
+"""A short form of ./dev agree for the test suite: the same bytes to the simulator and to the live kernel."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("agree_main", Path(__file__).with_name("__main__.py"))
+agree = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(agree)
+
+
+@pytest.fixture(scope="module")
+def machines():
+    try:
+        kernel, live, _ = agree.sides()
+    except OSError as error:
+        pytest.skip(f"the live kernel cannot be asked: {error}")
+    agree.wire.stay_on_one_cpu()
+    return kernel, live
+
+
+def test_random_programs_are_judged_and_run_alike(machines):
+    kernel, live = machines
+    report = agree.random_programs(kernel.spawn("programs"), live, 2, 20_000, 20)
+    assert report.counts["accepted"] > 100 and report.counts["refused"] > 100 and report.counts["run"] > 100
+    assert not report.kinds, str(report)
+
+
+@pytest.mark.parametrize("case", agree.commands.WRITTEN, ids=lambda case: case.__name__)
+def test_a_command_answers_alike(machines, case):
+    kernel, live = machines
+    report = agree.Report("commands")
+    agree.run_case(report, kernel, live, case.__name__, case)
+    assert report.counts["calls"] > 5
+    assert not report.kinds, str(report)
+
+
+def test_random_map_commands_answer_alike(machines):
+    kernel, live = machines
+    report = agree.Report("commands")
+    for number in range(300):
+        agree.run_case(report, kernel, live, f"sequence {number}", agree.commands.sequence(2, number))
+    assert report.counts["calls"] > 5000
+    assert not report.kinds, str(report)
+
+
+def test_a_program_is_made_again_from_its_number():
+    first, again = agree.programs.make(5, 17), agree.programs.make(5, 17)
+    assert first.code == again.code and first.code != agree.programs.make(5, 18).code
+
+
+def test_a_disagreement_is_seen(machines):
+    """The judge judges: two programs that return different numbers are told apart."""
+    kernel, live = machines
+    made = agree.programs.make(2, 0)
+    made.code, made.varies, made.prog_type = agree.commands.RETURN_2, False, agree.wire.SOCKET_FILTER
+    buffers, task = agree.programs.buffers(), kernel.spawn("p")
+    ours = agree.programs.ask(task, buffers, made)
+    made.code = made.code.replace(b"\2", b"\3")
+    theirs = agree.programs.ask(live, buffers, made)
+    assert (ours.retval, theirs.retval) == ("0x2", "0x3") and ours.log != theirs.log

@@ -1,0 +1,97 @@
+"""bpf(2) by its bytes: what both sides, the simulator and the live kernel, are handed.
+
+Only struct and ctypes, no bpfsim.attr: the attr bytes here are written down a second time, from the layout in
+include/uapi/linux/bpf.h, so that a wrong offset in the package shows.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+
+ATTR_SIZE = 168
+(
+    MAP_CREATE,
+    MAP_LOOKUP_ELEM,
+    MAP_UPDATE_ELEM,
+    MAP_DELETE_ELEM,
+    MAP_GET_NEXT_KEY,
+    PROG_LOAD,
+    OBJ_PIN,
+    OBJ_GET,
+    PROG_ATTACH,
+    PROG_DETACH,
+    PROG_TEST_RUN,
+    PROG_GET_NEXT_ID,
+    MAP_GET_NEXT_ID,
+    PROG_GET_FD_BY_ID,
+    MAP_GET_FD_BY_ID,
+    OBJ_GET_INFO_BY_FD,
+    PROG_QUERY,
+    RAW_TRACEPOINT_OPEN,
+    BTF_LOAD,
+    BTF_GET_FD_BY_ID,
+    TASK_FD_QUERY,
+    MAP_LOOKUP_AND_DELETE_ELEM,
+    MAP_FREEZE,
+    BTF_GET_NEXT_ID,
+) = range(24)
+LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID = 30, 31
+SOCKET_FILTER, XDP = 1, 6
+
+
+def possible_cpus():
+    """What the per-CPU values of the live kernel are made for; 2 where sysfs does not tell."""
+    try:
+        with open("/sys/devices/system/cpu/possible") as file:
+            return int(file.read().strip().replace(",", "-").split("-")[-1]) + 1
+    except OSError:
+        return 2
+
+
+def stay_on_one_cpu():
+    """LRU lists and per-CPU values depend on the CPU a call runs on: the simulated task stays on CPU 0 too."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def name(result):
+    """A result as it is shown: the number, or the errno's name."""
+    return str(result) if result >= 0 else errno.errorcode.get(-result, str(result))
+
+
+class Buffer:
+    """Memory that an attr points at."""
+
+    def __init__(self, data):
+        self.raw = ctypes.create_string_buffer(bytes(data), max(len(data), 1))
+        self.size = len(data)
+        self.address = ctypes.addressof(self.raw)
+
+    def __bytes__(self):
+        return self.raw.raw[: self.size]
+
+
+class Programs:
+    """PROG_LOAD and PROG_TEST_RUN, with buffers that are used again and again."""
+
+    LOG = 1 << 18
+
+    def __init__(self, packet):
+        self.insns, self.log = Buffer(bytes(8 * 4096)), Buffer(bytes(self.LOG))
+        self.license, self.packet = Buffer(b"GPL\0"), Buffer(packet)
+
+    def load(self, task, code, prog_type, log_level=1):
+        ctypes.memmove(self.insns.address, code, len(code))
+        self.log.raw[0] = b"\0"
+        attr = bytearray(ATTR_SIZE)
+        struct.pack_into("<IIQQ", attr, 0, prog_type, len(code) // 8, self.insns.address, self.license.address)
+        struct.pack_into("<IIQ", attr, 24, log_level, self.LOG, self.log.address)
+        return task.sys_bpf(PROG_LOAD, attr), self.log.raw.value.decode(errors="replace")
+
+    def run(self, task, fd):
+        """(result, retval)"""
+        attr = bytearray(ATTR_SIZE)
+        struct.pack_into("<IIIIQ", attr, 0, fd, 0, self.packet.size, 0, self.packet.address)
+        result = task.sys_bpf(PROG_TEST_RUN, attr)
+        return result, struct.unpack_from("<I", attr, 4)[0]
