@@ -28,7 +28,60 @@ def rooms_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"rooms": rooms_table}
+def split_by(names: list[str], modelled: Callable[[str], bool]) -> tuple[str, str]:
+    """The names that are modelled and those that are not, each as one cell."""
+    there = [name for name in names if modelled(name)]
+    return ", ".join(there), ", ".join(name for name in names if name not in there)
+
+
+def modelled_table() -> str:
+    """What a machine answers, and what it refuses as not modelled yet: asked of one that has just booted."""
+    import bpfsim  # noqa: PLC0415  (only this table needs the built module)
+    from bpfsim import _core  # noqa: PLC0415
+
+    task = bpfsim.Kernel().spawn()
+    numbers = {name: number for rows in (_core.command_rows(), _core.map_type_rows(), _core.prog_type_rows())
+               for number, name, _ in rows}  # fmt: skip
+
+    def refused(command: str, **fields: object) -> str:
+        try:
+            bpfsim.attr.bpf(task, command, **fields)
+        except OSError as error:
+            return f"{error.check}: {error.reason}"  # type: ignore[attr-defined]
+        return ""
+
+    def command_is(name: str) -> bool:
+        return "not modelled" not in refused(name)
+
+    def map_type_is(name: str) -> bool:
+        return "not modelled" not in refused("MAP_CREATE", map_type=numbers[name])
+
+    def prog_type_is(name: str) -> bool:
+        fields = {"prog_type": numbers[name], "insns": "r0 = 0\nexit", "license": "GPL"}
+        answers = (refused("PROG_LOAD", expected_attach_type=attach, **fields) for attach in range(64))
+        answer = next((a for a in answers if not a.startswith("bpf_prog_load_check_attach")), "")
+        return "not modelled" not in answer
+
+    helpers = (ROOT / "sim/run/helpers/modelled.def").read_text()
+    bodies = {f"bpf_{name}" for name in re.findall(r"^BPFSIM_HELPER\((\w+)\)", helpers, re.M)}
+    kinds = [
+        ("bpf(2) commands", "BPF_", [row[1] for row in _core.command_rows()], command_is),
+        ("map types", "BPF_MAP_TYPE_", [row[1] for row in _core.map_type_rows() if row[0]], map_type_is),
+        ("program types", "BPF_PROG_TYPE_", [row[1] for row in _core.prog_type_rows() if row[0]], prog_type_is),
+        ("helpers", "bpf_", [row["name"] for row in _core.helper_rows() if row["id"]], bodies.__contains__),
+    ]
+    rows = ["| | modelled | not yet |", "| --- | --- | --- |"]
+    for what, prefix, names, is_modelled in kinds:
+        there, missing = split_by(names, is_modelled)
+        count = there.count(",") + 1
+        if what == "helpers":
+            missing = f"{len(names) - count} others"
+        cells = f"{there.replace(prefix, '')} | {missing.replace(prefix, '')}"
+        rows.append(f"| **{what}** ({count} of {len(names)}) | {cells} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"rooms": rooms_table, "modelled": modelled_table}
 
 
 def fill(text: str) -> str:

@@ -129,7 +129,7 @@ Result<void> find_prog_type(Prog& prog, uint32_t type) {
                   row->since.minor);
   const KernelCalls& calls = *prog.machine.calls;
   if (!calls.verifier_ops || !calls.verifier_ops(bpf_prog_type(type)))
-    return refuse(Errno::Inval, "not modelled yet: program type {}", row->name);
+    return refuse(Errno::Inval, "not modelled yet: program type {}", short_name(row->name));
   prog.type = bpf_prog_type(type);
   prog.aux->ops = calls.prog_ops(prog.type);
   return {};

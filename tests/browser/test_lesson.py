@@ -47,9 +47,7 @@ def lab(tmp_path):
         "JUPYTER_DATA_DIR": str(tmp_path / "data"),
     }
     with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen(
-            command, cwd=tmp_path, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
+        server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
