@@ -28,6 +28,7 @@ NO_PREALLOC, NO_COMMON_LRU, NUMA_NODE, RDONLY, WRONLY, ZERO_SEED, RDONLY_PROG, W
     256,
 )
 MMAPABLE, PRESERVE_ELEMS, INNER_MAP = 1 << 10, 1 << 11, 1 << 12
+LINK_CREATE, LINK_UPDATE, ITER_CREATE, LINK_DETACH, PROG_BIND_MAP = 28, 29, 33, 34, 35
 CPUS = wire.possible_cpus()
 RETURN_2 = bytes.fromhex("b7000000020000009500000000000000")
 
@@ -479,6 +480,39 @@ def other_attr(s):
             s.call(f"MAP_CREATE in {size} bytes, the last {last}", wire.MAP_CREATE, attr, size, fd=True)
 
 
+def refused_before_they_attach(s):
+    """Pins, links and bindings that must not come about: wrong descriptors, paths, flags, devices."""
+    fd, prog, xdp = s.map_create(ARRAY, 4, 8, 1), s.prog_load("filter"), s.prog_load("XDP", prog_type=wire.XDP)
+
+    def words(what, cmd, *numbers, size=None):
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into(f"<{len(numbers)}I", attr, 0, *(number & 0xFFFFFFFF for number in numbers))
+        s.call(what, cmd, attr, size, fd=cmd in (wire.OBJ_GET, LINK_CREATE, ITER_CREATE))
+
+    nowhere = Buffer(b"/sys/fs/bpf/nothing of this name\0")
+    low, high = nowhere.address & 0xFFFFFFFF, nowhere.address >> 32
+    for flags in (0, 1, 8, 16, 24, 32, 1 << 14):
+        words(f"OBJ_GET flags {flags}", wire.OBJ_GET, low, high, 0, flags)
+        words(f"OBJ_PIN no descriptor, flags {flags}", wire.OBJ_PIN, low, high, 9999, flags)
+    words("OBJ_GET path nowhere", wire.OBJ_GET, 16, 0)
+    words("OBJ_GET with a descriptor", wire.OBJ_GET, low, high, 5)
+    words("OBJ_PIN path nowhere", wire.OBJ_PIN, 16, 0, fd)
+    for one, what in ((9999, "no descriptor"), (fd, "a map"), (prog, "a filter"), (xdp, "XDP")):
+        for attach_type in (0, 25, 36, 37, 38, 41, 99):
+            for device in (0, 0x7FFFFFF0):
+                words(f"LINK_CREATE {what}, type {attach_type}, on {device}", LINK_CREATE, one, device, attach_type)
+        words(f"LINK_CREATE {what}, flags", LINK_CREATE, one, 0x7FFFFFF0, 37, 1 << 7)
+        for cmd in (LINK_UPDATE, LINK_DETACH, ITER_CREATE):
+            words(f"command {cmd} {what}", cmd, one, one)
+        words(f"PROG_BIND_MAP {what} and a map", PROG_BIND_MAP, one, fd)
+        words(f"PROG_BIND_MAP {what} and none", PROG_BIND_MAP, one, 9999)
+        words(f"PROG_BIND_MAP {what}, flags", PROG_BIND_MAP, one, fd, 1)
+        words(f"MAP_FREEZE {what}", wire.MAP_FREEZE, one)
+        words(f"MAP_LOOKUP_ELEM {what}", wire.MAP_LOOKUP_ELEM, one)
+        words(f"PROG_TEST_RUN {what}", wire.PROG_TEST_RUN, one)
+        s.info(what, one, 0)
+
+
 WRITTEN = (
     map_create_limits,
     map_create_names_and_sizes,
@@ -492,6 +526,7 @@ WRITTEN = (
     test_run,
     btf_load,
     other_attr,
+    refused_before_they_attach,
 )
 
 
