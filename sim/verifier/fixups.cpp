@@ -129,6 +129,8 @@ Errno fixup_insn(bpf_verifier_env& env, uint32_t i, Insns& patch) {
   } else if (insn.code == (BPF_JMP | BPF_JCOND)) {
     return not_modelled(env, "may_goto at run time");
   } else if (bpf_pseudo_kfunc_call(insn)) {
+    if (insn.imm == 0)
+      return reject(env, Errno::Inval, "invalid kernel function call not eliminated in verifier pass\n");
     return not_modelled(env, "a kfunc call at run time");
   } else if (is_helper_call(insn) && insn.imm == BPF_FUNC_tail_call) {
     return fixup_tail_call(env, i, patch);

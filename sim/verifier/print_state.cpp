@@ -227,6 +227,10 @@ void print_insn_state(bpf_verifier_env& env, const bpf_verifier_state& vstate, u
 void verbose_insn(bpf_verifier_env& env, uint32_t idx) {
   DisasmOptions options;
   options.allow_ptr_leaks = env.allow_ptr_leaks;
+  options.call_name = [](const bpf_insn& insn) -> std::optional<std::string> {
+    if (bpf_pseudo_kfunc_call(insn) && insn.imm == 0) return "";  // BTF id 0 is void, which has no name
+    return {};
+  };
   bpf_vlog_write(env.log, print_bpf_insn(env.insns, idx, options) + '\n');
 }
 
