@@ -55,7 +55,7 @@ def one_program(report, tasks, buffers, seed, number):
     report.counts["accepted" if theirs.verdict == "ok" else "refused"] += 1
     report.counts["run"] += theirs.retval != "not compared"
     if kind:
-        words = f"{kind} | {ours.verdict} {ours.line} | {theirs.verdict} {theirs.line}"
+        words = f"{kind} | {ours.verdict} {ours.line} | {theirs.verdict} {theirs.line} | {programs.helpers(made.code)}"
         report.disagree(kind, words, lambda: show(number, made, ours, theirs, kind))
     return made, ours, theirs
 

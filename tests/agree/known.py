@@ -1,7 +1,7 @@
 """Disagreements that are known, each with its reason. What is not listed here makes ``./dev agree`` fail.
 
 A row's pattern is searched in the disagreement's own words: for programs ``kind | ours | theirs`` with the verdicts and
-last lines, for commands ``case | the line before | our line | their line``.
+last lines, and the helpers called; for commands ``case | the line before | our line | their line``.
 """
 
 import re
@@ -24,6 +24,11 @@ KNOWN = (
         "programs",
         r"verdict \| \S+ bpfsim: not modelled yet: (a call of|the kernel function|functions as values)",
         "kernel functions and callbacks are not modelled",
+    ),
+    Known(
+        "programs",
+        r"helpers (.*,)?46\b",
+        "bpf_get_socket_cookie is not modelled",
     ),
     Known(
         "commands",

@@ -368,6 +368,12 @@ def compare(sim, live, made, programs):
     return ours, theirs, None
 
 
+def helpers(code):
+    """ "helpers 1,46": the numbers that the program's calls ask for."""
+    calls = (struct.unpack_from("<BBhi", code, at) for at in range(0, len(code), 8))
+    return "helpers " + ",".join(str(imm) for op, regs, _, imm in calls if op == 0x85 and regs < 0x10)
+
+
 def listing(code):
     from bpfsim import _core
 
