@@ -1,10 +1,17 @@
 """Cells in C and in assembler, in an IPython of this process."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from bpfsim import ObjectFile, Program
 from bpfsim.compiler import NoClang, find_clang
 
 IPython = pytest.importorskip("IPython", reason="IPython is not installed: there are no cells")
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+sys.path.insert(0, str(ROOT / "tools"))
+import lesson_objects  # noqa: E402
 from IPython.testing.globalipapp import start_ipython  # noqa: E402
 
 DROP = '#include <linux/bpf.h>\nSEC("xdp")\nint drop(struct xdp_md *ctx) {\n  return XDP_DROP;\n}\n'
@@ -66,3 +73,19 @@ def test_a_c_cell_without_clang_says_what_to_install(shell, capsys, monkeypatch,
         find_clang.cache_clear()
     assert "apt install clang" in capsys.readouterr().out
     assert "unmade" not in shell.user_ns
+
+
+def test_a_lesson_cell_works_without_clang(shell, capsys, monkeypatch):
+    def none() -> str:
+        raise NoClang
+
+    monkeypatch.setattr("bpfsim.compiler.find_clang", none)
+    monkeypatch.chdir(NOTEBOOKS)
+    cells = lesson_objects.c_cells()
+    assert cells
+    for name, source in cells.items():
+        shell.run_cell_magic("bpf", name, source)
+        assert isinstance(shell.user_ns[name], ObjectFile)
+        assert "ships with this lesson" in capsys.readouterr().out
+    shell.run_cell_magic("bpf", "first", "int changed;")
+    assert "no clang found" in capsys.readouterr().out
