@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from house import ROOT, rooms  # noqa: E402
@@ -43,7 +44,7 @@ def modelled_table() -> str:
     numbers = {name: number for rows in (_core.command_rows(), _core.map_type_rows(), _core.prog_type_rows())
                for number, name, _ in rows}  # fmt: skip
 
-    def refused(command: str, **fields: object) -> str:
+    def refused(command: str, **fields: Any) -> str:
         try:
             bpfsim.attr.bpf(task, command, **fields)
         except OSError as error:

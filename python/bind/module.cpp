@@ -49,4 +49,5 @@ PYBIND11_MODULE(_core, m) {
   bind_kernel(m);
   bind_loader(m);
   bind_net(m);
+  bind_run(m);
 }

@@ -79,6 +79,7 @@ _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
 _machine.graph = trace.object_graph
+_machine.gates = property(objects.gates, doc="What differs between kernel versions, with the evidence for it.")
 _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device

@@ -275,6 +275,14 @@ class Prog(Handle):
         reply.data = bytes(room[: reply.data_size_out])  # type: ignore[attr-defined]
         return reply
 
+    def steps(self, packet: bytes) -> Iterator[Any]:
+        """Runs an XDP program on a packet one instruction at a time (simulated machines): yields the run before each
+        instruction, with ``.pc``, ``.insn``, ``.registers`` (r0 to r10) and ``.stack``. Every access is checked."""
+        run = _core.SteppedRun(self.task, self.fd, packet)
+        yield run
+        while run.step():
+            yield run
+
     @property
     def xlated(self) -> Any:
         """The program as the kernel keeps it after verification: a listing that also is its bytes (``.code``)."""

@@ -216,6 +216,11 @@ def rtnl_setlink_xdp(
     return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
 
 
+def gates(kernel: Any) -> Rows:
+    """Every version gate: since when, whether this machine has it, and how that is known."""
+    return Rows(_core.gate_rows(kernel), ["name", "since", "here", "evidence", "before", "after"])
+
+
 def net_device(kernel: Any, name: str) -> _core.NetDevice:
     """A network device of the machine by its name; ``lo`` and ``eth0`` are there from boot. KeyError otherwise."""
     return _core.net_device(kernel, name)

@@ -283,3 +283,27 @@ def test_bad_machines_are_refused_in_words():
         bpfsim.Kernel(cpus=0)
     with pytest.raises(KeyError):
         bpfsim.Kernel().net_device("eth9")
+
+
+def test_a_program_can_be_stepped(k):
+    program = k.spawn().prog_load("xdp", "r0 = 1\nr0 += 1\nexit")
+    seen = [(run.pc, run.insn, run.registers[0]) for run in program.steps(bytes(64))]
+    assert [step[:2] for step in seen] == [(0, "(b7) r0 = 1"), (1, "(07) r0 += 1"), (2, "(95) exit")]
+    assert [step[2] for step in seen[1:]] == [1, 2]
+
+
+def test_a_program_that_is_being_stepped_keeps_what_it_uses(k):
+    task = k.spawn()
+    program = task.prog_load("xdp", DROP)
+    seen, steps = program.object, program.steps(bytes(64))
+    run = next(steps)
+    program.close()
+    assert seen.alive
+    assert list(steps) and run.result == 1
+    assert not seen.alive
+
+
+def test_gates_say_since_when_and_how_that_is_known():
+    new, old = ({row["name"]: row for row in bpfsim.Kernel(v).gates} for v in ("6.18", "5.2"))
+    assert new["bounded_loops"]["here"] and not old["bounded_loops"]["here"]
+    assert {row["evidence"] for row in new.values()} <= {"measured", "source", "list", "unverified"}
