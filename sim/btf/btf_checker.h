@@ -34,7 +34,6 @@ class BtfChecker {
   Result<void> parse_type_sec(std::span<const uint8_t> data);
   Result<void> check_all_metas();
   Result<uint32_t> check_meta(Type t, uint32_t meta_left);
-  Result<void> check_trail(Type t, uint32_t meta_left);
   Result<void> check_kind_meta(Type t);
   Result<void> int_check_meta(Type t);
   Result<void> ref_type_check_meta(Type t);

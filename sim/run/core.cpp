@@ -8,9 +8,9 @@
 // taken jump, from the distance to where the last one landed, so straight code pays nothing.
 //
 // Departs from the kernel: subprograms run in one loop with frames of their own instead of a recursive call
-// (JMP_CALL_ARGS), and a tail call out of a subprogram returns to its caller, as the x86 JIT does it. LD_ABS
-// and LD_IND never get here (the verifier rewrites them). Not modelled yet: kfunc calls, BPF arena accesses
-// (PROBE_MEM32), per-CPU address moves; each is a simulated oops.
+// (JMP_CALL_ARGS), and a tail call out of a subprogram returns to its caller, as the x86 JIT does it. Not
+// modelled yet: LD_ABS and LD_IND (the kernel's verifier rewrites them, ours refuses them so far), kfunc
+// calls, BPF arena accesses (PROBE_MEM32), per-CPU address moves; each is a simulated oops.
 #include <cstring>
 
 #include "run/engine.h"

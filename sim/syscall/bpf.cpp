@@ -4,8 +4,8 @@
 // go to. A command that this version lacks is EINVAL, as a number that no version has.
 //
 // Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY, RAW_TRACEPOINT_OPEN, TASK_FD_QUERY, the batch
-// commands, ENABLE_STATS, ITER_CREATE, TOKEN_CREATE, PROG_STREAM_READ_BY_FD. They are refused with EINVAL and
-// a reason that says so.
+// commands, ENABLE_STATS, ITER_CREATE, PROG_BIND_MAP, TOKEN_CREATE, PROG_STREAM_READ_BY_FD. They are refused
+// with EINVAL and a reason that says so.
 #include "syscall/bpf.h"
 
 #include <algorithm>

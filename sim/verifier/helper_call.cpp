@@ -1,7 +1,7 @@
 // Models: kernel/bpf/verifier.c, check_helper_call() (Linux 6.18)
 //
-// See helper_call.h. Not modelled yet: helpers that call back, dynptrs, kptr_xchg, results that are kernel
-// structs.
+// See helper_call.h. Not modelled yet: helpers that call back, the format of bpf_snprintf, dynptrs,
+// kptr_xchg, results that are kernel structs.
 #include "verifier/helper_call.h"
 
 #include "isa/disasm.h"

@@ -1,7 +1,7 @@
 // Models: kernel/bpf/log.c (Linux 6.18), the state as text
 //
 // The kernel prints piece by piece; here a line is composed and written at once, which gives the same bytes.
-// Not modelled yet: names of BTF types (no register holds one so far), source lines from BTF line info.
+// Not modelled yet: names of BTF types (no register holds one so far).
 #include "verifier/print_state.h"
 
 #include <bit>
