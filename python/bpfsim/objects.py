@@ -81,6 +81,8 @@ class ObjectFile:
         self._file = _core.open_object_file(self.code, name)
         self.maps: dict[str, Map] = {}
         self.progs: dict[str, Prog] = {}
+        self._task: Any = None
+        self._closed = False
 
     @property
     def license(self) -> str:
@@ -157,11 +159,20 @@ class ObjectFile:
             refused.__dict__.update(error.__dict__)
             refused.log = self._file.log
             raise refused.explained() from None
+        self._task, self._closed = task, False
         self.maps = {row["name"]: Map(task, row["fd"]) for row in self._file.map_rows() if row["fd"] >= 0}
         self.progs = {
             row["name"]: Prog(task, row["fd"], row["log"]) for row in self._file.program_rows() if row["fd"] >= 0
         }
         return self
+
+    def close(self) -> None:
+        """Closes every descriptor that the load left: programs, maps, types."""
+        for handle in (*self.progs.values(), *self.maps.values()):
+            handle.close()
+        if self._task is not None and self._file.btf_fd >= 0 and not self._closed:
+            self._task.close(self._file.btf_fd)
+        self._closed = True
 
     def __repr__(self) -> str:
         programs = ", ".join(f"{p['name']} ({p['section']})" for p in self.programs)
