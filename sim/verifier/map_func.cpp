@@ -4,6 +4,9 @@
 // special maps only; a pair must satisfy both lists.
 #include "verifier/map_func.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "isa/disasm.h"
 
 namespace bpfsim {
@@ -100,27 +103,22 @@ constexpr HelperRow kHelperRows[] = {
     {BPF_FUNC_cgrp_storage_delete, {BPF_MAP_TYPE_CGRP_STORAGE}},
 };
 
-// Sockets leave a sockmap by themselves; only some programs run where it may be changed.
+// A sockmap is changed only where no socket can be locked.
+bool runs_without_locked_sockets(const Prog& prog, int func_id) {
+  constexpr bpf_prog_type always[] = {
+      BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS,      BPF_PROG_TYPE_SCHED_ACT, BPF_PROG_TYPE_XDP,
+      BPF_PROG_TYPE_SK_REUSEPORT,  BPF_PROG_TYPE_FLOW_DISSECTOR, BPF_PROG_TYPE_SK_LOOKUP};
+  if (prog.type == BPF_PROG_TYPE_TRACING) return prog.expected_attach_type == BPF_TRACE_ITER;
+  if (prog.type == BPF_PROG_TYPE_SOCK_OPS) return func_id == BPF_FUNC_map_delete_elem;
+  return std::find(std::begin(always), std::end(always), prog.type) != std::end(always);
+}
+
 bool may_update_sockmap(bpf_verifier_env& env, int func_id) {
-  if (func_id != BPF_FUNC_map_update_elem && func_id != BPF_FUNC_map_delete_elem) return false;
-  switch (env.prog.type) {
-    case BPF_PROG_TYPE_TRACING:
-      if (env.prog.expected_attach_type == BPF_TRACE_ITER) return true;
-      break;
-    case BPF_PROG_TYPE_SOCK_OPS:
-      if (func_id == BPF_FUNC_map_delete_elem) return true;
-      break;
-    case BPF_PROG_TYPE_SOCKET_FILTER:
-    case BPF_PROG_TYPE_SCHED_CLS:
-    case BPF_PROG_TYPE_SCHED_ACT:
-    case BPF_PROG_TYPE_XDP:
-    case BPF_PROG_TYPE_SK_REUSEPORT:
-    case BPF_PROG_TYPE_FLOW_DISSECTOR:
-    case BPF_PROG_TYPE_SK_LOOKUP: return true;
-    default: break;
-  }
-  verbose(env, "cannot update sockmap in this context\n");
-  return false;
+  bool changes = func_id == BPF_FUNC_map_update_elem || func_id == BPF_FUNC_map_delete_elem;
+  if (!changes) return false;
+  bool may = runs_without_locked_sockets(env.prog, func_id);
+  if (!may) verbose(env, "cannot update sockmap in this context\n");
+  return may;
 }
 
 bool map_accepts(bpf_verifier_env& env, const Map& map, int func_id) {

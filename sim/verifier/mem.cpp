@@ -293,30 +293,38 @@ Errno check_map_access(bpf_verifier_env& env, uint32_t regno, int off, int size,
                                  zero_size_allowed);
 }
 
+// The program types that reach into a packet by plain loads and stores, and which of them may store.
+constexpr struct {
+  bpf_prog_type type;
+  bool writes;
+} kPacketTypes[] = {
+    {BPF_PROG_TYPE_SCHED_CLS, true},
+    {BPF_PROG_TYPE_SCHED_ACT, true},
+    {BPF_PROG_TYPE_XDP, true},
+    {BPF_PROG_TYPE_LWT_XMIT, true},
+    {BPF_PROG_TYPE_SK_SKB, true},
+    {BPF_PROG_TYPE_SK_MSG, true},
+    {BPF_PROG_TYPE_LWT_IN, false},
+    {BPF_PROG_TYPE_LWT_OUT, false},
+    {BPF_PROG_TYPE_LWT_SEG6LOCAL, false},
+    {BPF_PROG_TYPE_SK_REUSEPORT, false},
+    {BPF_PROG_TYPE_FLOW_DISSECTOR, false},
+    {BPF_PROG_TYPE_CGROUP_SKB, false},
+};
+
 bool may_access_direct_pkt_data(bpf_verifier_env& env, const bpf_call_arg_meta* meta, bpf_access_type t) {
-  switch (env.prog.type) {
-    case BPF_PROG_TYPE_LWT_IN:
-    case BPF_PROG_TYPE_LWT_OUT:
-    case BPF_PROG_TYPE_LWT_SEG6LOCAL:
-    case BPF_PROG_TYPE_SK_REUSEPORT:
-    case BPF_PROG_TYPE_FLOW_DISSECTOR:
-    case BPF_PROG_TYPE_CGROUP_SKB:
-      if (t == BPF_WRITE) return false;
-      [[fallthrough]];
-    case BPF_PROG_TYPE_SCHED_CLS:
-    case BPF_PROG_TYPE_SCHED_ACT:
-    case BPF_PROG_TYPE_XDP:
-    case BPF_PROG_TYPE_LWT_XMIT:
-    case BPF_PROG_TYPE_SK_SKB:
-    case BPF_PROG_TYPE_SK_MSG:
-      if (meta) return meta->pkt_access;
-      env.seen_direct_write = true;
-      return true;
-    case BPF_PROG_TYPE_CGROUP_SOCKOPT:
-      if (t == BPF_WRITE) env.seen_direct_write = true;
-      return true;
-    default: return false;
+  if (env.prog.type == BPF_PROG_TYPE_CGROUP_SOCKOPT) {  // its packet is the option's value
+    if (t == BPF_WRITE) env.seen_direct_write = true;
+    return true;
   }
+  for (const auto& row : kPacketTypes) {
+    if (row.type != env.prog.type) continue;
+    if (t == BPF_WRITE && !row.writes) return false;
+    if (meta) return meta->pkt_access;
+    env.seen_direct_write = true;
+    return true;
+  }
+  return false;
 }
 
 // Only the stack is always strict; elsewhere a machine that loads misaligned words does not mind.
