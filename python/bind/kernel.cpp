@@ -59,6 +59,7 @@ std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t se
 int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
   Bytes bytes(attr, true);
   uint32_t length = size.value_or(uint32_t(bytes.size()));
+  if (self.task->exited) return -int64_t(Errno::Srch);
   int64_t result = self.kernel().sys_bpf(*self.task, cmd, uint64_t(uintptr_t(bytes.data())), length);
   raise_pending();
   return result;
@@ -71,6 +72,8 @@ py::object last_refusal(const PyTask& self) {
 }
 
 void start_recording(PyKernel& self, std::shared_ptr<Recorder> recorder) {
+  if (self.recording)
+    throw std::runtime_error("this machine is being recorded already; the outer trace has it all");
   self.recorder = std::move(recorder);
   self.recording = std::make_unique<Recording>(self.machine(), *self.recorder);
 }
@@ -114,7 +117,11 @@ void bind_task(py::module_& m) {
           "dup", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().dup(*t.task, fd)); },
           py::arg("fd"), "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
       .def(
-          "fork", [](const PyTask& t) { return PyTask{t.owner, &t.kernel().fork(*t.task)}; },
+          "fork",
+          [](const PyTask& t) {
+            if (t.task->exited) raise_refusal(refuse(Errno::Srch, "task {} has exited", t.task->pid));
+            return PyTask{t.owner, &t.kernel().fork(*t.task)};
+          },
           "fork(2): a child whose descriptors share this task's open files.")
       .def(
           "exit", [](const PyTask& t) { t.kernel().exit(*t.task); }, "exit(2): closes every descriptor.")
@@ -206,7 +213,8 @@ void bind_kernel(py::module_& m) {
           "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
       .def_property_readonly(
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
-      .def_property_readonly("recording", [](PyKernel& k) { return k.recording != nullptr; })
+      .def_property_readonly(
+          "recorder", [](PyKernel& k) { return k.recorder; }, "What records this machine now, or None.")
       .def("start_recording", &start_recording, py::arg("recorder"))
       .def("stop_recording", &stop_recording)
       .def(

@@ -18,8 +18,8 @@ struct PyKernel {
 
   GuardedUserMemory user;
   Kernel kernel;
-  std::shared_ptr<Recorder> recorder;
-  std::unique_ptr<Recording> recording;
+  std::shared_ptr<Recorder> recorder;    // declared first: the recording refers to it
+  std::unique_ptr<Recording> recording;  // one at a time
 
   Machine& machine() { return kernel.machine(); }
 };

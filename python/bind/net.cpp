@@ -28,6 +28,9 @@ PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& 
 }
 
 PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name, bool native_xdp) {
+  if (name.empty() || name.size() > 15 || name.find_first_of("/: \t\n") != name.npos)
+    throw py::value_error("a device name has 1 to 15 characters without '/', ':' or blanks, not '" + name +
+                          "'");
   if (init_net(kernel->machine()).by_name(name))
     throw py::value_error("the device '" + name + "' exists already");
   return {kernel, &register_netdevice(kernel->machine(), name, native_xdp)};
@@ -101,6 +104,7 @@ void bind_net(py::module_& m) {
            [](const Receipt& r) { return std::string("<Receipt ") + verdict_name(r.verdict) + ">"; });
   py::class_<PyDevice>(m, "NetDevice", "A network device of a simulated machine.")
       .def_property_readonly("name", [](const PyDevice& d) { return d.device->name; })
+      .def_property_readonly("kernel", [](const PyDevice& d) { return d.owner; })
       .def_property_readonly("ifindex", [](const PyDevice& d) { return d.device->ifindex; })
       .def_property_readonly("counters", &counters, "Packets, bytes, and how often each verdict was given.")
       .def("receive", &receive_packet, py::arg("packet"), py::arg("queue") = 0,

@@ -50,7 +50,7 @@ for _task in _tasks:
     _task.map_create = handles.map_create
     _task.prog_load = handles.prog_load
     _task.link_create = handles.link_create
-    _task.load = lambda task, object_file, log_level=1: object_file.load(task, log_level)
+    _task.load = objects.load
 
 
 class _Sysctl:
@@ -77,7 +77,7 @@ _simulated.rtnl_setlink_xdp = objects.rtnl_setlink_xdp
 
 _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
-_machine.trace = lambda kernel, limit=1_000_000: Trace(kernel, limit)
+_machine.trace = trace.record
 _machine.graph = trace.object_graph
 _machine.gates = property(objects.gates, doc="What differs between kernel versions, with the evidence for it.")
 _machine.leaks = trace.leaks

@@ -99,6 +99,10 @@ class Map(Handle):
         self._cpus = int(getattr(task, "possible_cpus", 1)) if self.type in _PER_CPU else 0
 
     def _pack(self, value: Any, size: int, what: str) -> bytes:
+        if size == 0:
+            raise ValueError(f"this map has no {what}s")
+        if isinstance(value, str):
+            raise TypeError(f"a {what} is an int or bytes, not a str")
         if isinstance(value, int):
             if not -(1 << (size * 8 - 1)) <= value < 1 << (size * 8):
                 raise ValueError(f"{what} {value} does not fit into {size} bytes")
@@ -261,6 +265,8 @@ class Prog(Handle):
     def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:
         """BPF_PROG_TEST_RUN: runs the program on ``data`` and returns the reply with ``.retval``, ``.duration`` (ns)
         and ``.data`` (the packet afterwards)."""
+        if repeat < 0:
+            raise ValueError("repeat is how often to run: 0 or 1 for once, at most 2**32 - 1")
         room = bytearray(max(len(data) + 512, 512))
         if data:
             fields |= {
@@ -365,6 +371,10 @@ def prog_load(
     ``prog.trace`` and ``prog.stages``, or ``error.trace`` of a refused program.
     """
     if isinstance(insns, str):
+        for label, m in (maps or {}).items():
+            if not isinstance(m, Map):
+                raise TypeError(f"maps[{label!r}] must be a Map, is {type(m).__name__}")
+            _same_machine(task, m.task, f"map {label!r}")
         insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
     log = bytearray(log_size if log_level else 0)
     if log_level:
@@ -383,19 +393,30 @@ def prog_load(
 
 def link_create(task: Any, prog: Prog, target: Any, attach_type: str | int = "xdp", **fields: Any) -> Link:
     """BPF_LINK_CREATE: ties a program to a net device (or an ifindex). OSError EBUSY where one is already."""
+    _same_machine(task, prog.task, "the program")
+    if isinstance(target, str):
+        target = task.kernel.net_device(target)
+    if not isinstance(target, int):
+        _same_machine(task, target, "the device")
     ifindex = target if isinstance(target, int) else target.ifindex
     fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, target_ifindex=ifindex, attach_type=attach_type, **fields)
     return Link(task, int(fd))
 
 
 def _recording(task: Any) -> Any:
-    """A recording of one load, where the machine can be recorded and nobody else does so."""
+    """A recording of one load; None for the live kernel. Inside a trace it is that trace's part."""
     kernel = getattr(task, "kernel", None)
-    if kernel is None or kernel.recording:
+    if kernel is None:
         return None
-    from .trace import Trace
+    from .trace import Part, Trace
 
-    return Trace(kernel, 200_000)
+    return Part(kernel) if kernel.recorder is not None else Trace(kernel, 200_000)
+
+
+def _same_machine(task: Any, other: Any, what: str) -> None:
+    """Numbers mean nothing on another machine: raises ValueError before one hits the wrong object there."""
+    if getattr(task, "kernel", None) is not getattr(other, "kernel", None):
+        raise ValueError(f"{what} belongs to another machine")
 
 
 def _text(log: bytearray) -> str:

@@ -227,6 +227,11 @@ def rtnl_setlink_xdp(
     return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
 
 
+def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> ObjectFile:
+    """Loads a BPF object file: creates its maps and loads its programs. As ``object_file.load(task)``."""
+    return object_file.load(task, log_level)
+
+
 def gates(kernel: Any) -> Rows:
     """Every version gate: since when, whether this machine has it, and how that is known."""
     return Rows(_core.gate_rows(kernel), ["name", "since", "here", "evidence", "before", "after"])

@@ -17,11 +17,13 @@ class Trace:
     """What happened on a machine while the block ran: ``with k.trace() as t: ...``.
 
     Iterates over the records; ``t.functions`` is the tree of kernel functions, ``t.stages`` the program after each
-    pass of the loads in it. Keeps at most ``limit`` events; ``t.lost`` counts those after it.
+    pass of the loads in it. Keeps at most ``limit`` events; ``t.lost`` counts those after it. A machine is recorded
+    once at a time: a trace inside another raises RuntimeError.
     """
 
     def __init__(self, kernel: Any, limit: int = 1_000_000):
         self._kernel, self._recorder = kernel, _core.Recorder(limit)
+        self._begin, self._end = 0, limit
 
     def __enter__(self) -> Trace:
         self._kernel.start_recording(self._recorder)
@@ -31,13 +33,15 @@ class Trace:
         self._kernel.stop_recording()
 
     def __len__(self) -> int:
-        return len(self._recorder)
+        return max(0, min(len(self._recorder), self._end) - self._begin)
 
     def __getitem__(self, at: int) -> Any:
-        return self._recorder[at]
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"the trace has {len(self)} events")
+        return self._recorder[self._begin + at % len(self)]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self._recorder[i] for i in range(len(self._recorder)))
+        return (self._recorder[i] for i in range(self._begin, self._begin + len(self)))
 
     def of(self, *kinds: str) -> list[Any]:
         """The records of these kinds: ``t.of("get", "put")``."""
@@ -68,6 +72,26 @@ class Trace:
 
     def _repr_html_(self) -> str:
         return self.functions._repr_html_()
+
+
+class Part(Trace):
+    """The part of a recording in progress that falls into a block: what a load inside ``with k.trace()`` gets."""
+
+    def __init__(self, kernel: Any):
+        super().__init__(kernel, 0)
+        self._recorder = kernel.recorder
+
+    def __enter__(self) -> Trace:
+        self._begin = self._end = len(self._recorder)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._end = len(self._recorder)
+
+
+def record(kernel: Any, limit: int = 1_000_000) -> Trace:
+    """Records the machine while a block runs: ``with k.trace() as t: ...``. At most ``limit`` events are kept."""
+    return Trace(kernel, limit)
 
 
 def object_graph(kernel: Any) -> GraphView:

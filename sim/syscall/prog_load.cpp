@@ -36,7 +36,8 @@ Result<void> check_privileges(const Machine& machine, const bpf_attr& attr) {
   if (attr.insn_cnt > most) return refuse(Errno::TooBig, "insn_cnt {} is more than {}", attr.insn_cnt, most);
   const bool free =
       attr.prog_type == BPF_PROG_TYPE_SOCKET_FILTER || attr.prog_type == BPF_PROG_TYPE_CGROUP_SKB;
-  if (!free && !bpf_cap) return refuse(Errno::Perm, "program type {} needs CAP_BPF", attr.prog_type);
+  const char* wanted = has(Gate::cap_bpf, machine.version) ? "CAP_BPF" : "CAP_SYS_ADMIN";
+  if (!free && !bpf_cap) return refuse(Errno::Perm, "program type {} needs {}", attr.prog_type, wanted);
   const ProgTypeRow* row = find_prog_type(attr.prog_type);
   const uint8_t needs = row ? row->capabilities : 0;
   if ((needs & LOAD_NET_ADMIN) && !bpf_net_capable(machine))

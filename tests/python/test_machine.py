@@ -307,3 +307,42 @@ def test_gates_say_since_when_and_how_that_is_known():
     new, old = ({row["name"]: row for row in bpfsim.Kernel(v).gates} for v in ("6.18", "5.2"))
     assert new["bounded_loops"]["here"] and not old["bounded_loops"]["here"]
     assert {row["evidence"] for row in new.values()} <= {"measured", "source", "list", "unverified"}
+
+
+def test_a_machine_is_recorded_once_at_a_time_and_a_load_inside_has_its_part(k):
+    task = k.spawn()
+    with k.trace() as outer:
+        with pytest.raises(RuntimeError, match="recorded already"), k.trace():
+            pass
+        task.map_create("hash")
+        program = task.prog_load("xdp", DROP)
+        task.map_create("array")
+    assert "map_create" in outer.functions.names()
+    assert "map_create" not in program.trace.functions.names()
+    assert "bpf_check" in program.trace.functions.names()
+    assert len(program.stages) > 3
+
+
+def test_numbers_of_one_machine_are_refused_on_another(k):
+    task, other = k.spawn(), bpfsim.Kernel()
+    theirs = other.spawn().map_create("array")
+    with pytest.raises(ValueError, match="another machine"):
+        task.prog_load("xdp", "r1 = map[m]\nr0 = 1\nexit", maps={"m": theirs})
+    with pytest.raises(ValueError, match="another machine"):
+        task.link_create(task.prog_load("xdp", DROP), other.net_device("eth0"))
+
+
+def test_a_process_that_has_ended_does_nothing_more(k):
+    task = k.spawn()
+    task.exit()
+    with pytest.raises(OSError):
+        task.fork()
+    with pytest.raises(OSError):
+        task.map_create("hash")
+
+
+def test_stages_count_the_slots_that_jumps_count(k):
+    task = k.spawn()
+    text = "r1 = map[m]\nr0 = 1\nexit"
+    stages = task.prog_load("xdp", text, maps={"m": task.map_create("array")}).stages
+    assert "2: (b7) r0 = 1" in str(stages)

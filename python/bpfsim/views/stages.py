@@ -23,13 +23,17 @@ class Stage:
 
 def changes(before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[str, str, int | None]]:
     """(same, gone or new; the line; its new index) in reading order."""
+    slots, at = [], 0  # a 64-bit immediate takes two, as jumps count
+    for line in after:
+        slots.append(at)
+        at += 2 if line.startswith("(18)") else 1
     matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         if tag == "equal":
-            yield from (("same", after[i], i) for i in range(b0, b1))
+            yield from (("same", after[i], slots[i]) for i in range(b0, b1))
         else:
             yield from (("gone", before[i], None) for i in range(a0, a1))
-            yield from (("new", after[i], i) for i in range(b0, b1))
+            yield from (("new", after[i], slots[i]) for i in range(b0, b1))
 
 
 class Stages:
