@@ -86,9 +86,9 @@ class Machine {
   Recorder* recorder = nullptr;
   Parking* parking = nullptr;
   std::shared_ptr<RunStacks> run_stacks;  // stacks of programs that are not in use (run/engine.h)
-  const KernelCalls* calls = nullptr;  // what lower floors need from higher ones (object/ops.h)
-  Registry* registry = nullptr;        // who has which id (object/registry.h)
-  Inode* bpffs = nullptr;              // the root of /sys/fs/bpf (syscall/inode.h)
+  const KernelCalls* calls = nullptr;     // what lower floors need from higher ones (object/ops.h)
+  Registry* registry = nullptr;           // who has which id (object/registry.h)
+  Inode* bpffs = nullptr;                 // the root of /sys/fs/bpf (syscall/inode.h)
 
   uint64_t next_ref_event = 1;
   uint64_t next_serial = 1;             // objects are numbered in the order of their birth

@@ -1,7 +1,7 @@
 // No kernel counterpart: a kernel does not cite its sources; a model of it must.
 //
-// What a row of a table rests on, so that a reader knows how far to trust it. Only `measured` and `source` count as
-// fidelity.
+// What a row of a table rests on, so that a reader knows how far to trust it. Only `measured` and `source`
+// count as fidelity.
 #pragma once
 
 #include <cstddef>

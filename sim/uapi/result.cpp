@@ -1,4 +1,5 @@
-// No kernel counterpart: the kernel returns -EINVAL and forgets why; here the reason travels back with the number.
+// No kernel counterpart: the kernel returns -EINVAL and forgets why; here the reason travels back with the
+// number.
 //
 // Formatting of refusals, done only when somebody reads one.
 #include "uapi/result.h"
@@ -17,8 +18,10 @@ const char* errno_name(Errno err) {
 }
 
 const char* errno_phrase(Errno err) {
-  // 524 never should reach user space, and the C library has no phrase for it; bpf(2) lets it through all the same.
-  return err == Errno::NotSupp ? "Operation is not supported (kernel-internal ENOTSUPP)" : std::strerror(int(err));
+  // 524 never should reach user space, and the C library has no phrase for it; bpf(2) lets it through all the
+  // same.
+  return err == Errno::NotSupp ? "Operation is not supported (kernel-internal ENOTSUPP)"
+                               : std::strerror(int(err));
 }
 
 std::string FactArg::str() const {
@@ -31,7 +34,8 @@ std::string FactArg::str() const {
   return "";
 }
 
-// source_location gives "bpfsim::Result<> bpfsim::array_map_alloc_check(const Attr&)"; a reader wants the bare name.
+// source_location gives "bpfsim::Result<> bpfsim::array_map_alloc_check(const Attr&)"; a reader wants the
+// bare name.
 std::string Refusal::check() const {
   std::string_view name = function;
   if (size_t paren = name.find('('); paren != name.npos) name = name.substr(0, paren);

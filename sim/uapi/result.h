@@ -1,8 +1,10 @@
-// No kernel counterpart: the kernel returns -EINVAL and forgets why; here the reason travels back with the number.
+// No kernel counterpart: the kernel returns -EINVAL and forgets why; here the reason travels back with the
+// number.
 //
-// A kernel function returns Result<T>: a value, or a Refusal that says which check refused and what it wanted and
-// got. Failures are a hot path too (a lookup that misses), so a Refusal stores the fact unformatted, as the address
-// of a literal and up to three arguments, and formats it only when somebody reads it. Nothing here throws.
+// A kernel function returns Result<T>: a value, or a Refusal that says which check refused and what it wanted
+// and got. Failures are a hot path too (a lookup that misses), so a Refusal stores the fact unformatted, as
+// the address of a literal and up to three arguments, and formats it only when somebody reads it. Nothing
+// here throws.
 #pragma once
 
 #include <cstdint>
@@ -40,9 +42,7 @@ class FactArg {
   template <class T>
     requires std::is_integral_v<T> || std::is_enum_v<T>
   FactArg(T value) : kind_(std::is_signed_v<T> ? Kind::Signed : Kind::Unsigned), number_(uint64_t(value)) {}
-  FactArg(std::string_view text) : kind_(Kind::Text), text_{} {
-    text.copy(text_, sizeof text_ - 1);
-  }
+  FactArg(std::string_view text) : kind_(Kind::Text), text_{} { text.copy(text_, sizeof text_ - 1); }
   FactArg(const char* text) : FactArg(std::string_view(text)) {}
   FactArg(const std::string& text) : FactArg(std::string_view(text)) {}
   std::string str() const;
@@ -109,11 +109,11 @@ class [[nodiscard]] Result<void> {
 };
 
 // TRY(call): the value of a call, or return its refusal to our own caller.
-#define TRY(...)                                   \
-  ({                                               \
-    auto try_result = (__VA_ARGS__);               \
-    if (!try_result) return try_result.refusal();  \
-    *std::move(try_result);                        \
+#define TRY(...)                                  \
+  ({                                              \
+    auto try_result = (__VA_ARGS__);              \
+    if (!try_result) return try_result.refusal(); \
+    *std::move(try_result);                       \
   })
 
 }  // namespace bpfsim
