@@ -222,6 +222,8 @@ class Map(Handle):
         return self._keyless("MAP_LOOKUP_AND_DELETE_ELEM")
 
     def _keyless(self, command: str) -> Any:
+        if self.key_size:
+            raise TypeError(f"a {self.type} has keys: read it as m[key]")
         value = self._value_buffer()
         try:
             bpf(self.task, command, map_fd=self.fd, value=value)

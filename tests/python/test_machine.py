@@ -346,3 +346,11 @@ def test_stages_count_the_slots_that_jumps_count(k):
     text = "r1 = map[m]\nr0 = 1\nexit"
     stages = task.prog_load("xdp", text, maps={"m": task.map_create("array")}).stages
     assert "2: (b7) r0 = 1" in str(stages)
+
+
+def test_keyed_and_keyless_maps_say_which_they_are(k):
+    task = k.spawn()
+    with pytest.raises(TypeError, match="has keys"):
+        task.map_create("hash").peek()
+    with pytest.raises(ValueError, match="no keys"):
+        _ = task.map_create("queue", key_size=0)[0]
