@@ -29,6 +29,9 @@ struct Task;
 struct Object;
 struct KernelCalls;
 struct Net;
+struct Cgroups;
+struct Sockets;
+struct Tracing;
 struct RunFrame;
 struct RunStacks;
 struct Registry;
@@ -94,7 +97,11 @@ class Machine {
   uint64_t next_serial = 1;             // objects are numbered in the order of their birth
   std::map<uint64_t, Object*> objects;  // every live object by serial, for the graph and for leak tests
 
-  std::shared_ptr<Net> net;  // the network devices (host/net_device.h), made when first asked for
+  // What programs and maps meet (host/), each made when first asked for.
+  std::shared_ptr<Net> net;          // network devices: host/net_device.h
+  std::shared_ptr<Cgroups> cgroups;  // the cgroup hierarchy: host/cgroup.h
+  std::shared_ptr<Sockets> sockets;  // sockets: host/socket.h
+  std::shared_ptr<Tracing> tracing;  // kernel functions, tracepoints, perf events: host/tracing.h
 
   std::deque<std::string> dmesg;       // the kernel log; printk() appends
   std::deque<std::string> trace_pipe;  // what bpf_trace_printk wrote and nobody has read yet

@@ -55,10 +55,4 @@ bool bpf_opcode_in_insntable(uint8_t code) {
 
 const char* op_name(Op op) { return op_row(op).name; }
 
-const char* group_name(Group group) {
-  static constexpr const char* names[] = {"base32",   "base64",   "divmul32", "divmul64",
-                                          "atomic32", "atomic64", "packet",   "kernel"};
-  return names[int(group)];
-}
-
 }  // namespace bpfsim

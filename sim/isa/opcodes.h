@@ -92,6 +92,5 @@ const OpRow* decode(const bpf_insn& insn);
 // Whether a program may hold this code byte at all ("unknown opcode %02x" otherwise).
 bool bpf_opcode_in_insntable(uint8_t code);
 
-const char* group_name(Group group);  // as RFC 9669 spells it: "divmul32"
 
 }  // namespace bpfsim

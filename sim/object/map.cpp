@@ -77,7 +77,6 @@ void bpf_map_put_with_uref(Map& map, const Cause& cause) {
   bpf_map_put(map, cause);
 }
 
-bpf_map_type map_type_of(const Map& map) { return map.map_type; }
 
 Map* map_from_handle(const Machine& machine, Addr handle) {
   return static_cast<Map*>(machine.handles.resolve(HandleKind::Map, handle));

@@ -56,7 +56,6 @@ void bpf_map_put(Map& map, const Cause& cause);
 void bpf_map_put_with_uref(Map& map, const Cause& cause);
 // Frees a map that nobody counts any more: after the grace period, or at once when its creation failed.
 void bpf_map_free(Map& map);
-bpf_map_type map_type_of(const Map& map);
 Map* map_from_handle(const Machine& machine, Addr handle);
 
 extern const FileOps bpf_map_fops;

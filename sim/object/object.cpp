@@ -18,6 +18,9 @@ const char* object_kind_name(ObjectKind kind) {
     case ObjectKind::Task: return "task";
     case ObjectKind::NetDevice: return "netdev";
     case ObjectKind::Cgroup: return "cgroup";
+    case ObjectKind::Sock: return "sock";
+    case ObjectKind::PerfEvent: return "perf_event";
+    case ObjectKind::Token: return "token";
   }
   return "?";
 }

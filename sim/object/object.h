@@ -16,7 +16,7 @@
 
 namespace bpfsim {
 
-enum class ObjectKind : uint8_t { Prog, Map, Link, Btf, File, Inode, Task, NetDevice, Cgroup };
+enum class ObjectKind : uint8_t { Prog, Map, Link, Btf, File, Inode, Task, NetDevice, Cgroup, Sock, PerfEvent, Token };
 const char* object_kind_name(ObjectKind kind);
 
 // Why a reference exists: a literal with "{}" for up to two numbers: {"fd {} of task {}", 3, 470}.

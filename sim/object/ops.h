@@ -123,7 +123,6 @@ struct FuncProto {
   uint32_t arg_type[5] = {};        // bpf_arg_type with flags
   uint32_t arg_size[5] = {};        // for MEM_FIXED_SIZE arguments
   const char* arg_btf[5] = {};      // names of the BTF types of ARG_PTR_TO_BTF_ID arguments
-  const char* ret_btf = nullptr;
   bool changes_pkt_data = false;  // bpf_helper_changes_pkt_data()
 };
 
@@ -133,7 +132,6 @@ struct InsnAccessAux {
   bool is_ldsx = false;
   int ctx_field_size = 0;
   uint32_t btf_id = 0;
-  bool is_retval = false;
   std::string message;  // what is_valid_access would print into the verifier's log, with its newline
 };
 

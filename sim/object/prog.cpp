@@ -32,10 +32,6 @@ void Prog::each_held(const HoldVisitor& visit) const {
   if (aux->dst_prog) visit({aux->dst_prog, Counter::Refs, true, "dst_prog"});
 }
 
-void bpf_prog_add(Prog& prog, int n, const Cause& cause) {
-  while (n-- > 0) prog.aux->refcnt.inc(cause);
-}
-
 void bpf_prog_inc(Prog& prog, const Cause& cause) { prog.aux->refcnt.inc(cause); }
 
 static void bpf_free_used_maps(Prog& prog) {

@@ -57,7 +57,6 @@ struct ProgAux {
 
   // Kept for lessons; the kernel keeps neither.
   std::vector<bpf_insn> insns_as_loaded;
-  std::string verifier_log;
 };
 
 struct Prog final : Object {
@@ -70,7 +69,6 @@ struct Prog final : Object {
   bpf_attach_type expected_attach_type{};
   bool jit_requested = false, jited = false, gpl_compatible = false, blinded = false;
   bool cb_access = false, dst_needed = false, has_callchain_buf = false, call_get_stack = false;
-  bool tstamp_type_access = false;
   std::array<uint8_t, BPF_TAG_SIZE> tag{};
   std::vector<bpf_insn> insnsi;
   std::unique_ptr<ProgAux> aux;
@@ -85,7 +83,6 @@ struct Prog final : Object {
   } stats;
 };
 
-void bpf_prog_add(Prog& prog, int n, const Cause& cause);
 void bpf_prog_inc(Prog& prog, const Cause& cause);
 void bpf_prog_put(Prog& prog, const Cause& cause);
 // Frees a program that nobody counts any more, with what it holds: after the grace period, or at once when

@@ -35,14 +35,17 @@ struct Fact {
       : text(text), where(where) {}
 };
 
-// One argument of a fact, held by value: a number, or up to 23 characters of a name.
+// One argument of a fact, held by value: a number, or a name, of which 39 characters are kept.
 class FactArg {
  public:
   FactArg() = default;
   template <class T>
     requires std::is_integral_v<T> || std::is_enum_v<T>
   FactArg(T value) : kind_(std::is_signed_v<T> ? Kind::Signed : Kind::Unsigned), number_(uint64_t(value)) {}
-  FactArg(std::string_view text) : kind_(Kind::Text), text_{} { text.copy(text_, sizeof text_ - 1); }
+  FactArg(std::string_view text) : kind_(Kind::Text), text_{} {
+    text.copy(text_, sizeof text_ - 1);
+    if (text.size() >= sizeof text_) std::memcpy(text_ + sizeof text_ - 4, "...", 3);
+  }
   FactArg(const char* text) : FactArg(std::string_view(text)) {}
   FactArg(const std::string& text) : FactArg(std::string_view(text)) {}
   std::string str() const;
@@ -51,7 +54,7 @@ class FactArg {
   enum class Kind : uint8_t { Absent, Signed, Unsigned, Text } kind_ = Kind::Absent;
   union {
     uint64_t number_ = 0;
-    char text_[24];
+    char text_[40];
   };
 };
 

@@ -133,7 +133,6 @@ std::span<const LinkTypeRow> link_types() { return kLinkTypes; }
 std::span<const HelperRow> helpers() { return kHelpers; }
 std::span<const FlagRow> map_flags() { return kMapFlags; }
 std::span<const FlagRow> prog_flags() { return kProgFlags; }
-std::span<const AttrSizeRow> attr_sizes() { return kAttrSizes; }
 std::span<const LastFieldRow> last_fields() { return kLastFields; }
 
 const CommandRow* find_command(uint32_t number) { return by_number(commands(), number); }

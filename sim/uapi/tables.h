@@ -116,7 +116,6 @@ struct LastFieldRow {
   Evidence evidence;
 };
 
-std::span<const AttrSizeRow> attr_sizes();
 std::span<const LastFieldRow> last_fields();
 uint32_t bpf_attr_size(Version version);
 const LastFieldRow* last_field(bpf_cmd command, Version version);  // null: this version lacks the command

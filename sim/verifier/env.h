@@ -79,7 +79,7 @@ struct bpf_subprog_info {
 
 struct bpf_func_info_aux {
   uint32_t linkage = BTF_FUNC_STATIC;
-  bool unreliable = false, called = false, verified = false;
+  bool called = false, verified = false;
 };
 
 // Registers and slots whose precision is being followed backwards.

@@ -173,12 +173,6 @@ std::string reg_type_str(uint32_t type) {
   return text;
 }
 
-std::string reg_state_text(const bpf_func_state& state, const bpf_reg_state& reg) {
-  std::string out;
-  add_reg(out, state, reg);
-  return out;
-}
-
 std::string verifier_state_text(const bpf_verifier_env& env, const bpf_verifier_state& vstate,
                                 uint32_t frameno, bool print_all) {
   const bpf_func_state& state = *vstate.frame[frameno];

@@ -10,7 +10,6 @@
 namespace bpfsim {
 
 std::string reg_type_str(uint32_t type);  // "map_value_or_null", "rdonly_mem"
-std::string reg_state_text(const bpf_func_state& state, const bpf_reg_state& reg);
 // " R1=ctx() R10=fp0 fp-8=0 refs=2": all, or only what changed since the last print.
 std::string verifier_state_text(const bpf_verifier_env& env, const bpf_verifier_state& vstate,
                                 uint32_t frameno, bool print_all);
