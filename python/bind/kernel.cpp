@@ -1,5 +1,6 @@
 // Kernel and Task: booting a machine, and entering its kernel.
 #include "machine.h"
+#include "uapi/suggest.h"
 
 namespace bpfsim {
 
@@ -34,7 +35,13 @@ CapabilitySet parse_capabilities(const std::vector<std::string>& names) {
     bool found = false;
     for (auto [known, cap] : kCapabilityNames)
       if (name == known || "CAP_" + name == known) set |= 1ull << cap, found = true;
-    if (!found) throw py::value_error("no capability that bpf(2) asks for is called '" + name + "'");
+    if (!found) {
+      std::vector<std::string> known;
+      for (auto [cap_name, cap] : kCapabilityNames) known.push_back(cap_name);
+      const std::string near = nearest_name(name.starts_with("CAP_") ? name : "CAP_" + name, known);
+      throw py::value_error("no capability that bpf(2) asks for is called '" + name + "'" +
+                            (near.empty() ? "" : "; did you mean '" + near + "'?"));
+    }
   }
   return set;
 }
@@ -194,14 +201,16 @@ void bind_kernel(py::module_& m) {
       .def(
           "sysctl_read",
           [](PyKernel& k, const std::string& name) { return value_or_raise(k.machine().sysctl.read(name)); },
-          py::arg("name"))
+          py::arg("name"), "The value of a sysctl. OSError ENOENT.")
       .def(
           "sysctl_write",
           [](PyKernel& k, const std::string& name, int64_t value) {
             ok_or_raise(k.machine().sysctl.write(name, value));
           },
-          py::arg("name"), py::arg("value"))
-      .def("sysctl_names", [](PyKernel& k) { return k.machine().sysctl.names(); })
+          py::arg("name"), py::arg("value"), "Sets a sysctl. OSError ENOENT, EINVAL (out of range), EPERM.")
+      .def(
+          "sysctl_names", [](PyKernel& k) { return k.machine().sysctl.names(); },
+          "The sysctls that the machine has.")
       .def_property_readonly(
           "dmesg",
           [](PyKernel& k) {
@@ -215,8 +224,9 @@ void bind_kernel(py::module_& m) {
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
       .def_property_readonly(
           "recorder", [](PyKernel& k) { return k.recorder; }, "What records this machine now, or None.")
-      .def("start_recording", &start_recording, py::arg("recorder"))
-      .def("stop_recording", &stop_recording)
+      .def("start_recording", &start_recording, py::arg("recorder"),
+           "Records every choke point into `recorder` from now on. RuntimeError when one records already.")
+      .def("stop_recording", &stop_recording, "Ends the recording; harmless when none runs.")
       .def(
           "rcu_hold", [](PyKernel& k) { k.machine().rcu.hold(); },
           "Holds the grace period open: what is freed from now on waits, and can be looked at.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -62,7 +63,7 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
         attr[offset : offset + width] = _encode(name, value, width, kind, alive)
     result = task.sys_bpf(cmd, attr, size)
     if result < 0:
-        raise refused(task, -result)
+        raise _name_byte(refused(task, -result), layout)
     reply = Reply(result)
     reply.fields = {n: int.from_bytes(attr[o : o + w], "little") for n, (o, w, k) in layout.items() if k != "Name"}
     return reply
@@ -75,6 +76,18 @@ def refused(task: Any, errno: int) -> OSError:
     check, reason = refusal if refusal else (None, None)
     error = OSError(errno, f"{phrase} ({check}: {reason})" if check else phrase)
     error.errname, error.check, error.reason = name, check, reason  # type: ignore[attr-defined]
+    return error
+
+
+def _name_byte(error: OSError, layout: Mapping[str, tuple[int, int, str]]) -> OSError:
+    """Says which field a byte is that the kernel refused to see set: an older kernel lacks the field."""
+    reason = getattr(error, "reason", None) or ""
+    byte = re.search(r"byte (\d+)", reason)
+    if byte:
+        fields = [n for n, (at, width, _) in layout.items() if at <= int(byte[1]) < at + width]
+        if fields:
+            error.reason = f"{reason}; byte {byte[1]} is {fields[0]}"  # type: ignore[attr-defined]
+            error.args = (error.errno, str(error.args[-1]).replace(reason, error.reason))  # type: ignore[attr-defined]
     return error
 
 

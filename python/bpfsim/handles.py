@@ -24,7 +24,14 @@ class Handle:
     _info_kind = ""
 
     def __init__(self, task: Any, fd: int):
-        self.task, self.fd = task, fd
+        self.task, self._fd = task, fd
+
+    @property
+    def fd(self) -> int:
+        """The descriptor. ValueError once it is closed: its number may be another object's by now."""
+        if self._fd < 0:
+            raise ValueError(f"this {type(self).__name__.lower()}'s descriptor is closed")
+        return self._fd
 
     @property
     def info(self) -> dict[str, Any]:
@@ -63,13 +70,15 @@ class Handle:
 
     def pin(self, path: str) -> None:
         """BPF_OBJ_PIN: gives the object a name in BPFFS that keeps it alive."""
+        if not isinstance(path, str):
+            raise TypeError(f"a path is a str such as '/sys/fs/bpf/counts', not {type(path).__name__}")
         bpf(self.task, "OBJ_PIN", pathname=path, bpf_fd=self.fd)
 
     def close(self) -> None:
         """close(2) on the descriptor; the object goes if nobody else holds it. Harmless when already closed."""
-        if self.fd >= 0:
-            self.task.close(self.fd)
-            self.fd = -1
+        if self._fd >= 0:
+            self.task.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> Any:
         return self
@@ -78,7 +87,7 @@ class Handle:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} fd {self.fd}>" if self.fd >= 0 else f"<{type(self).__name__} closed>"
+        return f"<{type(self).__name__} fd {self._fd}>" if self._fd >= 0 else f"<{type(self).__name__} closed>"
 
 
 class Map(Handle):

@@ -20,6 +20,21 @@ def _shipped_object(name: str, cell: str) -> bytes | None:
     return None
 
 
+class NotCompiled:
+    """What a cell's name stands for when the cell did not compile: a use of it says so, and no older object hides."""
+
+    def __init__(self, name: str, words: str):
+        self._name, self._words = name, words
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        raise RuntimeError(f"the cell {self._name!r} did not compile: {self._words}")
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: did not compile>"
+
+
 @magics_class
 class BpfMagics(Magics):
     """The cell magics of bpfsim."""
@@ -36,12 +51,12 @@ class BpfMagics(Magics):
         try:
             code = compile_c(cell, f"{name}.c", options)
         except CompileError as error:
-            print(error)
+            self._failed(name, error)
             return
         except NoClang as error:
             shipped = _shipped_object(name, cell)
             if shipped is None:
-                print(error)
+                self._failed(name, error)
                 return
             print("No clang on this machine: taking the object that ships with this lesson.")
             code = shipped
@@ -59,7 +74,7 @@ class BpfMagics(Magics):
         try:
             program = _core.assemble(cell)
         except SyntaxError as error:
-            print(error)
+            self._failed(name, error)
             return
         self._put(name, program)
         print(f"{name}: {len(program)} instructions")
@@ -70,6 +85,10 @@ class BpfMagics(Magics):
             print(f"%%{magic} needs a name for the result, as in: %%{magic} my_program")
             return "", []
         return words[0], words[1:]
+
+    def _failed(self, name: str, error: Exception) -> None:
+        print(error)
+        self._put(name, NotCompiled(name, str(error).splitlines()[0]))
 
     def _put(self, name: str, value: Any) -> None:
         assert self.shell is not None

@@ -5,7 +5,15 @@
 
 #include <limits>
 
+#include "uapi/suggest.h"
+
 namespace bpfsim {
+
+static Refusal unknown_name(Fact fact, const std::string& name,
+                            const std::vector<std::string>& known) {
+  const std::string near = nearest_name(name, known);
+  return refuse(Errno::NoEnt, fact, name, near.empty() ? "" : "; did you mean " + near + "?");
+}
 
 Config::Config()
     : options_{{"CONFIG_BPF", true},
@@ -23,7 +31,11 @@ Config::Config()
 
 Result<void> Config::set(const std::string& name, bool on) {
   auto option = options_.find(name.starts_with("CONFIG_") ? name : "CONFIG_" + name);
-  if (option == options_.end()) return refuse(Errno::NoEnt, "no such configuration option: {}", name);
+  if (option == options_.end()) {
+    std::vector<std::string> known;
+    for (const auto& [option_name, value] : options_) known.push_back(option_name);
+    return unknown_name("no such configuration option: {}{}", name, known);
+  }
   option->second = on;
   return {};
 }
@@ -52,7 +64,7 @@ std::vector<Sysctls::Knob> Sysctls::knobs() {
 Result<int64_t> Sysctls::read(const std::string& name) const {
   for (const Knob& knob : const_cast<Sysctls*>(this)->knobs())
     if (name == knob.name) return *knob.value;
-  return refuse(Errno::NoEnt, "no such sysctl: {}", name);
+  return unknown_name("no such sysctl: {}{}", name, names());
 }
 
 Result<void> Sysctls::write(const std::string& name, int64_t value) {
@@ -65,7 +77,7 @@ Result<void> Sysctls::write(const std::string& name, int64_t value) {
     *knob.value = value;
     return {};
   }
-  return refuse(Errno::NoEnt, "no such sysctl: {}", name);
+  return unknown_name("no such sysctl: {}{}", name, names());
 }
 
 std::vector<std::string> Sysctls::names() const {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import bpfsim
 import pytest
 from bpfsim import _core
@@ -354,3 +356,29 @@ def test_keyed_and_keyless_maps_say_which_they_are(k):
         task.map_create("hash").peek()
     with pytest.raises(ValueError, match="no keys"):
         _ = task.map_create("queue", key_size=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "raised", "words"),
+    [
+        (lambda: bpfsim.Kernel(config={"CONFIG_BPF_JTI": True}), KeyError, "did you mean CONFIG_BPF_JIT?"),
+        (lambda: bpfsim.Kernel().spawn(caps=["CAP_BFP"]), ValueError, "did you mean 'CAP_BPF'?"),
+        (lambda: bpfsim.Kernel().sysctl["net.core.bpf_jit_enabel"], OSError, "did you mean net.core.bpf_jit_enable?"),
+        (lambda: closed_map()[1], ValueError, "this map's descriptor is closed"),
+        (lambda: bpfsim.Kernel().spawn().map_create("array").pin(None), TypeError, "a path is a str"),
+        (
+            lambda: bpfsim.Kernel("4.14").spawn().prog_load("xdp", "r0 = 0\nexit", name="new"),
+            OSError,
+            "byte 48 is prog_name",
+        ),
+    ],
+)
+def test_a_slip_gets_a_word_that_helps(call, raised, words):
+    with pytest.raises(raised, match=re.escape(words)):
+        call()
+
+
+def closed_map():
+    m = bpfsim.Kernel().spawn().map_create("array")
+    m.close()
+    return m

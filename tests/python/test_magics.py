@@ -31,12 +31,13 @@ def test_an_assembler_cell_names_its_program(shell, capsys):
     assert "two: 2 instructions" in capsys.readouterr().out
 
 
-def test_a_mistake_in_assembler_says_line_and_column_and_names_nothing(shell, capsys):
-    shell.user_ns.pop("bad", None)
+def test_a_mistake_in_assembler_says_line_and_column_also_where_the_name_is_used(shell, capsys):
+    shell.user_ns["bad"] = "an older program"
     shell.run_cell_magic("bpf_asm", "bad", "r0 = 2\nr11 = 3\nexit\n")
     said = capsys.readouterr()
     assert "line 2, column 1" in said.out and said.err == ""
-    assert "bad" not in shell.user_ns
+    with pytest.raises(RuntimeError, match="'bad' did not compile: .*line 2, column 1"):
+        shell.user_ns["bad"].listing  # noqa: B018
 
 
 @pytest.mark.parametrize("magic", ["bpf", "bpf_asm"])
@@ -60,7 +61,8 @@ def test_a_c_cell_names_its_object(shell, capsys):
     said = capsys.readouterr()
     assert "wrong.c:4:3: error:" in said.out and said.err == ""
     assert shell.user_ns["passer"].program("drop") != shell.user_ns["dropper"].program("drop")
-    assert "wrong" not in shell.user_ns
+    with pytest.raises(RuntimeError, match="'wrong' did not compile"):
+        shell.user_ns["wrong"].load(None)
 
 
 def test_a_c_cell_without_clang_says_what_to_install(shell, capsys, monkeypatch, tmp_path):
@@ -72,7 +74,7 @@ def test_a_c_cell_without_clang_says_what_to_install(shell, capsys, monkeypatch,
     finally:
         find_clang.cache_clear()
     assert "apt install clang" in capsys.readouterr().out
-    assert "unmade" not in shell.user_ns
+    assert repr(shell.user_ns["unmade"]) == "<unmade: did not compile>"
 
 
 def test_a_lesson_cell_works_without_clang(shell, capsys, monkeypatch):
