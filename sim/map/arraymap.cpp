@@ -12,6 +12,7 @@
 #include "map/common.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
 
@@ -265,6 +266,8 @@ const MapOps array_map_ops = {
     .map_alloc = OP(array_map_alloc),
     .map_free = OP(array_map_free),
     .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_batch = OP(generic_map_lookup_batch),
+    .map_update_batch = OP(generic_map_update_batch),
     .map_lookup_elem = OP(array_map_lookup_elem),
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),
@@ -282,6 +285,8 @@ const MapOps percpu_array_map_ops = {
     .map_alloc = OP(array_map_alloc),
     .map_free = OP(array_map_free),
     .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_batch = OP(generic_map_lookup_batch),
+    .map_update_batch = OP(generic_map_update_batch),
     .map_lookup_elem = OP(percpu_array_map_lookup_elem),
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),

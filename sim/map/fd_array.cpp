@@ -9,6 +9,7 @@
 #include "map/common.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
 #include "object/tail_call.h"
@@ -189,6 +190,8 @@ const MapOps array_of_maps_map_ops = {
     .map_alloc = OP(array_of_map_alloc),
     .map_free = OP(array_of_map_free),
     .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_batch = OP(generic_map_lookup_batch),
+    .map_update_batch = OP(generic_map_update_batch),
     .map_lookup_elem = OP(array_of_map_lookup_elem),
     .map_delete_elem = OP(fd_array_map_delete_elem),
     .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),

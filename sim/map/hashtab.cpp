@@ -13,11 +13,11 @@
 // BPF_F_LOCK is refused.
 #include "map/hashtab.h"
 
-#include "map/bpf_lru_list.h"
-#include "map/common.h"
+#include "map/htab.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
 
@@ -28,49 +28,6 @@ namespace {
 constexpr uint32_t HTAB_CREATE_FLAG_MASK =
     BPF_F_NO_PREALLOC | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE | BPF_F_ACCESS_MASK | BPF_F_ZERO_SEED;
 constexpr uint64_t kSizeofBpfHtab = 832, kSizeofBucket = 16, kMapLocks = 8, kSizeofLlistNode = 8;
-
-struct HtabElem {
-  HtabElem* next;    // in the chain, or in the free list
-  HtabElem** pprev;  // what points here: the bucket, or the next of the element before
-  LruNode lru_node;
-  uint32_t hash;
-  uint8_t* key() { return reinterpret_cast<uint8_t*>(this + 1); }
-  static HtabElem* of(LruNode& node) {
-    return reinterpret_cast<HtabElem*>(reinterpret_cast<uint8_t*>(&node) - offsetof(HtabElem, lru_node));
-  }
-};
-static_assert(sizeof(HtabElem) == 48 || sizeof(void*) != 8, "the kernel's struct htab_elem");
-
-struct BpfHtab final : Map {
-  using Map::Map;
-  ~BpfHtab() override;
-  bool percpu() const { return is_percpu_map(map_type); }
-  bool is_lru() const {
-    return map_type == BPF_MAP_TYPE_LRU_HASH || map_type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
-  }
-  bool has_extra_elems() const { return !percpu() && !is_lru(); }
-  bool prealloc() const { return !(map_flags & BPF_F_NO_PREALLOC); }
-  uint32_t stride() const { return uint32_t(round_up(value_size, 8)); }
-  HtabElem*& bucket(uint32_t hash) const {
-    return reinterpret_cast<HtabElem**>(buckets.host)[hash & (n_buckets - 1)];
-  }
-  bool of_maps() const { return map_type == BPF_MAP_TYPE_HASH_OF_MAPS; }
-  Map*& inner(HtabElem* l) const { return *static_cast<Map**>(value(l)); }
-  void* value(HtabElem* l) const { return l->key() + round_up(key_size, 8); }
-  uint8_t*& place(HtabElem* l) const { return *static_cast<uint8_t**>(value(l)); }
-  uint8_t* percpu_value(HtabElem* l, uint32_t cpu) const { return place(l) + uint64_t(cpu) * stride(); }
-
-  Span buckets;
-  Span elems, percpu_area;  // all of them, when preallocated
-  HtabElem* freelist = nullptr;
-  BpfLru lru;                          // in its place, for the LRU types
-  std::vector<HtabElem*> extra_elems;  // each CPU's spare one
-  uint32_t n_buckets = 0, elem_size = 0, hashrnd = 0;
-  uint32_t count = 0;  // elements in the buckets
-};
-
-BpfHtab& htab_of(Map& map) { return static_cast<BpfHtab&>(map); }
-const BpfHtab& htab_of(const Map& map) { return static_cast<const BpfHtab&>(map); }
 
 // ---- Creating and freeing
 
@@ -171,6 +128,8 @@ void free_chain(BpfHtab& htab, HtabElem* l) {
   }
 }
 
+}  // namespace
+
 BpfHtab::~BpfHtab() {
   if (!prealloc() && buckets) {
     for (uint32_t i = 0; i < n_buckets; ++i) free_chain(*this, bucket(i));
@@ -181,6 +140,8 @@ BpfHtab::~BpfHtab() {
   machine.arena.free(elems);
   machine.arena.free(buckets);
 }
+
+namespace {
 
 void htab_map_free(Map& map) { delete &htab_of(map); }
 
@@ -323,11 +284,6 @@ void link_first(BpfHtab& htab, HtabElem* l) {
   head = l;
 }
 
-void unlink(HtabElem* l) {
-  *l->pprev = l->next;
-  if (l->next) l->next->pprev = l->pprev;
-}
-
 Result<void> check_flags(const HtabElem* old, uint64_t flags) {
   if (old && (flags & ~BPF_F_LOCK) == BPF_NOEXIST)
     return refuse(Errno::Exist, "BPF_NOEXIST, but the key is there");
@@ -391,7 +347,7 @@ Result<void> htab_map_update_elem(Map& map, const void* key, const void* value, 
     ++htab.count;
     return {};
   }
-  unlink(old);
+  htab_unlink(old);
   if (!htab.prealloc()) push_free(htab, old);
   return {};
 }
@@ -440,7 +396,7 @@ Result<void> htab_percpu_map_update_elem(Map& map, const void* key, const void* 
 
 bool lru_map_delete_node(void* arg, LruNode& node) {
   BpfHtab& htab = *static_cast<BpfHtab*>(arg);
-  unlink(HtabElem::of(node));
+  htab_unlink(HtabElem::of(node));
   --htab.count;
   return true;
 }
@@ -473,7 +429,7 @@ Result<void> htab_lru_map_update_elem(Map& map, const void* key, const void* val
     return {};
   }
   bpf_lru_node_set_ref(l->lru_node);
-  unlink(old);
+  htab_unlink(old);
   bpf_lru_push_free(htab.lru, old->lru_node);
   return {};
 }
@@ -507,14 +463,22 @@ Result<void> htab_lru_percpu_map_update_elem(Map& map, const void* key, const vo
 
 // ---- Deleting
 
-void delete_elem(BpfHtab& htab, HtabElem* l) {
-  unlink(l);
+}  // namespace
+
+void free_htab_elem(BpfHtab& htab, HtabElem* l) {
   --htab.count;
   if (htab.of_maps()) htab.ops->map_fd_put_ptr(htab, htab.inner(l), true);
   if (htab.is_lru())
     bpf_lru_push_free(htab.lru, l->lru_node);
   else
     push_free(htab, l);
+}
+
+namespace {
+
+void delete_elem(BpfHtab& htab, HtabElem* l) {
+  htab_unlink(l);
+  free_htab_elem(htab, l);
 }
 
 Result<void> htab_map_delete_elem(Map& map, const void* key) {
@@ -685,7 +649,11 @@ const MapOps htab_map_ops = {
     .map_alloc = OP(htab_map_alloc),
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_batch = OP(htab_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_map_lookup_and_delete_elem),
+    .map_lookup_and_delete_batch = OP(htab_map_lookup_and_delete_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(htab_map_lookup_elem),
     .map_update_elem = OP(htab_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
@@ -700,7 +668,11 @@ const MapOps htab_percpu_map_ops = {
     .map_alloc = OP(htab_map_alloc),
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_batch = OP(htab_percpu_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_percpu_map_lookup_and_delete_elem),
+    .map_lookup_and_delete_batch = OP(htab_percpu_map_lookup_and_delete_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(htab_percpu_map_lookup_elem),
     .map_update_elem = OP(htab_percpu_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
@@ -717,7 +689,11 @@ const MapOps htab_lru_map_ops = {
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
     .map_lookup_elem_sys_only = OP(htab_lru_map_lookup_elem_sys),
+    .map_lookup_batch = OP(htab_lru_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_lru_map_lookup_and_delete_elem),
+    .map_lookup_and_delete_batch = OP(htab_lru_map_lookup_and_delete_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(htab_lru_map_lookup_elem),
     .map_update_elem = OP(htab_lru_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
@@ -732,7 +708,11 @@ const MapOps htab_lru_percpu_map_ops = {
     .map_alloc = OP(htab_map_alloc),
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_batch = OP(htab_lru_percpu_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_lru_percpu_map_lookup_and_delete_elem),
+    .map_lookup_and_delete_batch = OP(htab_lru_percpu_map_lookup_and_delete_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(htab_lru_percpu_map_lookup_elem),
     .map_update_elem = OP(htab_lru_percpu_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
@@ -748,6 +728,10 @@ const MapOps htab_of_maps_map_ops = {
     .map_alloc = OP(htab_of_map_alloc),
     .map_free = OP(htab_of_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_lookup_batch = OP(htab_map_lookup_batch),
+    .map_lookup_and_delete_batch = OP(htab_map_lookup_and_delete_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(htab_of_map_lookup_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),

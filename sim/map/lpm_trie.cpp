@@ -13,6 +13,7 @@
 #include "map/common.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
 
@@ -310,6 +311,9 @@ const MapOps trie_map_ops = {
     .map_alloc = OP(trie_alloc),
     .map_free = OP(trie_free),
     .map_get_next_key = OP(trie_get_next_key),
+    .map_lookup_batch = OP(generic_map_lookup_batch),
+    .map_update_batch = OP(generic_map_update_batch),
+    .map_delete_batch = OP(generic_map_delete_batch),
     .map_lookup_elem = OP(trie_lookup_elem),
     .map_update_elem = OP(trie_update_elem),
     .map_delete_elem = OP(trie_delete_elem),

@@ -3,8 +3,8 @@
 // The door of bpf(2): how many bytes of union bpf_attr come in, who may come in at all, and which room they
 // go to. A command that this version lacks is EINVAL, as a number that no version has.
 //
-// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY, RAW_TRACEPOINT_OPEN, TASK_FD_QUERY, the batch
-// commands, ENABLE_STATS, ITER_CREATE, PROG_BIND_MAP, TOKEN_CREATE, PROG_STREAM_READ_BY_FD. They are refused
+// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY, RAW_TRACEPOINT_OPEN, TASK_FD_QUERY,
+// ENABLE_STATS, ITER_CREATE, PROG_BIND_MAP, TOKEN_CREATE, PROG_STREAM_READ_BY_FD. They are refused
 // with EINVAL and a reason that says so.
 #include "syscall/bpf.h"
 
@@ -64,6 +64,10 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_MAP_DELETE_ELEM: return map_delete_elem(machine, attr);
     case BPF_MAP_GET_NEXT_KEY: return map_get_next_key(machine, attr);
     case BPF_MAP_LOOKUP_AND_DELETE_ELEM: return map_lookup_and_delete_elem(machine, attr);
+    case BPF_MAP_LOOKUP_BATCH:
+    case BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+    case BPF_MAP_UPDATE_BATCH:
+    case BPF_MAP_DELETE_BATCH: return bpf_map_do_batch(machine, bpf_cmd(cmd), attr, uattr);
     case BPF_MAP_FREEZE: return map_freeze(machine, attr);
     case BPF_BTF_LOAD: return bpf_btf_load(machine, attr, uattr, size);
     case BPF_PROG_LOAD: return bpf_prog_load(machine, attr, uattr, size);

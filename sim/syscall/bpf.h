@@ -37,6 +37,7 @@ SysResult map_update_elem(Machine& machine, const bpf_attr& attr);
 SysResult map_delete_elem(Machine& machine, const bpf_attr& attr);
 SysResult map_get_next_key(Machine& machine, const bpf_attr& attr);
 SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr);
+SysResult bpf_map_do_batch(Machine& machine, bpf_cmd cmd, const bpf_attr& attr, UserAttr uattr);
 SysResult map_freeze(Machine& machine, const bpf_attr& attr);
 Result<Map*> __bpf_map_get(const File* file, int fd);
 

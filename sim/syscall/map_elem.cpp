@@ -5,31 +5,16 @@
 // for each CPU, a descriptor) a function of the map's file, chosen by type as the kernel does.
 //
 // Not modelled yet: values with a bpf_spin_lock, so BPF_F_LOCK is always refused as for a value without one.
-#include <memory>
+#include <optional>
 
-#include "map/arraymap.h"
-#include "map/hashtab.h"
+#include "map/map_value.h"
 #include "object/file.h"
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
 namespace {
-
-// A kernel copy of a key or value: on the stack when small.
-class Buffer {
- public:
-  explicit Buffer(size_t size) : size_(size) {
-    if (size > sizeof small_) large_ = std::make_unique<uint64_t[]>((size + 7) / 8);
-  }
-  void* data() { return large_ ? static_cast<void*>(large_.get()) : small_; }
-  size_t size() const { return size_; }
-
- private:
-  size_t size_;
-  alignas(8) uint8_t small_[256] = {};
-  std::unique_ptr<uint64_t[]> large_;
-};
 
 // The map behind a descriptor for the length of one command.
 struct MapFd {
@@ -74,53 +59,6 @@ Result<void*> copy_key(Map& map, uint64_t ukey, Buffer& key) {
   }
   TRY(copy_from_user(map.machine, key.data(), ukey, map.key_size));
   return key.data();
-}
-
-bool is_queue_like(const Map& map) {
-  return map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK ||
-         map.map_type == BPF_MAP_TYPE_BLOOM_FILTER;
-}
-
-Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
-  KFN(map.machine, bpf_map_copy_value);
-  switch (map.map_type) {
-    case BPF_MAP_TYPE_PERCPU_HASH:
-    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_copy(map, key, value);
-    case BPF_MAP_TYPE_PROG_ARRAY:
-    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
-      return bpf_fd_array_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
-    case BPF_MAP_TYPE_HASH_OF_MAPS:
-      return bpf_fd_htab_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
-    case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_copy(map, key, value);
-    default: break;
-  }
-  if (is_queue_like(map)) return MAP_OP(map, map_peek_elem, map, value);
-  RcuReader reader(map.machine.rcu);
-  void* element = nullptr;
-  if (map.ops->map_lookup_elem_sys_only)
-    element = TRY(MAP_OP(map, map_lookup_elem_sys_only, map, key));
-  else
-    element = TRY(MAP_OP(map, map_lookup_elem, map, key));
-  if (!element) return refuse(Errno::NoEnt, "no element has this key");
-  std::memcpy(value, element, map.value_size);
-  return {};
-}
-
-Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, const void* value,
-                                  uint64_t flags) {
-  KFN(map.machine, bpf_map_update_value);
-  switch (map.map_type) {
-    case BPF_MAP_TYPE_PERCPU_HASH:
-    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_update(map, key, value, flags);
-    case BPF_MAP_TYPE_PROG_ARRAY:
-    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return bpf_fd_array_map_update_elem(map, map_file, key, value, flags);
-    case BPF_MAP_TYPE_HASH_OF_MAPS: return bpf_fd_htab_map_update_elem(map, map_file, key, value, flags);
-    case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_update(map, key, value, flags);
-    default: break;
-  }
-  if (is_queue_like(map)) return MAP_OP(map, map_push_elem, map, value, flags);
-  RcuReader reader(map.machine.rcu);
-  return MAP_OP(map, map_update_elem, map, key, value, flags);
 }
 
 }  // namespace
@@ -220,6 +158,50 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   }
   TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
   return 0;
+}
+
+// Some types came to the batches later than the hash and the array.
+static bool has_batches(const Map& map) {
+  const Version version = map.machine.version;
+  switch (map.map_type) {
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return has(Gate::percpu_array_batch, version);
+    case BPF_MAP_TYPE_LPM_TRIE: return has(Gate::lpm_trie_batch, version);
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return has(Gate::map_in_map_batch, version);
+    default: return true;
+  }
+}
+
+SysResult bpf_map_do_batch(Machine& machine, bpf_cmd cmd, const bpf_attr& attr, UserAttr uattr) {
+  KFN(machine, bpf_map_do_batch);
+  const bool reads = cmd == BPF_MAP_LOOKUP_BATCH || cmd == BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+  const bool writes = cmd != BPF_MAP_LOOKUP_BATCH;
+  TRY(check_attr(machine, cmd, attr));
+  MapFd fd(machine, attr.batch.map_fd);
+  Map& map = *TRY(fd.map);
+  std::optional<WriteActive> writing;
+  if (writes) writing.emplace(map);
+  if (reads) TRY(need_perms(fd, FMODE_READ));
+  if (writes) TRY(need_perms(fd, FMODE_WRITE));
+  if (has_batches(map)) switch (cmd) {
+      case BPF_MAP_LOOKUP_BATCH:
+        if (!map.ops->map_lookup_batch) break;
+        TRY(MAP_OP(map, map_lookup_batch, map, attr, uattr));
+        return 0;
+      case BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+        if (!map.ops->map_lookup_and_delete_batch) break;
+        TRY(MAP_OP(map, map_lookup_and_delete_batch, map, attr, uattr));
+        return 0;
+      case BPF_MAP_UPDATE_BATCH:
+        if (!map.ops->map_update_batch) break;
+        TRY(MAP_OP(map, map_update_batch, map, *fd.borrowed.get(), attr, uattr));
+        return 0;
+      default:
+        if (!map.ops->map_delete_batch) break;
+        TRY(MAP_OP(map, map_delete_batch, map, attr, uattr));
+        return 0;
+    }
+  return refuse(Errno::NotSupp, "map type {} does not have this batch command", map.map_type);
 }
 
 SysResult map_freeze(Machine& machine, const bpf_attr& attr) {

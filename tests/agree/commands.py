@@ -28,6 +28,7 @@ NO_PREALLOC, NO_COMMON_LRU, NUMA_NODE, RDONLY, WRONLY, ZERO_SEED, RDONLY_PROG, W
     256,
 )
 MMAPABLE, PRESERVE_ELEMS, INNER_MAP = 1 << 10, 1 << 11, 1 << 12
+LOOKUP_BATCH, TAKE_BATCH, UPDATE_BATCH, DELETE_BATCH = 24, 25, 26, 27
 LINK_CREATE, LINK_UPDATE, ITER_CREATE, LINK_DETACH, PROG_BIND_MAP = 28, 29, 33, 34, 35
 CPUS = wire.possible_cpus()
 RETURN_2 = bytes.fromhex("b7000000020000009500000000000000")
@@ -86,6 +87,32 @@ class Side:
 
     def next_key(self, fd, key, size):
         return self.element("GET_NEXT_KEY", wire.MAP_GET_NEXT_KEY, fd, (key, b"\xee" * size), shows=True)
+
+    def batch(self, cmd, fd, count, sizes, **given):
+        """A batch command: sizes of key, value and token; given: token, keys, values (bytes, or an int that is an
+        address), out (False for NULL), elem_flags, flags. Returns (result, count, token)."""
+        key_size, value_size, token_size = sizes
+        room = min(count, 64)
+
+        def pointer(name, size):
+            data = given.get(name, b"\xee" * (size * room))
+            return (None, data) if isinstance(data, int) else (Buffer(data), None)
+
+        keys, values = pointer("keys", key_size), pointer("values", value_size)
+        token, out = given.get("token"), Buffer(b"\xee" * token_size)
+        before = Buffer(token) if token is not None else None
+        attr = bytearray(wire.ATTR_SIZE)
+        addresses = [one.address if one else address for one, address in (keys, values)]
+        out_address = out.address if given.get("out", True) else 0
+        struct.pack_into("<QQQQ", attr, 0, before.address if before else 0, out_address, *addresses)
+        struct.pack_into("<IIQQ", attr, 32, count, fd & 0xFFFFFFFF, given.get("elem_flags", 0), given.get("flags", 0))
+        shown = {name: value.hex() if isinstance(value, bytes) else value for name, value in given.items()}
+        result = self.call(f"batch command {cmd} count={count} {shown}", cmd, attr)
+        done = struct.unpack_from("<I", attr, 32)[0]
+        self.note(f"  done {done} token {bytes(out).hex()}")
+        if cmd in (LOOKUP_BATCH, TAKE_BATCH):
+            self.note(f"  keys {bytes(keys[0] or b'').hex()} values {bytes(values[0] or b'').hex()}")
+        return result, done, bytes(out)
 
     def walk(self, fd, size, limit=300):
         """The order of all keys."""
@@ -262,6 +289,93 @@ def filled_and_walked(s):
             s.take(fd, None, 4)
         s.lookup(fd, None, 4)
         s.close(fd)
+
+
+HASHES = (HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, HASH_OF_MAPS)
+
+
+def batch_sizes(kind, key_size, value_size):
+    """What a batch over such a map copies for an element, and how long its token is."""
+    return key_size, value_room(kind, value_size), 4 if kind in HASHES else max(key_size, 1)
+
+
+def batches(s):
+    """Every batch command on every type: flags, counts, tokens, pointers to nowhere, what a frozen map says."""
+    for kind in MODELLED:
+        key_size, value_size, entries, flags = usual(kind)
+        inner = s.map_create(ARRAY, 4, 8, 2) if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS) else 0
+        flags |= ZERO_SEED if kind == HASH_OF_MAPS else 0
+        fd = s.map_create(kind, key_size, value_size, entries, flags, inner=inner)
+        sizes = batch_sizes(kind, key_size, value_size)
+        if kind == LPM_TRIE:
+            keys = b"".join(struct.pack("<II", 32, number) for number in range(entries))
+        else:
+            keys = b"".join(struct.pack("<I", number)[:key_size] for number in range(entries))
+        # No program and no map has this descriptor here: the slots of arrays and hashes of maps stay empty.
+        values = b"\x0f\x27\0\0" if kind in (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS) else bytes(range(1, 9))
+        values = values * (sizes[1] * entries // len(values))
+        for cmd in (UPDATE_BATCH, LOOKUP_BATCH, TAKE_BATCH, DELETE_BATCH):
+            mine = dict(keys=keys, values=values) if cmd in (UPDATE_BATCH, DELETE_BATCH) else {}
+            fill = dict(keys=keys, values=values)
+            for count in (0, 1, 2, entries, entries + 1):
+                s.batch(UPDATE_BATCH, fd, min(count, entries), sizes, **fill)
+                if cmd in (UPDATE_BATCH, DELETE_BATCH):
+                    count = min(count, entries)  # noqa: PLW2901 the keys end there
+                s.batch(cmd, fd, count, sizes, **mine)
+            for bits in (1, 2, 3, 4, 8, 16, 1 << 32, 1 << 63):
+                s.batch(cmd, fd, 1, sizes, elem_flags=bits, **mine)
+                s.batch(cmd, fd, 1, sizes, flags=bits, **mine)
+                s.batch(cmd, fd, 0, sizes, elem_flags=bits, **mine)
+            for nowhere in (0, 16):
+                s.batch(UPDATE_BATCH, fd, entries, sizes, **fill)
+                s.batch(cmd, fd, entries, sizes, **(mine | dict(keys=nowhere)))
+                s.batch(cmd, fd, entries, sizes, **(mine | dict(values=nowhere)))
+            s.batch(UPDATE_BATCH, fd, entries, sizes, **fill)
+            s.batch(cmd, fd, entries, sizes, out=False, **mine)
+            for token in (0, 1, 3, 4, 0xFFFFFFFF):
+                s.batch(UPDATE_BATCH, fd, entries, sizes, **fill)
+                s.batch(cmd, fd, entries, sizes, token=struct.pack("<IIII", token, 0, 0, 0), **mine)
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<QQQQII", attr, 0, 16, 16, 16, 16, 1, fd & 0xFFFFFFFF)
+            s.call(f"type {kind} command {cmd} with pointers to nowhere", cmd, attr)
+            attr[56] = 1
+            s.call(f"type {kind} command {cmd} with a byte too many", cmd, attr)
+            for who in (9999, -1):
+                s.batch(cmd, who, 1, sizes, **mine)
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<I", attr, 0, fd & 0xFFFFFFFF)
+        s.call("FREEZE", wire.MAP_FREEZE, attr)
+        for cmd in (UPDATE_BATCH, LOOKUP_BATCH, TAKE_BATCH, DELETE_BATCH):
+            s.batch(cmd, fd, 1, sizes)
+        s.close()
+        for access in (RDONLY, WRONLY):
+            inner = s.map_create(ARRAY, 4, 8, 2) if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS) else 0
+            fd = s.map_create(kind, key_size, value_size, entries, flags | access, inner=inner)
+            for cmd in (UPDATE_BATCH, LOOKUP_BATCH, TAKE_BATCH, DELETE_BATCH):
+                s.batch(cmd, fd, 1, sizes)
+            s.close()
+
+
+def batches_of_maps(s):
+    """Maps of maps that hold maps: each batch command, the ids of the inner maps hidden."""
+    for kind in (ARRAY_OF_MAPS, HASH_OF_MAPS):
+        inner = [s.map_create(ARRAY, 4, 8, 2) for _ in range(3)]
+        fd = s.map_create(kind, 4, 4, 4, ZERO_SEED if kind == HASH_OF_MAPS else 0, inner=inner[0])
+        keys = struct.pack("<3I", 0, 1, 3)
+        sizes = batch_sizes(kind, 4, 4)
+        s.note("the three maps")
+        for bad in (3, 2, 1, 0):
+            fds = inner[:bad] + [9999] * (3 - bad)
+            attr_values = struct.pack("<3I", *(one & 0xFFFFFFFF for one in fds))
+            before = len(s.transcript)
+            s.batch(UPDATE_BATCH, fd, 3, sizes, keys=keys, values=attr_values)
+            s.transcript[before] = f"UPDATE_BATCH, {bad} of 3 are maps: {s.transcript[before].rsplit(': ', 1)[1]}"
+            before = len(s.transcript)
+            s.batch(LOOKUP_BATCH if bad % 2 else TAKE_BATCH, fd, 4, sizes)
+            s.transcript[before + 2] = s.transcript[before + 2].split(" values ")[0]
+        s.batch(DELETE_BATCH, fd, 3, sizes, keys=keys)
+        s.batch(LOOKUP_BATCH, fd, 4, sizes, keys=16)
+        s.close()
 
 
 def access_flags_and_freeze(s):
@@ -519,6 +633,8 @@ WRITTEN = (
     element_flags,
     filled_and_walked,
     access_flags_and_freeze,
+    batches,
+    batches_of_maps,
     info_truncation,
     ids,
     prog_load_refusals,
@@ -531,6 +647,29 @@ WRITTEN = (
 
 
 # ---- random sequences ----
+
+
+def random_batch(rng, s, shape, key):
+    """One batch command, or a walk through the whole map in batches of one size."""
+    kind, fd, key_size, value_size, entries = shape
+    sizes = batch_sizes(kind, key_size, value_size)
+    count = rng.choice((1, 1, 2, 3, entries, entries + 3))
+    keys = b"".join(key() or b"" for _ in range(count))
+    values = b"".join(bytes([rng.randrange(256)]) * sizes[1] for _ in range(count))
+    pick = rng.random()
+    if pick < 0.3:
+        s.batch(UPDATE_BATCH, fd, count, sizes, keys=keys, values=values)
+    elif pick < 0.5:
+        s.batch(DELETE_BATCH, fd, count, sizes, keys=keys)
+    elif pick < 0.7:
+        token = rng.choice((None, keys[:key_size].ljust(4, b"\0"), struct.pack("<I", rng.randrange(40))))
+        s.batch(rng.choice((LOOKUP_BATCH, TAKE_BATCH)), fd, count, sizes, token=token and token.ljust(key_size, b"\0"))
+    else:
+        cmd, token = rng.choice((LOOKUP_BATCH, LOOKUP_BATCH, TAKE_BATCH)), None
+        for _ in range(40):
+            result, done, token = s.batch(cmd, fd, count, sizes, token=token)
+            if result or not done:
+                break
 
 
 def sequence(seed, number):
@@ -577,10 +716,12 @@ def sequence(seed, number):
                 s.delete(fd, key())
             elif pick < 0.84 and kind != BLOOM_FILTER:
                 s.take(fd, key(), room)
-            elif pick < 0.95:
+            elif pick < 0.92:
                 s.next_key(fd, key() if rng.random() < 0.8 else None, max(key_size, 1))
-            else:
+            elif pick < 0.95:
                 s.walk(fd, max(key_size, 1), 40)
+            else:
+                random_batch(rng, s, (kind, fd, key_size, value_size, entries), key)
 
     return run
 
