@@ -14,6 +14,7 @@
 #include "run/engine.h"
 #include "syscall/bpf.h"
 #include "syscall/inode.h"
+#include "syscall/perf_event.h"
 #include "syscall/rtnetlink.h"
 #include "trace/parking.h"
 
@@ -189,6 +190,19 @@ Result<FileStat> Kernel::stat(Task& task, const std::string& path) {
 
 Result<std::vector<std::string>> Kernel::listdir(Task& task, const std::string& path) {
   return enter(task, [&] { return vfs_readdir(state_->machine, path); });
+}
+
+Result<int> Kernel::perf_event_open(Task& task, const perf_event_attr& attr, int pid, int cpu, int group_fd,
+                                    uint64_t flags) {
+  return enter(task, [&] { return sys_perf_event_open(state_->machine, attr, pid, cpu, group_fd, flags); });
+}
+
+Result<std::string> Kernel::read(Task& task, int fd, size_t size) {
+  return enter(task, [&] { return sys_read(state_->machine, fd, size); });
+}
+
+Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
+  return enter(task, [&] { return sys_ioctl(state_->machine, fd, cmd, arg); });
 }
 
 const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }

@@ -13,6 +13,7 @@
 
 #include "base/machine.h"
 #include "uapi/bpf_attr.h"
+#include "uapi/perf_event.h"
 
 namespace bpfsim {
 
@@ -51,6 +52,11 @@ class Kernel {
   Result<std::vector<std::string>> listdir(Task& task, const std::string& path);
   // What a netlink socket of the task would send: RTM_SETLINK (syscall/rtnetlink.h builds and explains it).
   Result<void> rtnl_setlink(Task& task, std::span<const uint8_t> message);
+  // perf_event_open(2), read(2), ioctl(2) (syscall/perf_event.h).
+  Result<int> perf_event_open(Task& task, const perf_event_attr& attr, int pid = -1, int cpu = 0,
+                              int group_fd = -1, uint64_t flags = 0);
+  Result<std::string> read(Task& task, int fd, size_t size);
+  Result<int64_t> ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg = 0);
   const Refusal& last_refusal() const;  // of sys_bpf; err is None after a success
 
   Net& net();  // lo, eth0 and others (host/net_device.h); hook/hook.h sends packets at them

@@ -154,6 +154,7 @@ void bind_task(py::module_& m) {
                (t.task->exited ? " (exited)>" : ">");
       });
   bind_files(task);
+  bind_tracing(task);
 }
 
 }  // namespace
@@ -173,8 +174,10 @@ ObjectView object_at(const PyTask& self, int fd) {
 
 void bind_kernel(py::module_& m) {
   bind_task(m);
-  py::class_<PyKernel, std::shared_ptr<PyKernel>>(
-      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.")
+  py::class_<PyKernel, std::shared_ptr<PyKernel>> kernel(
+      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.");
+  bind_tracing(kernel);
+  kernel
       .def(py::init(&boot), py::arg("version") = "6.18", py::arg("cpus") = 2, py::arg("seed") = 0,
            py::arg("config") = std::map<std::string, bool>{})
       .def_property_readonly("version", [](PyKernel& k) { return k.machine().version.str(); })

@@ -46,6 +46,8 @@ ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& obj
 ObjectView object_at(const PyTask& task, int fd);  // OSError EBADF
 
 void bind_files(py::class_<PyTask>& task);
+void bind_tracing(py::class_<PyTask>& task);
+void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel);
 
 // Ctrl-C that arrived during a call.
 inline void raise_pending() {

@@ -18,7 +18,7 @@ const Refcount* refcount_of(const Object& object) {
     case ObjectKind::Link: return &static_cast<const Link&>(object).refcnt;
     case ObjectKind::Btf: return &static_cast<const Btf&>(object).refcnt;
     case ObjectKind::File: return &static_cast<const File&>(object).f_count;
-    default: return nullptr;
+    default: return object.counter(Counter::Refs);
   }
 }
 

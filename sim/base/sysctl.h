@@ -37,6 +37,9 @@ class Sysctls {
   // The ones that hot paths ask for.
   int64_t jit_enable = 1, jit_harden = 0, jit_kallsyms = 1, jit_limit = 264241152;
   int64_t unprivileged_bpf_disabled = 2, bpf_stats_enabled = 0;
+  // static_key: the sysctl is one reason to count runs, each open file of BPF_ENABLE_STATS another.
+  int64_t bpf_stats_files = 0;
+  bool bpf_stats_enabled_key() const { return bpf_stats_enabled || bpf_stats_files; }
 
  private:
   struct Knob {

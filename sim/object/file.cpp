@@ -134,16 +134,25 @@ void exit_files(Task& task) {
 
 Task& current_task(const Machine& machine) { return *machine.current->task; }
 
-Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
-                                 Holding& reference) {
+static Result<int64_t> open_file(Machine& machine, const FileOps& f_op, Object* object, uint32_t f_flags,
+                                 Holding* reference) {
   Task& task = current_task(machine);
   TRY(task.files.check_room());
-  auto* file = new File(machine, f_op, &object, f_flags);
+  auto* file = new File(machine, f_op, object, f_flags);
   const int fd = TRY(task.files.install(file));
-  reference.release();
+  if (reference) reference->release();
   file->f_count.inc({"fd {} of task {}", fd, task.pid});
   emit<LifeEvent>(machine, *file, "born");
   return fd;
+}
+
+Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
+                                 Holding& reference) {
+  return open_file(machine, f_op, &object, f_flags, &reference);
+}
+
+Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, uint32_t f_flags) {
+  return open_file(machine, f_op, nullptr, f_flags, nullptr);
 }
 
 Result<std::string> fdinfo(const Task& task, int fd) {

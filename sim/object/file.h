@@ -21,6 +21,10 @@ struct FileOps {
   void (*release)(File& file);              // the last reference is gone: put private_data
   std::string (*show_fdinfo)(const File&);  // the object's own lines of /proc/PID/fdinfo/FD
   Counter holds;                            // which counter of private_data a file holds
+  // read(2): at most `size` bytes; "" is the end. Null: EINVAL.
+  Result<std::string> (*read)(File& file, size_t size) = nullptr;
+  // ioctl(2). Null: ENOTTY.
+  Result<int64_t> (*unlocked_ioctl)(File& file, uint32_t cmd, uint64_t arg) = nullptr;
 };
 
 inline constexpr uint32_t O_RDONLY_ = 0, O_WRONLY_ = 1, O_RDWR_ = 2, O_CLOEXEC_ = 02000000;
@@ -120,6 +124,8 @@ Task& current_task(const Machine& machine);
 // A new descriptor of the current task for an object, whose reference moves from the caller into the file.
 Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
                                  Holding& reference);
+// The same for a file that stands for no object.
+Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, uint32_t f_flags);
 // /proc/PID/fdinfo/FD
 Result<std::string> fdinfo(const Task& task, int fd);
 

@@ -77,7 +77,10 @@ int64_t counted(const Object& object, Counter counter) {
     case ObjectKind::Link: return refs ? static_cast<const Link&>(object).refcnt.value() : -1;
     case ObjectKind::Btf: return refs ? static_cast<const Btf&>(object).refcnt.value() : -1;
     case ObjectKind::File: return refs ? static_cast<const File&>(object).f_count.value() : -1;
-    default: return -1;
+    default: {
+      const Refcount* count = object.counter(counter);
+      return count ? count->value() : -1;
+    }
   }
 }
 
@@ -112,7 +115,8 @@ ObjectGraph object_graph(const Machine& machine) {
     graph.nodes.push_back(object);
     // An unlinked inode, an exited task and a gone device leave the table of objects, so kind decides.
     graph.root.push_back(object->kind == ObjectKind::Task || object->kind == ObjectKind::Inode ||
-                         object->kind == ObjectKind::NetDevice || object->kind == ObjectKind::Cgroup);
+                         object->kind == ObjectKind::NetDevice || object->kind == ObjectKind::Cgroup ||
+                         object->is_root());
   }
   for (const Rcu::Waiting& waiting : machine.rcu.waiting())
     for (size_t i = 0; i < graph.nodes.size(); ++i)

@@ -21,6 +21,8 @@ const char* object_kind_name(ObjectKind kind) {
     case ObjectKind::Sock: return "sock";
     case ObjectKind::PerfEvent: return "perf_event";
     case ObjectKind::Token: return "token";
+    case ObjectKind::SeqFile: return "seq_file";
+    case ObjectKind::Kernel: return "kernel";
   }
   return "?";
 }

@@ -16,7 +16,22 @@
 
 namespace bpfsim {
 
-enum class ObjectKind : uint8_t { Prog, Map, Link, Btf, File, Inode, Task, NetDevice, Cgroup, Sock, PerfEvent, Token };
+enum class ObjectKind : uint8_t {
+  Prog,
+  Map,
+  Link,
+  Btf,
+  File,
+  Inode,
+  Task,
+  NetDevice,
+  Cgroup,
+  Sock,
+  PerfEvent,
+  Token,
+  SeqFile,
+  Kernel
+};
 const char* object_kind_name(ObjectKind kind);
 
 // Why a reference exists: a literal with "{}" for up to two numbers: {"fd {} of task {}", 3, 470}.
@@ -39,6 +54,7 @@ struct LedgerEntry {
 };
 
 struct Object;
+class Refcount;
 
 // Edges of the graph, as a holder reports them.
 struct Held {
@@ -57,6 +73,8 @@ struct Object {
 
   virtual std::string label() const = 0;  // "prog 7 (xdp_drop)"
   virtual void each_held(const HoldVisitor&) const {}
+  virtual const Refcount* counter(Counter) const { return nullptr; }  // null: it has no such counter
+  virtual bool is_root() const { return false; }                      // the machine itself holds it
 
   Machine& machine;
   const ObjectKind kind;

@@ -29,6 +29,7 @@ void Prog::each_held(const HoldVisitor& visit) const {
   for (size_t i = 0; i < aux->used_btfs.size(); ++i)
     visit({aux->used_btfs[i], Counter::Refs, true, "used_btfs[" + std::to_string(i) + "]"});
   if (aux->btf) visit({aux->btf, Counter::Refs, true, "btf"});
+  if (aux->attach_btf) visit({aux->attach_btf, Counter::Refs, true, "attach_btf"});
   if (aux->dst_prog) visit({aux->dst_prog, Counter::Refs, true, "dst_prog"});
 }
 
@@ -53,6 +54,8 @@ void bpf_prog_free(Prog& prog) {
   bpf_prog_put_btf(prog);
   bpf_free_used_maps(prog);
   bpf_free_used_btfs(prog);
+  if (Btf* btf = std::exchange(prog.aux->attach_btf, nullptr))
+    btf_put(*btf, {"a program attached through it is freed"});
   if (Prog* target = std::exchange(prog.aux->dst_prog, nullptr))
     bpf_prog_put(*target, {"a program attached to it is freed"});
   delete &prog;

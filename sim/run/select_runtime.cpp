@@ -97,7 +97,7 @@ RunOutcome bpf_prog_run(Machine& machine, Prog& prog, Addr ctx) {
   emit<ProgRunEvent>(machine, prog, true, ctx);
   uint64_t value = prog.bpf_func(machine, prog, ctx);
   emit<ProgRunEvent>(machine, prog, false, value);
-  if (machine.sysctl.bpf_stats_enabled) {
+  if (machine.sysctl.bpf_stats_enabled_key()) {
     prog.stats.nsecs += machine.clock.now_ns - from;
     ++prog.stats.cnt;
   }

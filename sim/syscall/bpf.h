@@ -65,6 +65,12 @@ SysResult link_create(Machine& machine, const bpf_attr& attr);                  
 SysResult link_update(Machine& machine, const bpf_attr& attr);
 SysResult link_detach(Machine& machine, const bpf_attr& attr);
 
+// enable_stats.cpp
+SysResult bpf_enable_stats(Machine& machine, const bpf_attr& attr);
+SysResult bpf_prog_bind_map(Machine& machine, const bpf_attr& attr);
+SysResult token_create(Machine& machine, const bpf_attr& attr);
+SysResult prog_stream_read(Machine& machine, const bpf_attr& attr);
+
 // btf.cpp
 SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, uint32_t uattr_size);
 Result<Btf*> btf_get_by_fd(Machine& machine, int fd, const Cause& cause);

@@ -233,6 +233,7 @@ SysResult bpf_obj_get_info_by_fd(Machine& machine, const bpf_attr& attr, UserAtt
   BorrowedFile borrowed(machine, current_task(machine).files.get(int(attr.info.bpf_fd)));
   const File* file = borrowed.get();
   if (!file) return refuse(Errno::BadFd, "fd {} is not open", attr.info.bpf_fd);
+  if (!file->private_data) return refuse(Errno::Inval, "fd {} is no BPF object", attr.info.bpf_fd);
   const Object& object = *file->private_data;
   if (&file->f_op == &bpf_prog_fops)
     return bpf_prog_get_info_by_fd(machine, static_cast<const Prog&>(object), attr, uattr);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 import bpfsim
@@ -382,3 +383,23 @@ def closed_map():
     m = bpfsim.Kernel().spawn().map_create("array")
     m.close()
     return m
+
+
+def test_perf_events_are_descriptors_that_can_be_read():
+    k = bpfsim.Kernel()
+    task = k.spawn("perf")
+    k.add_function("my_function")
+    fds = [
+        task.perf_event_open("software", "cpu-clock"),
+        task.perf_event_open("tracepoint", "sched:sched_switch"),
+        task.perf_event_open("kretprobe", "my_function"),
+    ]
+    assert "kretprobe my_function" in repr(task.object_at(fds[2]))
+    assert len(task.read(fds[0], 8)) == 8
+    assert task.ioctl(fds[0], 0x2400) == 0
+    with pytest.raises(OSError) as refused:
+        task.perf_event_open("kprobe", "no_such_function")
+    assert refused.value.errno == errno.ENOENT
+    with pytest.raises(ValueError):
+        task.perf_event_open("tracepoint", "no:such")
+    assert bpfsim._core.graph_disagreements(k) == []

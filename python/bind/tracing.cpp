@@ -1,0 +1,134 @@
+// perf_event_open, read and ioctl of a task, and what of the machine can be traced.
+#include "host/tracing.h"
+
+#include "machine.h"
+
+namespace bpfsim {
+
+namespace {
+
+constexpr std::pair<const char*, uint32_t> kTypes[] = {{"software", PERF_TYPE_SOFTWARE},
+                                                       {"tracepoint", PERF_TYPE_TRACEPOINT},
+                                                       {"kprobe", PERF_TYPE_KPROBE},
+                                                       {"kretprobe", PERF_TYPE_KPROBE}};
+constexpr std::pair<const char*, uint64_t> kSoftware[] = {{"cpu-clock", PERF_COUNT_SW_CPU_CLOCK},
+                                                          {"task-clock", PERF_COUNT_SW_TASK_CLOCK},
+                                                          {"dummy", PERF_COUNT_SW_DUMMY},
+                                                          {"bpf-output", PERF_COUNT_SW_BPF_OUTPUT}};
+
+uint32_t event_type(const py::object& type) {
+  if (!py::isinstance<py::str>(type)) return type.cast<uint32_t>();
+  const auto wanted = type.cast<std::string>();
+  for (auto [name, number] : kTypes)
+    if (wanted == name) return number;
+  throw py::value_error("a perf event is 'software', 'tracepoint', 'kprobe' or 'kretprobe', not '" + wanted +
+                        "'");
+}
+
+uint64_t trace_event_id(Machine& machine, const std::string& name) {
+  for (const Tracepoint& tracepoint : tracing(machine).tracepoints)
+    if (tracepoint.event() == name) return tracepoint.event_id;
+  throw py::value_error("no trace event is called '" + name + "'; kernel.tracepoints lists them");
+}
+
+uint64_t software_event(const std::string& name) {
+  for (auto [known, number] : kSoftware)
+    if (name == known) return number;
+  throw py::value_error("a software event is 'cpu-clock', 'task-clock', 'dummy' or 'bpf-output', not '" +
+                        name + "'");
+}
+
+// What a perf tool would fill in: names become the numbers that the attributes take. `held` keeps the text
+// that a pointer in them names.
+perf_event_attr attributes(const PyTask& self, const py::object& type, const py::object& config,
+                           std::string& held) {
+  perf_event_attr attr;
+  attr.type = event_type(type);
+  attr.bits = PERF_ATTR_DISABLED;
+  if (!py::isinstance<py::str>(config)) {
+    attr.config = config.cast<uint64_t>();
+    return attr;
+  }
+  held = config.cast<std::string>();
+  if (attr.type == PERF_TYPE_TRACEPOINT) {
+    attr.config = trace_event_id(self.owner->machine(), held);
+  } else if (attr.type == PERF_TYPE_SOFTWARE) {
+    attr.config = software_event(held);
+  } else {
+    attr.config1 = uint64_t(uintptr_t(held.c_str()));
+    attr.config = py::isinstance<py::str>(type) && type.cast<std::string>() == "kretprobe";
+  }
+  return attr;
+}
+
+int perf_event_open(const PyTask& self, const py::object& type, const py::object& config, int pid, int cpu,
+                    int group_fd, uint64_t flags) {
+  std::string held;
+  const perf_event_attr attr = attributes(self, type, config, held);
+  return value_or_raise(self.kernel().perf_event_open(*self.task, attr, pid, cpu, group_fd, flags));
+}
+
+}  // namespace
+
+void bind_tracing(py::class_<PyTask>& task) {
+  task.def(
+          "perf_event_open", &perf_event_open, py::arg("type"), py::arg("config") = 0, py::arg("pid") = -1,
+          py::arg("cpu") = 0, py::arg("group_fd") = -1, py::arg("flags") = 0,
+          "perf_event_open(2): a descriptor. type is a number, 'software', 'tracepoint', 'kprobe' or\n"
+          "'kretprobe'; config its number or name: 'cpu-clock', 'sched:sched_switch', a function. The event\n"
+          "begins disabled. OSError ENOENT, EINVAL, EACCES, ESRCH.")
+      .def(
+          "read",
+          [](const PyTask& t, int fd, size_t size) {
+            return py::bytes(value_or_raise(t.kernel().read(*t.task, fd, size)));
+          },
+          py::arg("fd"), py::arg("size") = 4096,
+          "read(2) of a perf event's count or an iterator's text; b'' is the end. OSError EINVAL, EBADF.")
+      .def(
+          "ioctl",
+          [](const PyTask& t, int fd, uint32_t cmd, uint64_t arg) {
+            return value_or_raise(t.kernel().ioctl(*t.task, fd, cmd, arg));
+          },
+          py::arg("fd"), py::arg("cmd"), py::arg("arg") = 0,
+          "ioctl(2) of a perf event: PERF_EVENT_IOC_SET_BPF is 0x40042408, its argument a program's fd.");
+}
+
+void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
+  kernel
+      .def_property_readonly(
+          "tracepoints",
+          [](PyKernel& k) {
+            std::vector<std::string> names;
+            for (const Tracepoint& tracepoint : tracing(k.machine()).tracepoints)
+              names.push_back(tracepoint.event());
+            return names;
+          },
+          "What can be traced: 'raw_syscalls:sys_enter' and others.")
+      .def_property_readonly(
+          "functions",
+          [](PyKernel& k) {
+            std::vector<std::string> names;
+            for (const KernelFunction& function : tracing(k.machine()).functions)
+              names.push_back(function.name);
+            return names;
+          },
+          "The kernel functions that a kprobe may name.")
+      .def(
+          "add_tracepoint",
+          [](PyKernel& k, const std::string& system, const std::string& name, uint32_t num_args) {
+            if (system.empty() || name.empty() || num_args > 12)
+              throw py::value_error("a tracepoint has a system, a name and at most 12 arguments");
+            tracing(k.machine()).add_tracepoint(system, name, num_args);
+          },
+          py::arg("system"), py::arg("name"), py::arg("num_args") = 1,
+          "One more tracepoint for this machine.")
+      .def(
+          "add_function",
+          [](PyKernel& k, const std::string& name) {
+            if (name.empty()) throw py::value_error("a function has a name");
+            tracing(k.machine()).add_function(name);
+          },
+          py::arg("name"), "One more kernel function for kprobes.");
+}
+
+}  // namespace bpfsim
