@@ -6,6 +6,7 @@
 
 #include "hook/hook.h"
 #include "hook/types.h"
+#include "host/cgroup.h"
 #include "map/map_types.h"
 #include "map/ringbuf.h"
 #include "object/file.h"
@@ -89,6 +90,7 @@ Kernel::~Kernel() {
   state_->parking.reset();
   for (auto& task : state_->tasks) exit(*task);
   net_exit(state_->machine);
+  state_->machine.cgroups.reset();
   bpf_kill_super(*state_->bpffs);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
@@ -113,6 +115,7 @@ Task& Kernel::fork(Task& parent) {
   child.parent = &parent;
   TaskEntry in(state_->machine, parent);
   copy_files(child, parent);
+  cgroup_fork(child, parent);
   return child;
 }
 
@@ -122,6 +125,7 @@ void Kernel::exit(Task& task) {
   KFN(state_->machine, do_exit);
   task.exited = true;
   exit_files(task);
+  cgroup_exit(task);
   emit<LifeEvent>(state_->machine, task, "freed");
 }
 
@@ -203,6 +207,15 @@ Result<std::string> Kernel::read(Task& task, int fd, size_t size) {
 
 Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
   return enter(task, [&] { return sys_ioctl(state_->machine, fd, cmd, arg); });
+}
+
+Result<int64_t> Kernel::open(Task& task, const std::string& path) {
+  return enter(task, [&] { return do_sys_open(state_->machine, path); });
+}
+
+Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {
+  if (moved.exited) return refuse(Errno::Srch, "task {} has exited", moved.pid);
+  return enter(task, [&] { return cgroup_procs_write(state_->machine, path, moved); });
 }
 
 const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }

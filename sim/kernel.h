@@ -50,6 +50,9 @@ class Kernel {
   Result<void> chmod(Task& task, const std::string& path, uint32_t mode);
   Result<FileStat> stat(Task& task, const std::string& path);  // syscall/inode.h
   Result<std::vector<std::string>> listdir(Task& task, const std::string& path);
+  Result<int64_t> open(Task& task, const std::string& path);  // a cgroup's directory
+  // echo PID of `moved` > PATH/cgroup.procs
+  Result<void> move_to_cgroup(Task& task, const std::string& path, Task& moved);
   // What a netlink socket of the task would send: RTM_SETLINK (syscall/rtnetlink.h builds and explains it).
   Result<void> rtnl_setlink(Task& task, std::span<const uint8_t> message);
   // perf_event_open(2), read(2), ioctl(2) (syscall/perf_event.h).

@@ -1,4 +1,5 @@
 // The file calls of a task, and its netlink socket.
+#include "host/cgroup.h"
 #include "machine.h"
 #include "syscall/inode.h"
 
@@ -26,11 +27,12 @@ void bind_files(py::class_<PyTask>& task) {
             ok_or_raise(t.kernel().mkdir(*t.task, path, mode));
           },
           py::arg("path"), py::arg("mode") = 0777,
-          "mkdir(2) in BPFFS. OSError EEXIST, ENOENT, EACCES, EPERM.")
+          "mkdir(2) in BPFFS, or of a cgroup below /sys/fs/cgroup. OSError EEXIST, ENOENT, EACCES, EPERM.")
       .def(
           "rmdir",
           [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().rmdir(*t.task, path)); },
-          py::arg("path"), "rmdir(2). OSError ENOTEMPTY, ENOTDIR.")
+          py::arg("path"),
+          "rmdir(2). OSError ENOTEMPTY, ENOTDIR; EBUSY for a cgroup with groups or tasks in it.")
       .def(
           "unlink",
           [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().unlink(*t.task, path)); },
@@ -49,6 +51,21 @@ void bind_files(py::class_<PyTask>& task) {
           py::arg("path") = "/sys/fs/bpf", "The names in a directory, sorted.")
       .def("stat", &file_stat, py::arg("path"),
            "stat(2) as a dict: mode, uid, ino, nlink, and the object of a pin.")
+      .def(
+          "open",
+          [](const PyTask& t, const std::string& path) {
+            return value_or_raise(t.kernel().open(*t.task, path));
+          },
+          py::arg("path"), "open(2) of a cgroup's directory, to be named to bpf(2). OSError ENOENT.")
+      .def_property_readonly(
+          "cgroup", [](const PyTask& t) { return task_cgroup(*t.task).path(); },
+          "The path of the cgroup that the task is in.")
+      .def(
+          "join_cgroup",
+          [](const PyTask& t, const std::string& path) {
+            ok_or_raise(t.kernel().move_to_cgroup(*t.task, path, *t.task));
+          },
+          py::arg("path"), "Moves the task into a cgroup, as writing its pid to PATH/cgroup.procs does.")
       .def(
           "rtnl_setlink",
           [](const PyTask& t, const py::buffer& message) {

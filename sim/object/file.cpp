@@ -84,6 +84,7 @@ std::string Task::label() const { return "task " + std::to_string(pid) + " (" + 
 void Task::each_held(const HoldVisitor& visit) const {
   for (size_t fd = 0; fd < files.slots().size(); ++fd)
     if (const File* file = files.slots()[fd]) visit({file, Counter::Refs, true, "fd " + std::to_string(fd)});
+  if (cgroup) visit({cgroup, Counter::Refs, true, "css_set"});
   for (const InFlight& hold : in_flight) {
     visit({hold.object, Counter::Refs, true, hold.via});
     if (hold.uref) visit({hold.object, Counter::UserRefs, true, hold.via});

@@ -96,6 +96,7 @@ struct Task final : Object {
   uint32_t cpu = 0;  // where its syscalls run
   FdTable files;
   Task* parent = nullptr;
+  Object* cgroup = nullptr;  // host/cgroup.h; null: the root of the hierarchy
   bool exited = false;
   std::vector<InFlight> in_flight;
 };

@@ -115,8 +115,7 @@ ObjectGraph object_graph(const Machine& machine) {
     graph.nodes.push_back(object);
     // An unlinked inode, an exited task and a gone device leave the table of objects, so kind decides.
     graph.root.push_back(object->kind == ObjectKind::Task || object->kind == ObjectKind::Inode ||
-                         object->kind == ObjectKind::NetDevice || object->kind == ObjectKind::Cgroup ||
-                         object->is_root());
+                         object->kind == ObjectKind::NetDevice || object->is_root());
   }
   for (const Rcu::Waiting& waiting : machine.rcu.waiting())
     for (size_t i = 0; i < graph.nodes.size(); ++i)

@@ -3,11 +3,13 @@
 // Paths are walked as the VFS does: search permission on each directory, then the name. A name with a dot is
 // refused by BPFFS itself, which keeps such names for files of the kernel. The last put of what a pin held
 // happens with the unlink. Departs from the kernel: no groups (a file has an owner and the others), no
-// symbolic links, no working directory ("/" is it), umask 022, and outside BPFFS nothing can be made.
+// symbolic links, no working directory ("/" is it), umask 022, and nothing can be made outside of BPFFS and
+// the cgroup hierarchy. Not modelled yet: open(2) of BPFFS's own directories.
 #include "syscall/inode.h"
 
 #include <algorithm>
 
+#include "host/cgroup.h"
 #include "object/file.h"
 #include "syscall/bpf.h"
 
@@ -17,14 +19,15 @@ namespace {
 
 constexpr size_t PATH_MAX_ = 4096, NAME_MAX_ = 255;
 constexpr uint32_t kUmask = 022;
-constexpr std::string_view kMountPoint = "/sys/fs/bpf";
+constexpr std::string_view kMountPoint = "/sys/fs/bpf", kCgroupMount = "/sys/fs/cgroup";
 constexpr std::string_view kForeign[] = {"/", "/sys", "/sys/fs",
                                          "/tmp"};  // directories of other file systems
 
-// Where a walk stands: in BPFFS, or in a directory of another file system.
+// Where a walk stands: in BPFFS, in a cgroup, or in a directory of another file system.
 struct Place {
   Inode* inode = nullptr;
   std::string foreign;
+  Cgroup* cgroup = nullptr;
   bool is_dir() const { return !inode || inode->is_dir(); }
 };
 
@@ -41,6 +44,19 @@ Result<void> inode_permission(const Machine& machine, const Inode& inode, uint32
 }
 
 Place foreign_place(const std::string& path) { return {nullptr, path}; }
+Place cgroup_place(Cgroup& cgroup) { return {nullptr, "", &cgroup}; }
+
+Result<void> may_change_cgroups(const Machine& machine) {
+  if (fsuid(machine) == 0 || capable(machine, CAP_DAC_OVERRIDE)) return {};
+  return refuse(Errno::Access, "uid {} may not: the directories of /sys/fs/cgroup are root's",
+                fsuid(machine));
+}
+
+Place step_in_cgroup(Cgroup& at, const std::string& name) {
+  if (name == "..") return at.parent ? cgroup_place(*at.parent) : foreign_place("/sys/fs");
+  auto child = at.children.find(name);
+  return child == at.children.end() ? Place{} : cgroup_place(*child->second);
+}
 
 // One component further. A null inode with an empty path: there is nothing of that name.
 Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
@@ -55,18 +71,20 @@ Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
     auto child = at.inode->children.find(name);
     return child == at.inode->children.end() ? Place{} : Place{child->second.get(), ""};
   }
-  if (name == "..") {
+  if (name == ".." && !at.cgroup) {
     const size_t slash = at.foreign.rfind('/');
     return foreign_place(slash == 0 ? "/" : at.foreign.substr(0, slash));
   }
   if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
+  if (at.cgroup) return step_in_cgroup(*at.cgroup, name);
   const std::string path = at.foreign == "/" ? "/" + name : at.foreign + "/" + name;
   if (path == kMountPoint) return Place{machine.bpffs, ""};
+  if (path == kCgroupMount) return cgroup_place(cgroup_root(machine));
   const bool known = std::find(std::begin(kForeign), std::end(kForeign), path) != std::end(kForeign);
   return known ? foreign_place(path) : Place{};
 }
 
-bool exists(const Place& place) { return place.inode || !place.foreign.empty(); }
+bool exists(const Place& place) { return place.inode || place.cgroup || !place.foreign.empty(); }
 
 // A path cut into its last component and the directory before it.
 struct Parent {
@@ -151,7 +169,7 @@ void evict(Inode& inode, const Cause& cause) {
 }
 
 // What unlink and rmdir have in common: the thing must be there, in BPFFS, and may go.
-Result<Inode*> find_victim(Machine& machine, const std::string& path, bool want_dir) {
+Result<Place> find_victim(Machine& machine, const std::string& path, bool want_dir) {
   const Parent parent = TRY(filename_parentat(machine, path));
   if (parent.last.empty()) return refuse(want_dir ? Errno::Busy : Errno::IsDir, "/ cannot go");
   if (parent.last == "." || parent.last == "..") {
@@ -160,12 +178,17 @@ Result<Inode*> find_victim(Machine& machine, const std::string& path, bool want_
   }
   const Place place = TRY(step(machine, parent.dir, parent.last));
   if (!exists(place)) return refuse(Errno::NoEnt, "there is no {}", parent.last);
+  if (place.cgroup && place.cgroup->parent) {
+    TRY(may_change_cgroups(machine));
+    if (!want_dir) return refuse(Errno::IsDir, "{} is a directory", parent.last);
+    return place;
+  }
   if (!place.inode || !place.inode->parent)
     return refuse(want_dir ? Errno::Busy : Errno::IsDir, "{} is in use by the machine", parent.last);
   if (parent.slash && !want_dir)
     return refuse(place.is_dir() ? Errno::IsDir : Errno::NotDir, "{} with a '/' behind", parent.last);
   TRY(may_delete(machine, *place.inode->parent, *place.inode, want_dir));
-  return place.inode;
+  return place;
 }
 
 }  // namespace
@@ -199,7 +222,13 @@ void bpf_kill_super(Inode& root) {
 Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode) {
   KFN(machine, bpf_mkdir);
   const Parent parent = TRY(filename_create(machine, path, true));
-  if (!parent.dir.inode) return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
+  if (parent.dir.cgroup) {
+    TRY(may_change_cgroups(machine));
+    TRY(cgroup_mkdir(*parent.dir.cgroup, parent.last));
+    return {};
+  }
+  if (!parent.dir.inode)
+    return refuse(Errno::Perm, "{} is in neither /sys/fs/bpf nor /sys/fs/cgroup", parent.last);
   TRY(may_create(machine, *parent.dir.inode));
   new_inode(*parent.dir.inode, parent.last, kModeDir | (mode & 01777 & ~kUmask));
   return {};
@@ -207,7 +236,13 @@ Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode
 
 Result<void> do_rmdir(Machine& machine, const std::string& path) {
   KFN(machine, simple_rmdir);
-  Inode* dir = TRY(find_victim(machine, path, true));
+  const Place place = TRY(find_victim(machine, path, true));
+  if (place.cgroup) {
+    TRY(cgroup_may_rmdir(*place.cgroup));
+    cgroup_destroy(*place.cgroup);
+    return {};
+  }
+  Inode* dir = place.inode;
   if (!dir->children.empty())
     return refuse(Errno::NotEmpty, "{} holds {} names", dir->name, dir->children.size());
   evict(*dir, {"rmdir"});
@@ -216,7 +251,7 @@ Result<void> do_rmdir(Machine& machine, const std::string& path) {
 
 Result<void> do_unlinkat(Machine& machine, const std::string& path) {
   KFN(machine, simple_unlink);
-  Inode* file = TRY(find_victim(machine, path, false));
+  Inode* file = TRY(find_victim(machine, path, false)).inode;
   evict(*file, {"unlinked by task {}", machine.current->pid});
   return {};
 }
@@ -232,7 +267,7 @@ Result<void> do_renameat2(Machine& machine, const std::string& from, const std::
   if (!exists(old_place)) return refuse(Errno::NoEnt, "there is no {}", old_parent.last);
   const Place new_place = TRY(step(machine, new_parent.dir, new_parent.last));
   if (!old_parent.dir.inode || !new_parent.dir.inode)
-    return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
+    return refuse(Errno::Perm, "only what is in /sys/fs/bpf can be renamed");
   Inode &moved = *old_place.inode, &dir = *new_parent.dir.inode;
   for (const Inode* above = &dir; above; above = above->parent)
     if (above == &moved) return refuse(Errno::Inval, "a directory cannot go into itself");
@@ -267,8 +302,31 @@ Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mod
   return {};
 }
 
+Result<int64_t> do_sys_open(Machine& machine, const std::string& path) {
+  KFN(machine, do_sys_openat2);
+  const Place place = TRY(filename_lookup(machine, path));
+  if (place.cgroup) return cgroup_open(*place.cgroup);
+  if (place.inode && place.inode->i_private) return refuse(Errno::Io, "a pin is opened by BPF_OBJ_GET");
+  return refuse(Errno::OpNotSupp, "not modelled yet: opening {}", path);
+}
+
+Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task) {
+  KFN(machine, cgroup_procs_write);
+  const Place place = TRY(filename_lookup(machine, path));
+  if (!place.cgroup) return refuse(Errno::NoEnt, "{} is no directory of /sys/fs/cgroup", path);
+  TRY(may_change_cgroups(machine));
+  cgroup_attach_task(*place.cgroup, task);
+  return {};
+}
+
 Result<FileStat> vfs_stat(Machine& machine, const std::string& path) {
   const Place place = TRY(filename_lookup(machine, path));
+  if (place.cgroup)
+    return FileStat{.mode = kModeDir | 0755,
+                    .uid = 0,
+                    .ino = place.cgroup->id,
+                    .nlink = 2 + place.cgroup->children.size(),
+                    .object = place.cgroup};
   if (!place.inode) return FileStat{.mode = kModeDir | 0755, .uid = 0, .ino = 1, .nlink = 2};
   const Inode& inode = *place.inode;
   FileStat stat{
@@ -282,9 +340,13 @@ Result<FileStat> vfs_stat(Machine& machine, const std::string& path) {
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path) {
   const Place place = TRY(filename_lookup(machine, path));
   std::vector<std::string> names;
+  if (place.cgroup) {
+    for (const auto& [name, child] : place.cgroup->children) names.push_back(name);
+    return names;
+  }
   if (!place.inode) {  // what lies directly in it
     const std::string prefix = place.foreign == "/" ? "/" : place.foreign + "/";
-    for (std::string_view known : {kForeign[1], kForeign[2], kForeign[3], kMountPoint})
+    for (std::string_view known : {kForeign[1], kForeign[2], kForeign[3], kMountPoint, kCgroupMount})
       if (known.starts_with(prefix) && known.find('/', prefix.size()) == known.npos)
         names.emplace_back(known.substr(prefix.size()));
     return names;

@@ -1,8 +1,9 @@
 // Models: kernel/bpf/inode.c, fs/namei.c (Linux 6.18)
 //
 // BPFFS, mounted at /sys/fs/bpf: directories, and files that are pins. A pin holds its object as a descriptor
-// does, and outlives every task. The calls of the VFS that a lesson needs stand here too; they know this one
-// file system, and the directories above it only so that a path can pass.
+// does, and outlives every task. The calls of the VFS that a lesson needs stand here too; they know this file
+// system and the cgroup hierarchy (host/cgroup.h), and the directories above them only so that a path can
+// pass.
 #pragma once
 
 #include <map>
@@ -34,6 +35,8 @@ struct Inode final : Object {
 std::unique_ptr<Inode> bpf_mount(Machine& machine);  // an empty file system: drwxrwxrwt root
 void bpf_kill_super(Inode& root);                    // drops every pin
 
+struct Task;
+
 struct FileStat {
   uint32_t mode = 0, uid = 0;
   uint64_t ino = 0, nlink = 0;
@@ -46,6 +49,10 @@ Result<void> do_unlinkat(Machine& machine, const std::string& path);
 Result<void> do_renameat2(Machine& machine, const std::string& from, const std::string& to);
 Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mode);
 Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
+// A descriptor of the current task for the directory of a cgroup.
+Result<int64_t> do_sys_open(Machine& machine, const std::string& path);
+// The task's pid is written to the cgroup.procs of the group with that path.
+Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task);
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted
 
 // What a pin needs of path walking (obj_pin.cpp).
