@@ -1,8 +1,15 @@
-// How long one operation on a map takes: through its table, as a program's helper does it, and through
-// bpf(2).
+// How long one operation on a map takes: by a call through its table, through bpf(2), and from a program; the
+// live kernel's bpf(2) and its programs beside them in the same run, where it lets us. bench/__main__.py
+// makes the table from the names "SUBJECT:HOW" (see kHow there) and the counter `ops` of each.
 #include <benchmark/benchmark.h>
 
+#include <ctime>
+#include <memory>
+#include <string>
+
+#include "isa/asm.h"
 #include "kernel.h"
+#include "live_bpf.h"
 #include "map/map_types.h"
 #include "object/file.h"
 
@@ -10,101 +17,218 @@ using namespace bpfsim;
 
 namespace {
 
-constexpr uint32_t kEntries = 1024;
-
-struct Bench {
-  Bench(bpf_map_type type, uint32_t key_size, uint32_t flags = 0)
-      : kernel(options()), task(kernel.spawn("b")) {
-    bpf_attr attr;
-    attr.map_type = type;
-    attr.key_size = key_size;
-    attr.value_size = 8;
-    attr.max_entries = kEntries;
-    attr.map_flags = flags;
-    fd = int(kernel.sys_bpf(task, BPF_MAP_CREATE, user(&attr), sizeof attr));
-    if (fd < 0) return;
-    map = static_cast<Map*>(task.files.get(fd)->private_data);
-    for (uint64_t key = 0; key < kEntries; ++key) (void)elem(BPF_MAP_UPDATE_ELEM, key_of(key), key);
-  }
-  static MachineOptions options() {
-    MachineOptions options;
-    options.arena_bytes = 64 << 20;
-    return options;
-  }
-  static uint64_t user(const void* p) { return reinterpret_cast<uintptr_t>(p); }
-
-  // A trie's key is a prefix length and the data.
-  uint64_t key_of(uint64_t n) const { return map->map_type == BPF_MAP_TYPE_LPM_TRIE ? n << 32 | 32 : n; }
-
-  int64_t elem(int cmd, uint64_t key, uint64_t value) {
-    uint64_t values[16] = {value};
-    bpf_attr attr;
-    attr.map_fd = uint32_t(fd);
-    attr.key = map->key_size ? user(&key) : 0;
-    attr.value = user(values);
-    return kernel.sys_bpf(task, cmd, user(&attr), sizeof attr);
-  }
-
-  Kernel kernel;
-  Task& task;
-  int fd;
-  Map* map = nullptr;
+struct Subject {
+  const char* name;
+  bpf_map_type type;
+  uint32_t key_size, entries, flags;
+};
+constexpr Subject kKeyed[] = {
+    {"array", BPF_MAP_TYPE_ARRAY, 4, 1 << 10, 0},
+    {"per-CPU array", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 1 << 10, 0},
+    {"hash", BPF_MAP_TYPE_HASH, 8, 1 << 10, 0},
+    {"hash of 1M", BPF_MAP_TYPE_HASH, 8, 1 << 20, 0},
+    {"hash, no prealloc", BPF_MAP_TYPE_HASH, 8, 1 << 10, BPF_F_NO_PREALLOC},
+    {"per-CPU hash", BPF_MAP_TYPE_PERCPU_HASH, 8, 1 << 10, 0},
+    {"LRU hash", BPF_MAP_TYPE_LRU_HASH, 8, 1 << 10, 0},
+    {"LPM trie", BPF_MAP_TYPE_LPM_TRIE, 8, 1 << 10, BPF_F_NO_PREALLOC},
+};
+constexpr Subject kKeyless[] = {
+    {"queue", BPF_MAP_TYPE_QUEUE, 0, 1 << 10, 0},
+    {"stack", BPF_MAP_TYPE_STACK, 0, 1 << 10, 0},
 };
 
-void lookup(benchmark::State& state, bpf_map_type type, uint32_t key_size, uint32_t flags) {
-  Bench bench(type, key_size, flags);
-  uint64_t n = 0;
-  for (auto _ : state) {
-    uint64_t key = bench.key_of(n++ % kEntries);
-    Result<void*> value = MAP_OP(*bench.map, map_lookup_elem, *bench.map, &key);
-    benchmark::DoNotOptimize(*value);
+uint64_t user(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+
+// Whose bpf(2) it is. Both answer the same bytes; a descriptor that stays open is the process' end to close.
+struct Side {
+  virtual ~Side() = default;
+  virtual int64_t bpf(int cmd, bpf_attr& attr) = 0;
+};
+struct Simulated final : Side {
+  Simulated() : kernel(MachineOptions{.arena_bytes = 512 << 20}), task(kernel.spawn("bench")) {}
+  int64_t bpf(int cmd, bpf_attr& attr) override {
+    return kernel.sys_bpf(task, cmd, user(&attr), sizeof attr);
   }
+  Kernel kernel;
+  Task& task;
+};
+struct Live final : Side {
+  int64_t bpf(int cmd, bpf_attr& attr) override {
+    const int64_t result = live::sys_bpf(cmd, &attr, sizeof attr);
+    if (result >= 0 && (cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD)) fds.push_back(result);
+    return result;
+  }
+  ~Live() override {
+    for (int64_t fd : fds) live::close_fd(fd);
+  }
+  std::vector<int64_t> fds;
+};
+
+// A map, full (a queue: half full), on one side.
+struct Bench {
+  Bench(std::unique_ptr<Side> on, const Subject& subject) : side(std::move(on)), subject(subject) {
+    bpf_attr attr;
+    attr.map_type = subject.type;
+    attr.key_size = subject.key_size;
+    attr.value_size = 8;
+    attr.max_entries = subject.entries;
+    attr.map_flags = subject.flags;
+    fd = side->bpf(BPF_MAP_CREATE, attr);
+    const uint32_t fill = subject.key_size ? subject.entries : subject.entries / 2;
+    for (uint64_t n = 0; fd >= 0 && n < fill; ++n)
+      if (elem(BPF_MAP_UPDATE_ELEM, n) < 0) fd = -1;
+  }
+
+  // A trie's key is a prefix length and the data.
+  uint64_t key_of(uint64_t n) const { return subject.type == BPF_MAP_TYPE_LPM_TRIE ? n << 32 | 32 : n; }
+
+  int64_t elem(int cmd, uint64_t n) {
+    uint64_t key = key_of(n), values[256] = {n};  // room for 256 CPUs' values
+    bpf_attr attr;
+    attr.map_fd = uint32_t(fd);
+    attr.key = subject.key_size ? user(&key) : 0;
+    attr.value = user(values);
+    return side->bpf(cmd, attr);
+  }
+
+  std::unique_ptr<Side> side;
+  const Subject& subject;
+  int64_t fd;
+};
+
+// Keys in an order that a cache cannot guess, the same on both sides.
+struct Keys {
+  uint64_t state = 1;
+  uint32_t mask;
+  explicit Keys(const Subject& subject) : mask(subject.entries - 1) {}
+  uint64_t next() {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return state >> 33 & mask;
+  }
+};
+
+void through_table(benchmark::State& state, const Subject& subject, bool update) {
+  auto side = std::make_unique<Simulated>();
+  Task& task = side->task;
+  Bench bench(std::move(side), subject);
+  if (bench.fd < 0) return state.SkipWithError("the map could not be filled");
+  Map& map = *static_cast<Map*>(task.files.get(int(bench.fd))->private_data);
+  Keys keys(subject);
+  for (auto _ : state) {
+    uint64_t key = bench.key_of(keys.next()), value = key;
+    if (update) {
+      benchmark::DoNotOptimize(MAP_OP(map, map_update_elem, map, &key, &value, BPF_ANY).err());
+    } else {
+      Result<void*> found = MAP_OP(map, map_lookup_elem, map, &key);
+      benchmark::DoNotOptimize(*found);
+    }
+  }
+  state.counters["ops"] = 1;
 }
 
-void update(benchmark::State& state, bpf_map_type type, uint32_t key_size, uint32_t flags) {
-  Bench bench(type, key_size, flags);
-  uint64_t n = 0;
-  for (auto _ : state) {
-    uint64_t key = bench.key_of(n % kEntries), value = n++;
-    Result<void> done = MAP_OP(*bench.map, map_update_elem, *bench.map, &key, &value, BPF_ANY);
-    benchmark::DoNotOptimize(done.err());
-  }
+template <class On>
+void through_syscall(benchmark::State& state, const Subject& subject, int cmd) {
+  Bench bench(std::make_unique<On>(), subject);
+  if (bench.fd < 0) return state.SkipWithError("the map could not be filled");
+  Keys keys(subject);
+  for (auto _ : state) benchmark::DoNotOptimize(bench.elem(cmd, keys.next()));
+  state.counters["ops"] = 1;
 }
 
-void syscall(benchmark::State& state, bpf_map_type type, uint32_t key_size, uint32_t flags, int cmd) {
-  Bench bench(type, key_size, flags);
-  uint64_t n = 0;
+template <class On>
+void push_pop_syscall(benchmark::State& state, const Subject& subject) {
+  Bench bench(std::make_unique<On>(), subject);
+  if (bench.fd < 0) return state.SkipWithError("the map could not be filled");
   for (auto _ : state) {
-    benchmark::DoNotOptimize(bench.elem(cmd, bench.key_of(n % kEntries), n));
-    ++n;
+    benchmark::DoNotOptimize(bench.elem(BPF_MAP_UPDATE_ELEM, 1));
+    benchmark::DoNotOptimize(bench.elem(BPF_MAP_LOOKUP_AND_DELETE_ELEM, 1));
   }
+  state.counters["ops"] = 2;
 }
 
-void push_and_pop(benchmark::State& state, bpf_map_type type) {
-  Bench bench(type, 0);
-  uint64_t value = 1;
-  (void)MAP_OP(*bench.map, map_pop_elem, *bench.map, &value);
+// A program that does the operation kRounds times. %K is the key's mask.
+constexpr int kRounds = 512;
+std::string program_text(const Subject& subject, const std::string& calls) {
+  const bool trie = subject.type == BPF_MAP_TYPE_LPM_TRIE;
+  const std::string key =
+      trie ? "w1 = 32\n*(u32 *)(r10 -8) = r1\n*(u32 *)(r10 -4) = r8\n" : "*(u64 *)(r10 -8) = r8\n";
+  return "call bpf_get_prandom_u32\nr7 = r0\nr6 = 0\nr1 = 0\n*(u64 *)(r10 -16) = r1\n"
+         "round:\nr7 *= 1103515245\nr7 += 12345\nr8 = r7\nr8 >>= 16\nr8 &= " +
+         std::to_string(subject.entries - 1) + "\n" + key + calls + "r6 += 1\nif r6 < " +
+         std::to_string(kRounds) + " goto round\nr0 = 2\nexit\n";
+}
+const std::string kMapAnd = "r1 = map[m]\nr2 = r10\n";
+const std::string kLookup = kMapAnd + "r2 += -8\ncall bpf_map_lookup_elem\n";
+const std::string kUpdate = kMapAnd + "r2 += -8\nr3 = r10\nr3 += -16\nr4 = 0\ncall bpf_map_update_elem\n";
+const std::string kPushPop =
+    kMapAnd + "r2 += -16\nr3 = 0\ncall bpf_map_push_elem\n" + kMapAnd + "r2 += -16\ncall bpf_map_pop_elem\n";
+
+template <class On>
+void through_program(benchmark::State& state, const Subject& subject, const std::string& calls,
+                     int per_round) {
+  Bench bench(std::make_unique<On>(), subject);
+  if (bench.fd < 0) return state.SkipWithError("the map could not be filled");
+  Assembly assembly = assemble(program_text(subject, calls));
+  if (!assembly.ok()) return state.SkipWithError(assembly.errors[0].str().c_str());
+  for (const MapRef& ref : assembly.maps) assembly.insns[ref.insn].imm = int(bench.fd);
+  bpf_attr load;
+  load.prog_type = BPF_PROG_TYPE_XDP;
+  load.insns = user(assembly.insns.data());
+  load.insn_cnt = uint32_t(assembly.insns.size());
+  load.license = user("GPL");
+  const int64_t prog = bench.side->bpf(BPF_PROG_LOAD, load);
+  if (prog < 0) return state.SkipWithError("the program was refused");
+  uint8_t packet[64] = {};
+  constexpr bool kIsLive = std::is_same_v<On, Live>;
+  constexpr uint32_t kRepeat = kIsLive ? 1000 : 20;  // one live call waits some 20 ms, whatever it runs
   for (auto _ : state) {
-    (void)MAP_OP(*bench.map, map_push_elem, *bench.map, &value, BPF_ANY);
-    (void)MAP_OP(*bench.map, map_pop_elem, *bench.map, &value);
+    bpf_attr run;
+    run.test.prog_fd = uint32_t(prog);
+    run.test.data_in = user(packet);
+    run.test.data_size_in = sizeof packet;
+    run.test.repeat = kRepeat;
+    const std::clock_t before = std::clock();
+    if (bench.side->bpf(BPF_PROG_TEST_RUN, run) < 0) return state.SkipWithError("TEST_RUN was refused");
+    const double took = double(std::clock() - before) / CLOCKS_PER_SEC;
+    // The live kernel waits for others around a run and says itself how long one took; our clock is
+    // simulated.
+    state.SetIterationTime(kIsLive ? run.test.duration * double(kRepeat) * 1e-9 : took);
   }
-  state.SetItemsProcessed(2 * state.iterations());
+  state.counters["ops"] = double(kRepeat) * kRounds * per_round;
+}
+
+template <class Run>
+void add(const Subject& subject, const char* op, const char* how, Run run) {
+  auto* added =
+      benchmark::RegisterBenchmark((std::string(subject.name) + ", " + op + ":" + how).c_str(), run);
+  if (std::string(how).ends_with("program")) added->UseManualTime();
+  if (std::string(how) == "live program") added->Iterations(2);
+}
+
+template <class On>
+void add_side(const char* syscall, const char* program) {
+  for (const Subject& s : kKeyed) {
+    add(s, "lookup", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_LOOKUP_ELEM); });
+    add(s, "lookup", program, [&s](auto& state) { through_program<On>(state, s, kLookup, 1); });
+    add(s, "update", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_UPDATE_ELEM); });
+    add(s, "update", program, [&s](auto& state) { through_program<On>(state, s, kUpdate, 1); });
+  }
+  for (const Subject& s : kKeyless) {
+    add(s, "push, pop", syscall, [&s](auto& state) { push_pop_syscall<On>(state, s); });
+    add(s, "push, pop", program, [&s](auto& state) { through_program<On>(state, s, kPushPop, 2); });
+  }
 }
 
 }  // namespace
 
-#define KEYED(name, type, key_size, flags)                                               \
-  BENCHMARK_CAPTURE(lookup, name, type, key_size, flags);                                \
-  BENCHMARK_CAPTURE(update, name, type, key_size, flags);                                \
-  BENCHMARK_CAPTURE(syscall, name##_lookup, type, key_size, flags, BPF_MAP_LOOKUP_ELEM); \
-  BENCHMARK_CAPTURE(syscall, name##_update, type, key_size, flags, BPF_MAP_UPDATE_ELEM)
-
-KEYED(array, BPF_MAP_TYPE_ARRAY, 4, 0u);
-KEYED(percpu_array, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 0u);
-KEYED(hash, BPF_MAP_TYPE_HASH, 8, 0u);
-KEYED(hash_no_prealloc, BPF_MAP_TYPE_HASH, 8, BPF_F_NO_PREALLOC);
-KEYED(percpu_hash, BPF_MAP_TYPE_PERCPU_HASH, 8, 0u);
-KEYED(lru_hash, BPF_MAP_TYPE_LRU_HASH, 8, 0u);
-KEYED(lpm_trie, BPF_MAP_TYPE_LPM_TRIE, 8, BPF_F_NO_PREALLOC);
-BENCHMARK_CAPTURE(push_and_pop, queue, BPF_MAP_TYPE_QUEUE);
-BENCHMARK_CAPTURE(push_and_pop, stack, BPF_MAP_TYPE_STACK);
+int main(int argc, char** argv) {
+  for (const Subject& s : kKeyed) {
+    add(s, "lookup", "table", [&s](auto& state) { through_table(state, s, false); });
+    add(s, "update", "table", [&s](auto& state) { through_table(state, s, true); });
+  }
+  add_side<Simulated>("sys_bpf", "program");
+  if (live::permitted()) add_side<Live>("live sys_bpf", "live program");
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -52,3 +52,5 @@ BENCHMARK(stack_memory);
 
 static void shortest_program(benchmark::State& state) { interpret(state, {mov64_imm(0, 2), exit_insn()}, 2); }
 BENCHMARK(shortest_program);
+
+BENCHMARK_MAIN();

@@ -4,6 +4,7 @@
 // better way of its own: key by key.
 #pragma once
 
+#include <cstring>
 #include <memory>
 
 #include "object/ops.h"
@@ -14,14 +15,17 @@ namespace bpfsim {
 class Buffer {
  public:
   explicit Buffer(size_t size) : size_(size) {
-    if (size > sizeof small_) large_ = std::make_unique<uint64_t[]>((size + 7) / 8);
+    if (size > sizeof small_)
+      large_ = std::make_unique<uint64_t[]>((size + 7) / 8);
+    else
+      std::memset(small_, 0, size);
   }
   void* data() { return large_ ? static_cast<void*>(large_.get()) : small_; }
   size_t size() const { return size_; }
 
  private:
   size_t size_;
-  alignas(8) uint8_t small_[256] = {};
+  alignas(8) uint8_t small_[256];
   std::unique_ptr<uint64_t[]> large_;
 };
 

@@ -34,13 +34,13 @@ Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& att
                         std::source_location where) {
   const LastFieldRow* last = last_field(cmd, machine.version);
   if (!last) return {};
+  static constexpr uint8_t zeros[sizeof attr] = {};
   const auto* bytes = reinterpret_cast<const uint8_t*>(&attr);
-  for (uint32_t at = last->end; at < sizeof attr; ++at)
-    if (bytes[at] != 0)
-      return refuse(Errno::Inval,
-                    Fact("byte {} of union bpf_attr must be 0: this command reads up to {}", where), at,
-                    last->field);
-  return {};
+  if (std::memcmp(bytes + last->end, zeros, sizeof attr - last->end) == 0) return {};
+  uint32_t at = last->end;
+  while (bytes[at] == 0) ++at;
+  return refuse(Errno::Inval, Fact("byte {} of union bpf_attr must be 0: this command reads up to {}", where),
+                at, last->field);
 }
 
 // Who kernel.unprivileged_bpf_disabled keeps out. Before 5.19 from every command, then from creating and

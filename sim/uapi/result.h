@@ -38,7 +38,7 @@ struct Fact {
 // One argument of a fact, held by value: a number, or a name, of which 39 characters are kept.
 class FactArg {
  public:
-  FactArg() = default;
+  FactArg() {}  // written out, as that of Result<void>: a defaulted one would zero every byte of a {}
   template <class T>
     requires std::is_integral_v<T> || std::is_enum_v<T>
   FactArg(T value) : kind_(std::is_signed_v<T> ? Kind::Signed : Kind::Unsigned), number_(uint64_t(value)) {}
@@ -98,7 +98,7 @@ class [[nodiscard]] Result {
 template <>
 class [[nodiscard]] Result<void> {
  public:
-  Result() = default;
+  Result() {}
   Result(const Refusal& refusal) : refusal_(refusal) {}
 
   explicit operator bool() const { return refusal_.err == Errno::None; }
