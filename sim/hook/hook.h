@@ -15,6 +15,11 @@ namespace bpfsim {
 
 extern const VerifierOps xdp_verifier_ops, sk_filter_verifier_ops, tc_cls_act_verifier_ops;
 extern const ProgOps xdp_prog_ops, sk_filter_prog_ops, tc_cls_act_prog_ops;
+// tracing_types.cpp
+extern const VerifierOps kprobe_verifier_ops, tracepoint_verifier_ops, perf_event_verifier_ops,
+    raw_tracepoint_verifier_ops, raw_tracepoint_writable_verifier_ops, bpf_syscall_verifier_ops;
+extern const ProgOps kprobe_prog_ops, tracepoint_prog_ops, perf_event_prog_ops, raw_tracepoint_prog_ops,
+    raw_tracepoint_writable_prog_ops, bpf_syscall_prog_ops;
 
 // Attaching XDP as rtnetlink does: `new_prog` (null: detach) replaces what is there; with XDP_FLAGS_REPLACE
 // only if that is `expected`. The device takes a reference of its own.
@@ -23,6 +28,14 @@ Result<void> dev_change_xdp(NetDevice& dev, Prog* new_prog, Prog* expected, uint
 // BPF_LINK_CREATE for XDP. The link takes over the caller's reference of the program when this succeeds; it
 // has no reference, id or descriptor yet.
 Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr);
+
+// tracing_attach.cpp: the same for tracing programs; a raw tracepoint is named by user space, or by a TRACING
+// program's BTF id.
+Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie);
+Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr);
+Result<Link*> bpf_kprobe_link_attach(Prog& prog, const bpf_attr& attr);
+Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie);
+std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for another kind of link
 
 // Takes every XDP program off every device, as a machine does that shuts down.
 void net_exit(Machine& machine);

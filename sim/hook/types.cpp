@@ -14,12 +14,12 @@ namespace bpfsim {
 
 namespace {
 
-enum : uint8_t { FILTER = 1, TC = 2, XDP = 4, ANY = FILTER | TC | XDP };
+enum : uint16_t { FILTER = 1, TC = 2, XDP = 4, TRACE = 8, ANY = FILTER | TC | XDP };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
 struct HelperSet {
   bpf_func_id id;
-  uint8_t types;
+  uint16_t types;
   const char* from;
   Needs needs;
 };
@@ -30,12 +30,19 @@ constexpr HelperSet helper_sets[] = {
 #undef HELPER_SET
 };
 
-uint8_t set_of(bpf_prog_type type) {
+uint16_t set_of(bpf_prog_type type) {
   switch (type) {
     case BPF_PROG_TYPE_SOCKET_FILTER: return FILTER;
     case BPF_PROG_TYPE_SCHED_CLS:
     case BPF_PROG_TYPE_SCHED_ACT: return TC;
     case BPF_PROG_TYPE_XDP: return XDP;
+    case BPF_PROG_TYPE_KPROBE:
+    case BPF_PROG_TYPE_TRACEPOINT:
+    case BPF_PROG_TYPE_PERF_EVENT:
+    case BPF_PROG_TYPE_RAW_TRACEPOINT:
+    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
+    case BPF_PROG_TYPE_SYSCALL:
+    case BPF_PROG_TYPE_TRACING: return TRACE;
     default: return 0;
   }
 }
@@ -62,6 +69,12 @@ const VerifierOps* verifier_of(bpf_prog_type type) {
     case BPF_PROG_TYPE_SOCKET_FILTER: return &sk_filter_verifier_ops;
     case BPF_PROG_TYPE_SCHED_CLS:
     case BPF_PROG_TYPE_SCHED_ACT: return &tc_cls_act_verifier_ops;
+    case BPF_PROG_TYPE_KPROBE: return &kprobe_verifier_ops;
+    case BPF_PROG_TYPE_TRACEPOINT: return &tracepoint_verifier_ops;
+    case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_verifier_ops;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_verifier_ops;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_verifier_ops;
+    case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_verifier_ops;
     default: return nullptr;
   }
 }
@@ -72,6 +85,12 @@ const ProgOps* prog_of(bpf_prog_type type) {
     case BPF_PROG_TYPE_SOCKET_FILTER: return &sk_filter_prog_ops;
     case BPF_PROG_TYPE_SCHED_CLS:
     case BPF_PROG_TYPE_SCHED_ACT: return &tc_cls_act_prog_ops;
+    case BPF_PROG_TYPE_KPROBE: return &kprobe_prog_ops;
+    case BPF_PROG_TYPE_TRACEPOINT: return &tracepoint_prog_ops;
+    case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_prog_ops;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_prog_ops;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_prog_ops;
+    case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_prog_ops;
     default: return nullptr;
   }
 }
@@ -93,11 +112,10 @@ const ProgOps* prog_ops(bpf_prog_type type) { return prog_of(type); }
 const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
   const Machine& machine = prog.machine;
   for (const HelperSet& set : helper_sets) {
-    if (set.id != id) continue;
+    if (set.id != id || !(set.types & set_of(prog.type))) continue;
     auto since = Version::parse(helper_since(id)), from = Version::parse(set.from);
     if ((since && machine.version < *since) || (from && machine.version < *from)) return nullptr;
-    bool allowed = (set.types & set_of(prog.type)) != 0 && may(machine, set.needs);
-    return allowed ? helper_proto(id) : nullptr;
+    return may(machine, set.needs) ? helper_proto(id) : nullptr;
   }
   return nullptr;
 }

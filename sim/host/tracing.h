@@ -41,7 +41,8 @@ struct Tracepoint {
 struct KernelFunction {
   std::string name;
   Addr addr;
-  std::vector<Prog*> progs = {}, return_progs = {};  // kprobes and kretprobes that have a program
+  std::vector<Prog*> progs = {}, return_progs = {};  // of kprobes and kretprobes on it
+  std::vector<Link*> trampoline = {};                // fentry, fexit and fmod_ret programs
 };
 
 // struct perf_event. Its descriptor is a file "[perf_event]", and maps and links hold that file.

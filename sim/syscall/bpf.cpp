@@ -93,6 +93,8 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_BTF_GET_FD_BY_ID:
       return bpf_obj_get_fd_by_id(machine, BPF_BTF_GET_FD_BY_ID, ObjectKind::Btf, attr);
     case BPF_OBJ_GET_INFO_BY_FD: return bpf_obj_get_info_by_fd(machine, attr, uattr);
+    case BPF_RAW_TRACEPOINT_OPEN: return bpf_raw_tracepoint_open(machine, attr);
+    case BPF_TASK_FD_QUERY: return bpf_task_fd_query(machine, attr, uattr);
     case BPF_ENABLE_STATS: return bpf_enable_stats(machine, attr);
     case BPF_PROG_BIND_MAP: return bpf_prog_bind_map(machine, attr);
     case BPF_TOKEN_CREATE: return token_create(machine, attr);

@@ -3,7 +3,7 @@
 // Links by bpf(2): made, given another program, detached. A link has its descriptor and id reserved before it
 // touches the hook, so that nothing can fail once the program is attached.
 //
-// Not modelled yet: every hook but XDP.
+// Not modelled yet: every hook but XDP and tracing.
 #include "hook/hook.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
@@ -12,25 +12,62 @@
 
 namespace bpfsim {
 
+// A kprobe's program may have said at load time that it wants many functions at once.
+static bool kprobe_takes(const Prog& prog, uint32_t attach_type) {
+  const uint32_t expected = prog.expected_attach_type;
+  auto multi = [](uint32_t type) {
+    return type == BPF_TRACE_KPROBE_MULTI || type == BPF_TRACE_KPROBE_SESSION ||
+           type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION;
+  };
+  if (multi(expected)) return attach_type == expected;
+  return attach_type == BPF_PERF_EVENT || multi(attach_type);
+}
+
 static Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type) {
+  const bool perf = prog.type == BPF_PROG_TYPE_PERF_EVENT || prog.type == BPF_PROG_TYPE_TRACEPOINT;
+  if (perf || prog.type == BPF_PROG_TYPE_KPROBE) {
+    const AttachTypeRow* row = find_attach_type(attach_type);
+    const bool fits = perf ? attach_type == BPF_PERF_EVENT : kprobe_takes(prog, attach_type);
+    if (fits && row && row->since <= prog.machine.version) return {};
+    return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
+  }
   const AttachTypeRow* row = find_attach_type(attach_type);
   if (!row || row->prog_type == BPF_PROG_TYPE_UNSPEC || row->prog_type != prog.type)
     return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
   return {};
 }
 
+static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
+  const auto& create = attr.link_create;
+  if (create.attach_type != prog.expected_attach_type)
+    return refuse(Errno::Inval, "the program was loaded for attach type {}, not {}",
+                  prog.expected_attach_type, create.attach_type);
+  if (prog.expected_attach_type == BPF_TRACE_RAW_TP)
+    return bpf_raw_tp_link_attach(prog, 0, create.tracing.cookie);
+  return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie);
+}
+
 static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
   TRY(bpf_prog_attach_check_attach_type(prog, attr.link_create.attach_type));
+  TRY(current_task(prog.machine).files.check_room());
+  switch (prog.type) {
+    case BPF_PROG_TYPE_PERF_EVENT:
+    case BPF_PROG_TYPE_TRACEPOINT: return bpf_perf_link_attach(prog, attr);
+    case BPF_PROG_TYPE_KPROBE: return bpf_kprobe_link_attach(prog, attr);
+    case BPF_PROG_TYPE_TRACING: return attach_tracing(prog, attr);
+    default: break;
+  }
   if (prog.type != BPF_PROG_TYPE_XDP)
     return refuse(Errno::Inval, "not modelled yet: links of program type {}", prog.type);
   if (!has(Gate::xdp_link, prog.machine.version))
     return refuse(Errno::Inval, "XDP links came with Linux 5.9");
-  TRY(current_task(prog.machine).files.check_room());
   return bpf_xdp_link_attach(prog, attr);
 }
 
-static SysResult bpf_link_settle(Link& link, Holding& newborn) {
+SysResult bpf_link_settle(Link& link, const char* command) {
   KFN(link.machine, bpf_link_settle);
+  Holding newborn(link.machine, link, command);
+  bpf_link_inc(link, {"born in task {}", link.machine.current->pid});
   link.id = link.machine.registry->link_idr.alloc(&link);
   emit<LifeEvent>(link.machine, link, "born");
   return bpf_link_new_fd(link, newborn);
@@ -48,10 +85,7 @@ SysResult link_create(Machine& machine, const bpf_attr& attr) {
     bpf_prog_put(prog, {"not attached"});
     return attached.refusal();
   }
-  Link& link = **attached;
-  Holding newborn(machine, link, "bpf(BPF_LINK_CREATE)");
-  bpf_link_inc(link, {"born in task {}", machine.current->pid});
-  return bpf_link_settle(link, newborn);
+  return bpf_link_settle(**attached, "bpf(BPF_LINK_CREATE)");
 }
 
 // The program that update_prog is to find in the link, if the caller names one.

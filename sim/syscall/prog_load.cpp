@@ -177,6 +177,9 @@ SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32
     return refuse(Errno::Inval, "prog_flags {}: this version knows the bits {}", attr.prog_flags, known);
   if (attr.prog_flags & BPF_F_TOKEN_FD) return refuse(Errno::Inval, "not modelled yet: BPF_F_TOKEN_FD");
   bpf_prog_load_fixup_attach_type(attr);
+  if (attr.prog_type == BPF_PROG_TYPE_KPROBE && !has(Gate::kern_version_ignored, machine.version) &&
+      attr.kern_version != (uint32_t(machine.version.major) << 16 | uint32_t(machine.version.minor) << 8))
+    return refuse(Errno::Inval, "kern_version {} is not this kernel's", attr.kern_version);
   TRY(check_privileges(machine, attr));
   const AttachTarget target = TRY(find_attach_target(machine, attr));
   if (Result<void> fits = bpf_prog_load_check_attach(attr, target); !fits) {

@@ -1,0 +1,305 @@
+// Models: kernel/bpf/syscall.c (bpf_raw_tp_link_attach, bpf_perf_link_attach, bpf_tracing_prog_attach),
+// kernel/trace/bpf_trace.c (bpf_probe_register, bpf_kprobe_multi_link_attach) (Linux 6.18)
+//
+// Links of tracing programs: to a raw tracepoint, to a perf event, to a kernel function by its BTF id. Each
+// is attached for real and holds what the kernel's holds. Departs from the kernel: kprobe_multi and
+// uprobe_multi links are refused with EOPNOTSUPP, as by a kernel without CONFIG_FPROBE and CONFIG_UPROBES
+// (the measured 6.18 has no CONFIG_FPROBE); EXT programs are not modelled yet. The lines of fdinfo for these
+// links are from source, not measured: that would take an attachment to the host.
+#include <algorithm>
+
+#include "hook/hook.h"
+#include "host/tracing.h"
+#include "object/btf.h"
+#include "object/file.h"
+#include "uapi/gates.h"
+
+namespace bpfsim {
+
+namespace {
+
+struct RawTpLink final : Link {
+  RawTpLink(Prog& prog, Tracepoint& btp, uint64_t cookie);
+  Tracepoint& btp;
+  const uint64_t cookie;
+};
+
+struct PerfLink final : Link {
+  PerfLink(Prog& prog, File& perf_file);
+  void each_held(const HoldVisitor& visit) const override {
+    Link::each_held(visit);
+    visit({&perf_file, Counter::Refs, true, "perf_link->perf_file"});
+  }
+  PerfEvent& event() const { return *perf_event_of(perf_file); }
+  File& perf_file;
+};
+
+struct TracingLink final : Link {
+  TracingLink(Prog& prog, KernelFunction& function, uint64_t cookie);
+  KernelFunction& function;
+  const uint64_t cookie;
+};
+
+// A name for user space: all of it, or what fits and ENOSPC.
+Result<void> bpf_copy_to_user(Machine& machine, uint64_t to, const std::string& text, uint32_t room) {
+  const uint32_t length = std::min<uint32_t>(uint32_t(text.size()), room - 1);
+  TRY(copy_to_user(machine, to, text.substr(0, length).c_str(), length + 1));
+  if (length < text.size())
+    return refuse(Errno::NoSpc, "the name needs {} bytes, not {}", text.size() + 1, room);
+  return {};
+}
+
+// The caller gave a buffer and its length, or neither; the length becomes the one that the name needs.
+Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length) {
+  if (!length != !to) return refuse(Errno::Inval, "a name's buffer and its length belong together");
+  const uint32_t room = length;
+  length = uint32_t(name.size()) + 1;
+  if (!to) return {};
+  return bpf_copy_to_user(machine, to, name, room);
+}
+
+// Raw tracepoints.
+
+RawTpLink& raw_tp(Link& link) { return static_cast<RawTpLink&>(link); }
+const RawTpLink& raw_tp(const Link& link) { return static_cast<const RawTpLink&>(link); }
+
+void bpf_raw_tp_link_release(Link& link) {
+  KFN(link.machine, bpf_raw_tp_link_release);
+  std::erase(raw_tp(link).btp.links, &link);
+}
+
+std::string bpf_raw_tp_link_show_fdinfo(const Link& link) {
+  std::string lines = "tp_name:\t" + raw_tp(link).btp.name + "\n";
+  if (has(Gate::link_cookie_fdinfo, link.machine.version))
+    lines += "cookie:\t" + std::to_string(raw_tp(link).cookie) + "\n";
+  return lines;
+}
+
+Result<void> bpf_raw_tp_link_fill_link_info(const Link& link, bpf_link_info& info) {
+  auto& raw = info.raw_tracepoint;
+  if (!raw.tp_name_len != !raw.tp_name)
+    return refuse(Errno::Inval, "a name's buffer and its length belong together");
+  raw.cookie = raw_tp(link).cookie;
+  return fill_name(link.machine, raw_tp(link).btp.name, raw.tp_name, raw.tp_name_len);
+}
+
+const LinkOps bpf_raw_tp_link_lops = {.name = "raw_tracepoint",
+                                      .release = bpf_raw_tp_link_release,
+                                      .detach = nullptr,
+                                      .update_prog = nullptr,
+                                      .show_fdinfo = bpf_raw_tp_link_show_fdinfo,
+                                      .fill_link_info = bpf_raw_tp_link_fill_link_info};
+
+RawTpLink::RawTpLink(Prog& prog, Tracepoint& btp, uint64_t cookie)
+    : Link(prog.machine, BPF_LINK_TYPE_RAW_TRACEPOINT, bpf_raw_tp_link_lops, &prog, BPF_TRACE_RAW_TP),
+      btp(btp),
+      cookie(cookie) {}
+
+Result<void> bpf_probe_register(RawTpLink& link) {
+  KFN(link.machine, bpf_probe_register);
+  const ProgAux& aux = *link.prog->aux;
+  if (aux.max_ctx_offset > link.btp.num_args * 8)
+    return refuse(Errno::Inval, "the program reads {} bytes of arguments, the tracepoint has {}",
+                  aux.max_ctx_offset, link.btp.num_args * 8);
+  if (aux.max_tp_access > link.btp.writable_size)
+    return refuse(Errno::Inval, "the program touches {} bytes of a buffer of which {} are writable",
+                  aux.max_tp_access, link.btp.writable_size);
+  link.btp.links.push_back(&link);
+  return {};
+}
+
+// Perf events.
+
+PerfLink& perf_link(Link& link) { return static_cast<PerfLink&>(link); }
+const PerfLink& perf_link(const Link& link) { return static_cast<const PerfLink&>(link); }
+
+void bpf_perf_link_release(Link& link) {
+  KFN(link.machine, bpf_perf_link_release);
+  perf_event_free_bpf_prog(perf_link(link).event());
+  fput(perf_link(link).perf_file, {"its link is released"});
+}
+
+Result<void> bpf_perf_link_fill_link_info(const Link& link, bpf_link_info& info) {
+  const PerfEvent& event = perf_link(link).event();
+  auto& out = info.perf_event;
+  if (event.tracepoint) {
+    TRY(fill_name(link.machine, event.tracepoint->name, out.tracepoint.tp_name, out.tracepoint.name_len));
+    out.type = BPF_PERF_EVENT_TRACEPOINT;
+    out.tracepoint.cookie = event.bpf_cookie;
+  } else if (event.function) {
+    TRY(fill_name(link.machine, event.function->name, out.kprobe.func_name, out.kprobe.name_len));
+    out.type = event.is_return ? BPF_PERF_EVENT_KRETPROBE : BPF_PERF_EVENT_KPROBE;
+    out.kprobe.offset = uint32_t(event.probe_offset);
+    out.kprobe.addr = event.function->addr + event.probe_offset;
+    out.kprobe.missed = 0;
+    out.kprobe.cookie = event.bpf_cookie;
+  } else {
+    out.event.type = event.attr.type;
+    out.event.config = event.attr.config;
+    out.event.cookie = event.bpf_cookie;
+    out.type = BPF_PERF_EVENT_EVENT;
+  }
+  return {};
+}
+
+std::string hex(uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof text, value ? "0x%llx" : "0", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string bpf_perf_link_show_fdinfo(const Link& link) {
+  if (!has(Gate::link_cookie_fdinfo, link.machine.version)) return "";
+  const PerfEvent& event = perf_link(link).event();
+  std::string lines;
+  if (event.tracepoint)
+    lines = "tp_name:\t" + event.tracepoint->name + "\nevent_type:\ttracepoint\n";
+  else if (event.function)
+    lines = "name:\t" + event.function->name + "\noffset:\t" + hex(event.probe_offset) +
+            "\nmissed:\t0\naddr:\t" + hex(event.function->addr + event.probe_offset) + "\nevent_type:\t" +
+            (event.is_return ? "kretprobe" : "kprobe") + "\n";
+  else
+    lines = "type:\t" + std::to_string(event.attr.type) + "\nconfig:\t" + std::to_string(event.attr.config) +
+            "\nevent_type:\tevent\n";
+  return lines + "cookie:\t" + std::to_string(event.bpf_cookie) + "\n";
+}
+
+const LinkOps bpf_perf_link_lops = {.name = "perf_event",
+                                    .release = bpf_perf_link_release,
+                                    .detach = nullptr,
+                                    .update_prog = nullptr,
+                                    .show_fdinfo = bpf_perf_link_show_fdinfo,
+                                    .fill_link_info = bpf_perf_link_fill_link_info};
+
+PerfLink::PerfLink(Prog& prog, File& perf_file)
+    : Link(prog.machine, BPF_LINK_TYPE_PERF_EVENT, bpf_perf_link_lops, &prog, BPF_PERF_EVENT),
+      perf_file(perf_file) {}
+
+// Kernel functions, through their trampoline.
+
+TracingLink& tracing_link(Link& link) { return static_cast<TracingLink&>(link); }
+const TracingLink& tracing_link(const Link& link) { return static_cast<const TracingLink&>(link); }
+
+void bpf_tracing_link_release(Link& link) {
+  KFN(link.machine, bpf_tracing_link_release);
+  std::erase(tracing_link(link).function.trampoline, &link);
+}
+
+Result<void> bpf_tracing_link_fill_link_info(const Link& link, bpf_link_info& info) {
+  info.tracing.attach_type = link.attach_type;
+  info.tracing.target_obj_id = link.prog->aux->attach_btf->id;
+  info.tracing.target_btf_id = link.prog->aux->attach_btf_id;
+  info.tracing.cookie = tracing_link(link).cookie;
+  return {};
+}
+
+std::string bpf_tracing_link_show_fdinfo(const Link& link) {
+  std::string lines = "attach_type:\t" + std::to_string(link.attach_type) + "\ntarget_obj_id:\t" +
+                      std::to_string(link.prog->aux->attach_btf->id) + "\ntarget_btf_id:\t" +
+                      std::to_string(link.prog->aux->attach_btf_id) + "\n";
+  if (has(Gate::link_cookie_fdinfo, link.machine.version))
+    lines += "cookie:\t" + std::to_string(tracing_link(link).cookie) + "\n";
+  return lines;
+}
+
+const LinkOps bpf_tracing_link_lops = {.name = "tracing",
+                                       .release = bpf_tracing_link_release,
+                                       .detach = nullptr,
+                                       .update_prog = nullptr,
+                                       .show_fdinfo = bpf_tracing_link_show_fdinfo,
+                                       .fill_link_info = bpf_tracing_link_fill_link_info};
+
+TracingLink::TracingLink(Prog& prog, KernelFunction& function, uint64_t cookie)
+    : Link(prog.machine, BPF_LINK_TYPE_TRACING, bpf_tracing_link_lops, &prog, prog.expected_attach_type),
+      function(function),
+      cookie(cookie) {}
+
+Result<void> bpf_trampoline_link_prog(TracingLink& link) {
+  KFN(link.machine, bpf_trampoline_link_prog);
+  constexpr size_t BPF_MAX_TRAMP_LINKS = 38;
+  std::vector<Link*>& links = link.function.trampoline;
+  if (links.size() >= BPF_MAX_TRAMP_LINKS)
+    return refuse(Errno::TooBig, "{} programs are attached to the function already", links.size());
+  for (const Link* other : links)
+    if (other->prog == link.prog)
+      return refuse(Errno::Busy, "program {} is attached there already", link.prog->id);
+  links.push_back(&link);
+  return {};
+}
+
+}  // namespace
+
+std::string raw_tp_link_name(const Link& link) {
+  return &link.ops == &bpf_raw_tp_link_lops ? raw_tp(link).btp.name : "";
+}
+
+Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie) {
+  KFN(prog.machine, bpf_tracing_prog_attach);
+  const bpf_attach_type type = prog.expected_attach_type;
+  if (prog.type != BPF_PROG_TYPE_TRACING ||
+      (type != BPF_TRACE_FENTRY && type != BPF_TRACE_FEXIT && type != BPF_MODIFY_RETURN))
+    return refuse(Errno::Inval, "program type {} with attach type {} has no trampoline", prog.type, type);
+  if (tgt_prog_fd || btf_id)
+    return refuse(Errno::Inval, "target_fd {} and target_btf_id {}: only EXT programs name their target here",
+                  tgt_prog_fd, btf_id);
+  KernelFunction* function = tracing(prog.machine).function(prog.aux->attach_func_name);
+  if (!function) return refuse(Errno::NoEnt, "this machine has no function {}", prog.aux->attach_func_name);
+  auto link = std::make_unique<TracingLink>(prog, *function, cookie);
+  TRY(bpf_trampoline_link_prog(*link));
+  return link.release();
+}
+
+Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_raw_tp_link_attach);
+  std::string name;
+  switch (prog.type) {
+    case BPF_PROG_TYPE_TRACING:
+      if (user_tp_name) return refuse(Errno::Inval, "a TRACING program named its target when it was loaded");
+      if (prog.expected_attach_type != BPF_TRACE_RAW_TP) return bpf_tracing_prog_attach(prog, 0, 0, 0);
+      name = prog.aux->attach_func_name;
+      break;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT:
+    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: {
+      constexpr size_t kLongest = 127;  // a longer name is cut, and then not found
+      Result<std::string> given = strncpy_from_user(machine, user_tp_name, kLongest);
+      if (!given && given.err() == Errno::Fault) return refuse(Errno::Fault, "the tracepoint's name");
+      if (given) name = *given;
+      break;
+    }
+    default: return refuse(Errno::Inval, "program type {} is no raw tracepoint's", prog.type);
+  }
+  Tracepoint* btp = tracing(machine).raw_tracepoint(name);
+  if (!btp) return refuse(Errno::NoEnt, "this machine has no tracepoint {}", name);
+  auto link = std::make_unique<RawTpLink>(prog, *btp, cookie);
+  TRY(bpf_probe_register(*link));
+  return link.release();
+}
+
+Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_perf_link_attach);
+  if (attr.link_create.flags)
+    return refuse(Errno::Inval, "flags {} have no meaning here", attr.link_create.flags);
+  File& file = *TRY(perf_event_get(machine, int(attr.link_create.target_fd),
+                                   {"perf link created by task {}", machine.current->pid}));
+  bpf_prog_inc(prog, {"set on a perf event by its link"});
+  PerfEvent& event = *perf_event_of(file);
+  if (Result<void> set = perf_event_set_bpf_prog(event, prog, attr.link_create.perf_event.bpf_cookie); !set) {
+    bpf_prog_put(prog, {"not set on the perf event"});
+    fput(file, {"no perf link"});
+    return set.refusal();
+  }
+  return new PerfLink(prog, file);
+}
+
+Result<Link*> bpf_kprobe_link_attach(Prog& prog, const bpf_attr& attr) {
+  const uint32_t type = attr.link_create.attach_type;
+  if (type == BPF_PERF_EVENT) return bpf_perf_link_attach(prog, attr);
+  const bool uprobes = type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION;
+  if (uprobes && prog.expected_attach_type != type)
+    return refuse(Errno::Inval, "the program was not loaded for attach type {}", type);
+  return refuse(Errno::OpNotSupp, "this machine has no {}", uprobes ? "CONFIG_UPROBES" : "CONFIG_FPROBE");
+}
+
+}  // namespace bpfsim
