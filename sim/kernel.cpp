@@ -4,9 +4,15 @@
 // then every task exits, the pins go, and a last grace period frees what waited.
 #include "kernel.h"
 
+#include <map>
+#include <utility>
+
 #include "hook/hook.h"
+#include "hook/stepping.h"
 #include "hook/types.h"
 #include "host/cgroup.h"
+#include "host/tracing.h"
+#include "journal.h"
 #include "map/map_types.h"
 #include "map/ringbuf.h"
 #include "object/file.h"
@@ -69,25 +75,32 @@ class TaskEntry {
 }  // namespace
 
 struct KernelState {
-  explicit KernelState(const MachineOptions& options) : machine(options) {}
+  explicit KernelState(const MachineOptions& options) : options(options), machine(options) {}
 
+  const MachineOptions options;
   Machine machine;
   Registry registry;
   std::unique_ptr<Inode> bpffs = bpf_mount(machine);
-  std::vector<std::unique_ptr<Task>> tasks;
-  int next_pid = kFirstPid;
+  std::vector<std::unique_ptr<Task>> tasks;  // by pid, from kFirstPid on
   Refusal last_refusal;
   std::unique_ptr<Parking> parking;
+  std::map<int, std::unique_ptr<SteppedRun>> stepped;
+  int next_stepped = 1;
+  std::unique_ptr<Journal> journal;
 };
 
-Kernel::Kernel(const MachineOptions& options) : state_(std::make_unique<KernelState>(options)) {
+Kernel::Kernel(const MachineOptions& options, size_t history_bytes)
+    : state_(std::make_unique<KernelState>(options)) {
   state_->machine.calls = &kCalls;
   state_->machine.registry = &state_->registry;
   state_->machine.bpffs = state_->bpffs.get();
+  if (history_bytes) state_->journal = std::make_unique<Journal>(state_->machine, history_bytes);
 }
 
 Kernel::~Kernel() {
+  state_->journal.reset();
   state_->parking.reset();
+  state_->stepped.clear();
   for (auto& task : state_->tasks) exit(*task);
   net_exit(state_->machine);
   state_->machine.cgroups.reset();
@@ -99,34 +112,97 @@ Kernel::~Kernel() {
 
 Machine& Kernel::machine() { return state_->machine; }
 const Machine& Kernel::machine() const { return state_->machine; }
+const MachineOptions& Kernel::options() const { return state_->options; }
+Journal* Kernel::journal() { return state_->journal.get(); }
+
+// ---- the doors ----
+
+template <class Call>
+decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
+  Journal* journal = state_->journal.get();
+  if (!journal || !journal->listens()) [[likely]]
+    return call(*this, task);
+  using Answer = decltype(call(*this, task));
+  auto again = [call](Kernel& kernel, Task* task) -> int64_t {
+    if constexpr (std::is_void_v<Answer>)
+      return call(kernel, task), 0;
+    else
+      return outcome(call(kernel, task));
+  };
+  JournalEntry entry(*journal, {task ? task->pid : 0, says.command, says.uattr, says.str(), again});
+  if constexpr (std::is_void_v<Answer>) {
+    call(*this, task);
+    entry.close(0);
+  } else {
+    decltype(auto) answer = call(*this, task);
+    entry.close(outcome(answer));
+    return answer;
+  }
+}
+
+// A task enters: `call(Kernel&, Task&)` gives a Result.
+template <class Call>
+auto Kernel::door(Task& task, const Says& says, Call call) -> decltype(call(*this, task)) {
+  if (task.exited) return refuse(Errno::Srch, "task {} has exited", task.pid);
+  return through(&task, says, [call](Kernel& kernel, Task* task) {
+    TaskEntry in(kernel.machine(), *task);
+    return call(kernel, *task);
+  });
+}
+
+// The world outside does something: `call(Kernel&)`.
+template <class Call>
+decltype(auto) Kernel::door(const Says& says, Call call) {
+  return through(nullptr, says, [call](Kernel& kernel, Task*) -> decltype(auto) { return call(kernel); });
+}
+
+int64_t Kernel::repeat(const JournalStep& step) {
+  Task* task = step.pid ? this->task(step.pid) : nullptr;
+  Journal* journal = state_->journal.get();
+  if (!journal || !journal->listens()) return step.again(*this, task);
+  JournalEntry entry(*journal, {step.pid, step.command, step.uattr, step.said, step.again});
+  const int64_t result = step.again(*this, task);
+  entry.close(result);
+  return result;
+}
+
+// ---- tasks ----
 
 Task& Kernel::spawn(const std::string& comm, const Credentials& cred) {
-  Machine& machine = state_->machine;
-  constexpr size_t TASK_COMM_LEN = 16;
-  auto task = std::make_unique<Task>(machine, state_->next_pid++, comm.substr(0, TASK_COMM_LEN - 1), cred);
-  task->cpu = uint32_t(state_->tasks.size()) % machine.cpus;
-  state_->tasks.push_back(std::move(task));
-  emit<LifeEvent>(machine, *state_->tasks.back(), "born");
-  return *state_->tasks.back();
+  return door({"spawn(\"{}\")", comm}, [=](Kernel& k) -> Task& {
+    Machine& machine = k.machine();
+    auto& tasks = k.state_->tasks;
+    constexpr size_t TASK_COMM_LEN = 16;
+    const int pid = kFirstPid + int(tasks.size());
+    auto task = std::make_unique<Task>(machine, pid, comm.substr(0, TASK_COMM_LEN - 1), cred);
+    task->cpu = uint32_t(tasks.size()) % machine.cpus;
+    tasks.push_back(std::move(task));
+    emit<LifeEvent>(machine, *tasks.back(), "born");
+    return *tasks.back();
+  });
 }
 
 Task& Kernel::fork(Task& parent) {
-  Task& child = spawn(parent.comm, parent.cred);
-  child.parent = &parent;
-  TaskEntry in(state_->machine, parent);
-  copy_files(child, parent);
-  cgroup_fork(child, parent);
-  return child;
+  return through(&parent, {"fork()"}, [](Kernel& k, Task* parent) -> Task& {
+    Task& child = k.spawn(parent->comm, parent->cred);
+    child.parent = parent;
+    TaskEntry in(k.machine(), *parent);
+    copy_files(child, *parent);
+    cgroup_fork(child, *parent);
+    return child;
+  });
 }
 
 void Kernel::exit(Task& task) {
   if (task.exited) return;
-  TaskEntry in(state_->machine, task);
-  KFN(state_->machine, do_exit);
-  task.exited = true;
-  exit_files(task);
-  cgroup_exit(task);
-  emit<LifeEvent>(state_->machine, task, "freed");
+  through(&task, {"exit()"}, [](Kernel& k, Task* task) {
+    TaskEntry in(k.machine(), *task);
+    KFN(k.machine(), do_exit);
+    task->exited = true;
+    exit_files(*task);
+    cgroup_exit(*task);
+    emit<LifeEvent>(k.machine(), *task, "freed");
+  });
 }
 
 std::vector<Task*> Kernel::tasks() {
@@ -136,20 +212,24 @@ std::vector<Task*> Kernel::tasks() {
   return live;
 }
 
-template <class Call>
-auto Kernel::enter(Task& task, const Call& call) -> decltype(call()) {
-  if (task.exited) return refuse(Errno::Srch, "task {} has exited", task.pid);
-  TaskEntry in(state_->machine, task);
-  return call();
+Task* Kernel::task(int pid) {
+  const auto at = size_t(pid - kFirstPid);
+  return at < state_->tasks.size() ? state_->tasks[at].get() : nullptr;
 }
 
+Result<void> Kernel::set_caps(Task& task, CapabilitySet effective) {
+  return door(task, {"capset({})", effective}, [=](Kernel&, Task& task) -> Result<void> {
+    task.cred.effective = effective;
+    return {};
+  });
+}
+
+// ---- system calls ----
+
 int64_t Kernel::sys_bpf(Task& task, int cmd, uint64_t uattr, uint32_t size) {
-  if (task.exited) {
-    state_->last_refusal = refuse(Errno::Srch, "task {} has exited", task.pid);
-    return -int64_t(Errno::Srch);
-  }
-  TaskEntry in(state_->machine, task);
-  SysResult result = __sys_bpf(state_->machine, cmd, uattr, size);
+  const SysResult result = door(task, {cmd, uattr}, [uattr, cmd, size](Kernel& k, Task&) {
+    return __sys_bpf(k.machine(), cmd, uattr, size);
+  });
   state_->last_refusal = result.refusal();
   return result ? *result : -int64_t(result.err());
 }
@@ -161,70 +241,167 @@ Result<int64_t> Kernel::bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size) 
 }
 
 Result<int> Kernel::close(Task& task, int fd) {
-  return enter(task, [&] { return sys_close(task, fd); });
+  return door(task, {"close({})", fd}, [=](Kernel&, Task& task) { return sys_close(task, fd); });
 }
 
 Result<int> Kernel::dup(Task& task, int fd) {
-  return enter(task, [&] { return sys_dup(task, fd); });
+  return door(task, {"dup({})", fd}, [=](Kernel&, Task& task) { return sys_dup(task, fd); });
 }
 
 Result<void> Kernel::mkdir(Task& task, const std::string& path, uint32_t mode) {
-  return enter(task, [&] { return do_mkdirat(state_->machine, path, mode); });
+  return door(task, {"mkdir(\"{}\")", path},
+              [=](Kernel& k, Task&) { return do_mkdirat(k.machine(), path, mode); });
 }
 
 Result<void> Kernel::rmdir(Task& task, const std::string& path) {
-  return enter(task, [&] { return do_rmdir(state_->machine, path); });
+  return door(task, {"rmdir(\"{}\")", path}, [=](Kernel& k, Task&) { return do_rmdir(k.machine(), path); });
 }
 
 Result<void> Kernel::unlink(Task& task, const std::string& path) {
-  return enter(task, [&] { return do_unlinkat(state_->machine, path); });
+  return door(task, {"unlink(\"{}\")", path},
+              [=](Kernel& k, Task&) { return do_unlinkat(k.machine(), path); });
 }
 
 Result<void> Kernel::rename(Task& task, const std::string& from, const std::string& to) {
-  return enter(task, [&] { return do_renameat2(state_->machine, from, to); });
+  return door(task, {"rename(\"{}\", \"{}\")", from, to},
+              [=](Kernel& k, Task&) { return do_renameat2(k.machine(), from, to); });
 }
 
 Result<void> Kernel::chmod(Task& task, const std::string& path, uint32_t mode) {
-  return enter(task, [&] { return do_fchmodat(state_->machine, path, mode); });
+  return door(task, {"chmod(\"{}\", {})", path, mode},
+              [=](Kernel& k, Task&) { return do_fchmodat(k.machine(), path, mode); });
 }
 
 Result<FileStat> Kernel::stat(Task& task, const std::string& path) {
-  return enter(task, [&] { return vfs_stat(state_->machine, path); });
+  return door(task, {"stat(\"{}\")", path}, [=](Kernel& k, Task&) { return vfs_stat(k.machine(), path); });
 }
 
 Result<std::vector<std::string>> Kernel::listdir(Task& task, const std::string& path) {
-  return enter(task, [&] { return vfs_readdir(state_->machine, path); });
+  return door(task, {"getdents(\"{}\")", path},
+              [=](Kernel& k, Task&) { return vfs_readdir(k.machine(), path); });
 }
 
 Result<int> Kernel::perf_event_open(Task& task, const perf_event_attr& attr, int pid, int cpu, int group_fd,
                                     uint64_t flags) {
-  return enter(task, [&] { return sys_perf_event_open(state_->machine, attr, pid, cpu, group_fd, flags); });
+  return door(task, {"perf_event_open(type {}, config {})", attr.type, attr.config}, [=](Kernel& k, Task&) {
+    return sys_perf_event_open(k.machine(), attr, pid, cpu, group_fd, flags);
+  });
 }
 
 Result<std::string> Kernel::read(Task& task, int fd, size_t size) {
-  return enter(task, [&] { return sys_read(state_->machine, fd, size); });
+  return door(task, {"read({}, {})", fd, size},
+              [=](Kernel& k, Task&) { return sys_read(k.machine(), fd, size); });
 }
 
 Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
-  return enter(task, [&] { return sys_ioctl(state_->machine, fd, cmd, arg); });
+  return door(task, {"ioctl({}, {}, {})", fd, cmd, arg},
+              [=](Kernel& k, Task&) { return sys_ioctl(k.machine(), fd, cmd, arg); });
 }
 
 Result<int64_t> Kernel::open(Task& task, const std::string& path) {
-  return enter(task, [&] { return do_sys_open(state_->machine, path); });
+  return door(task, {"open(\"{}\")", path}, [=](Kernel& k, Task&) { return do_sys_open(k.machine(), path); });
 }
 
 Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {
   if (moved.exited) return refuse(Errno::Srch, "task {} has exited", moved.pid);
-  return enter(task, [&] { return cgroup_procs_write(state_->machine, path, moved); });
+  return door(task, {"write({} to {}/cgroup.procs)", moved.pid, path}, [=, pid = moved.pid](Kernel& k, Task&) {
+    return cgroup_procs_write(k.machine(), path, *k.task(pid));
+  });
 }
 
 const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }
 
 Result<void> Kernel::rtnl_setlink(Task& task, std::span<const uint8_t> message) {
-  return enter(task, [&] { return rtnetlink_rcv_msg(state_->machine, message); });
+  return door(task, {"sendmsg(RTM_SETLINK)"}, [=](Kernel& k, Task&) {
+    return rtnetlink_rcv_msg(k.machine(), k.machine().user->handed(message));
+  });
 }
 
-Net& Kernel::net() { return init_net(state_->machine); }
+// ---- the world outside ----
+
+Net& Kernel::net() {
+  if (!state_->machine.net) door({"lo and eth0 come up"}, [](Kernel& k) { init_net(k.machine()); });
+  return *state_->machine.net;
+}
+
+Tracing& Kernel::tracing() {
+  if (!state_->machine.tracing) door({"tracing is set up"}, [](Kernel& k) { bpfsim::tracing(k.machine()); });
+  return *state_->machine.tracing;
+}
+
+void Kernel::add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args) {
+  door({"a tracepoint {}:{} is added", system, name},
+       [=](Kernel& k) { bpfsim::tracing(k.machine()).add_tracepoint(system, name, num_args); });
+}
+
+void Kernel::add_function(const std::string& name) {
+  door({"a function {}() is added", name}, [=](Kernel& k) { bpfsim::tracing(k.machine()).add_function(name); });
+}
+
+Result<void> Kernel::add_net_device(const std::string& name, bool has_native_xdp) {
+  return door({"a device {} is plugged in", name}, [=](Kernel& k) -> Result<void> {
+    if (init_net(k.machine()).by_name(name)) return refuse(Errno::Exist, "the device {} is there", name);
+    register_netdevice(k.machine(), name, has_native_xdp);
+    return {};
+  });
+}
+
+Result<Receipt> Kernel::receive(int ifindex, std::span<const uint8_t> packet, uint32_t queue) {
+  return door({"a packet of {} bytes arrives at netdev {}", packet.size(), ifindex},
+              [=](Kernel& k) -> Result<Receipt> {
+                NetDevice* dev = init_net(k.machine()).by_index(ifindex);
+                if (!dev) return refuse(Errno::NoDev, "no device has ifindex {}", ifindex);
+                return bpfsim::receive(*dev, k.machine().user->handed(packet), queue);
+              });
+}
+
+Result<void> Kernel::sysctl_write(const std::string& name, int64_t value) {
+  return door({"sysctl {}={}", name, value},
+              [=](Kernel& k) { return k.machine().sysctl.write(name, value); });
+}
+
+std::vector<std::string> Kernel::read_trace_pipe() {
+  return door({"read(trace_pipe)"}, [](Kernel& k) {
+    auto lines = std::exchange(k.machine().trace_pipe, {});
+    return std::vector<std::string>(lines.begin(), lines.end());
+  });
+}
+
+void Kernel::rcu_hold() {
+  door({"the grace period is held open"}, [](Kernel& k) { k.machine().rcu.hold(); });
+}
+
+int Kernel::rcu_release() {
+  return door({"the grace period may end"}, [](Kernel& k) {
+    k.machine().rcu.release();
+    return k.machine().rcu.grace_period();
+  });
+}
+
+Result<int> Kernel::step_prog(Task& task, int prog_fd, std::span<const uint8_t> packet) {
+  return door(task, {"the program of fd {} is stepped", prog_fd}, [=](Kernel& k, Task& task) -> Result<int> {
+    auto run = TRY(SteppedRun::start(task, prog_fd, k.machine().user->handed(packet)));
+    const int number = k.state_->next_stepped++;
+    k.state_->stepped.emplace(number, std::move(run));
+    return number;
+  });
+}
+
+bool Kernel::step_insn(int run) {
+  return door({"run {}: one instruction", run}, [=](Kernel& k) {
+    auto found = k.state_->stepped.find(run);
+    return found != k.state_->stepped.end() && found->second->step();
+  });
+}
+
+void Kernel::step_end(int run) {
+  if (stepped(run)) door({"run {} is over", run}, [=](Kernel& k) { k.state_->stepped.erase(run); });
+}
+
+const SteppedRun* Kernel::stepped(int run) const {
+  auto found = state_->stepped.find(run);
+  return found == state_->stepped.end() ? nullptr : found->second.get();
+}
 
 Parking& Kernel::parking() {
   if (!state_->parking) state_->parking = std::make_unique<Parking>(state_->machine);

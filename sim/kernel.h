@@ -3,6 +3,11 @@
 // One simulated machine, whole: what a lesson boots. It owns the ground floor (base/machine.h) and everything
 // that stands on it, and lets tasks enter the kernel. A system call answers as Linux's does, a number that is
 // negative for an error; why it refused is kept in last_refusal().
+//
+// Whatever comes from outside and may change the machine comes through a member of this class, and each of
+// them is a door: `return door(task, {"close({})", fd}, [=](Kernel&, Task& t) { return sys_close(t, fd);
+// });`. A door that captures values only (never `this`, a reference or a pointer into the machine) can be
+// gone through again on another machine; what is done behind the doors' back ends the history (journal.h).
 #pragma once
 
 #include <cstdint>
@@ -17,26 +22,35 @@
 
 namespace bpfsim {
 
+class Journal;
 class Parking;
+class SteppedRun;
 struct FileStat;
 struct KernelState;
 struct Net;
+struct Receipt;
+struct Says;
+struct JournalStep;
 
 class Kernel {
  public:
-  explicit Kernel(const MachineOptions& options = {});
+  // Keeps a history of at most so many bytes; none for 0.
+  explicit Kernel(const MachineOptions& options = {}, size_t history_bytes = 0);
   ~Kernel();
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
 
   Machine& machine();
   const Machine& machine() const;
+  const MachineOptions& options() const;
 
   // Tasks. They get pids from 470 on, and stay readable after their exit.
   Task& spawn(const std::string& comm, const Credentials& cred = {});
   Task& fork(Task& parent);
   void exit(Task& task);
   std::vector<Task*> tasks();  // the live ones, by pid
+  Task* task(int pid);         // also one that has exited; null when there never was one
+  Result<void> set_caps(Task& task, CapabilitySet effective);
 
   // System calls.
   int64_t sys_bpf(Task& task, int cmd, uint64_t uattr, uint32_t size);
@@ -62,14 +76,37 @@ class Kernel {
   Result<int64_t> ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg = 0);
   const Refusal& last_refusal() const;  // of sys_bpf; err is None after a success
 
-  Net& net();  // lo, eth0 and others (host/net_device.h); hook/hook.h sends packets at them
+  // What the world outside does.
+  Net& net();  // lo, eth0 and others (host/net_device.h)
+  Tracing& tracing();  // kernel functions and tracepoints (host/tracing.h)
+  void add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args);
+  void add_function(const std::string& name);
+  Result<void> add_net_device(const std::string& name, bool has_native_xdp);
+  Result<Receipt> receive(int ifindex, std::span<const uint8_t> packet, uint32_t queue = 0);  // hook/hook.h
+  Result<void> sysctl_write(const std::string& name, int64_t value);
+  std::vector<std::string> read_trace_pipe();  // takes the lines that nobody has read yet
+  void rcu_hold();
+  int rcu_release();  // how many frees ran
+
+  // Programs in the checked engine that stand between two instructions (hook/stepping.h), by number.
+  Result<int> step_prog(Task& task, int prog_fd, std::span<const uint8_t> packet);
+  bool step_insn(int run);  // false when the program has ended
+  void step_end(int run);
+  const SteppedRun* stepped(int run) const;
 
   // Contexts that can be held while others run (trace/parking.h); made when first asked for.
   Parking& parking();
 
+  Journal* journal();                       // null where no history is kept
+  int64_t repeat(const JournalStep& step);  // a step of another machine's journal
+
  private:
   template <class Call>
-  auto enter(Task& task, const Call& call) -> decltype(call());
+  auto door(Task& task, const Says& says, Call call) -> decltype(call(*this, task));
+  template <class Call>
+  decltype(auto) door(const Says& says, Call call);
+  template <class Call>
+  decltype(auto) through(Task* task, const Says& says, Call call);
   std::unique_ptr<KernelState> state_;
 };
 

@@ -44,6 +44,12 @@ void bind_files(py::class_<PyTask>& task) {
           },
           py::arg("from_path"), py::arg("to_path"), "rename(2) inside BPFFS.")
       .def(
+          "chmod",
+          [](const PyTask& t, const std::string& path, uint32_t mode) {
+            ok_or_raise(t.kernel().chmod(*t.task, path, mode));
+          },
+          py::arg("path"), py::arg("mode"), "chmod(2) in BPFFS. OSError ENOENT, EPERM.")
+      .def(
           "listdir",
           [](const PyTask& t, const std::string& path) {
             return value_or_raise(t.kernel().listdir(*t.task, path));
@@ -58,7 +64,7 @@ void bind_files(py::class_<PyTask>& task) {
           },
           py::arg("path"), "open(2) of a cgroup's directory, to be named to bpf(2). OSError ENOENT.")
       .def_property_readonly(
-          "cgroup", [](const PyTask& t) { return task_cgroup(*t.task).path(); },
+          "cgroup", [](const PyTask& t) { return t.task->cgroup ? task_cgroup(*t.task).path() : "/sys/fs/cgroup"; },
           "The path of the cgroup that the task is in.")
       .def(
           "join_cgroup",

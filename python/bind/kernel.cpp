@@ -51,7 +51,7 @@ Credentials credentials(uint32_t uid, const std::optional<std::vector<std::strin
 }
 
 std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t seed,
-                               const std::map<std::string, bool>& config) {
+                               const std::map<std::string, bool>& config, bool history, size_t history_mib) {
   MachineOptions options;
   options.version = parse_version(version);
   if (cpus < 1 || cpus > 256)
@@ -60,7 +60,7 @@ std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t se
   options.seed = seed;
   for (const auto& [name, on] : config)
     if (Result<void> set = options.config.set(name, on); !set) throw py::key_error(set.refusal().reason());
-  return std::make_shared<PyKernel>(options);
+  return std::make_shared<PyKernel>(options, history ? history_mib << 20 : 0);
 }
 
 int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
@@ -90,12 +90,6 @@ void stop_recording(PyKernel& self) {
   self.recorder.reset();
 }
 
-std::vector<std::string> drain(std::deque<std::string>& lines) {
-  std::vector<std::string> taken(lines.begin(), lines.end());
-  lines.clear();
-  return taken;
-}
-
 void bind_task(py::module_& m) {
   py::class_<PyTask> task(m, "Task",
                           "A process of a simulated machine: a pid, credentials and a table of descriptors.");
@@ -114,12 +108,8 @@ void bind_task(py::module_& m) {
           "raises\n"
           "nothing; a wild pointer is -EFAULT. Models __sys_bpf().")
       .def(
-          "close",
-          [](const PyTask& t, int fd) {
-            Result<int> done = t.kernel().close(*t.task, fd);
-            return done ? 0 : -int(done.err());
-          },
-          py::arg("fd"), "close(2): 0 or -errno.")
+          "close", [](const PyTask& t, int fd) { value_or_raise(t.kernel().close(*t.task, fd)); },
+          py::arg("fd"), "close(2). OSError EBADF.")
       .def(
           "dup", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().dup(*t.task, fd)); },
           py::arg("fd"), "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
@@ -135,7 +125,7 @@ void bind_task(py::module_& m) {
       .def(
           "set_caps",
           [](const PyTask& t, const std::vector<std::string>& names) {
-            t.task->cred.effective = parse_capabilities(names);
+            ok_or_raise(t.kernel().set_caps(*t.task, parse_capabilities(names)));
           },
           py::arg("names"), "Keeps exactly these capabilities: task.set_caps([\"CAP_BPF\"]).")
       .def_property_readonly(
@@ -159,7 +149,7 @@ void bind_task(py::module_& m) {
 
 }  // namespace
 
-PyKernel::PyKernel(const MachineOptions& options) : kernel(options) {
+PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel(options, history_bytes) {
   machine().user = &user;
   // A guest of the parking lot runs on a thread of its own, where Python's signals mean nothing.
   machine().interrupted = [] { return PyGILState_Check() && PyErr_CheckSignals() != 0; };
@@ -179,7 +169,8 @@ void bind_kernel(py::module_& m) {
   bind_tracing(kernel);
   kernel
       .def(py::init(&boot), py::arg("version") = "6.18", py::arg("cpus") = 2, py::arg("seed") = 0,
-           py::arg("config") = std::map<std::string, bool>{})
+           py::arg("config") = std::map<std::string, bool>{}, py::arg("history") = true,
+           py::arg("history_mib") = 64)
       .def_property_readonly("version", [](PyKernel& k) { return k.machine().version.str(); })
       .def_property_readonly("cpus", [](PyKernel& k) { return k.machine().cpus; })
       .def_property_readonly(
@@ -202,13 +193,21 @@ void bind_kernel(py::module_& m) {
           },
           "The live tasks, by pid.")
       .def(
+          "task",
+          [](std::shared_ptr<PyKernel> k, int pid) {
+            Task* task = k->kernel.task(pid);
+            if (!task) throw py::key_error("this machine never had a task " + std::to_string(pid));
+            return PyTask{k, task};
+          },
+          py::arg("pid"), "A task by its pid, also one that has exited. KeyError.")
+      .def(
           "sysctl_read",
           [](PyKernel& k, const std::string& name) { return value_or_raise(k.machine().sysctl.read(name)); },
           py::arg("name"), "The value of a sysctl. OSError ENOENT.")
       .def(
           "sysctl_write",
           [](PyKernel& k, const std::string& name, int64_t value) {
-            ok_or_raise(k.machine().sysctl.write(name, value));
+            ok_or_raise(k.kernel.sysctl_write(name, value));
           },
           py::arg("name"), py::arg("value"), "Sets a sysctl. OSError ENOENT, EINVAL (out of range), EPERM.")
       .def(
@@ -221,7 +220,7 @@ void bind_kernel(py::module_& m) {
           },
           "The kernel log, a line each.")
       .def(
-          "read_trace_pipe", [](PyKernel& k) { return drain(k.machine().trace_pipe); },
+          "read_trace_pipe", [](PyKernel& k) { return k.kernel.read_trace_pipe(); },
           "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
       .def_property_readonly(
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
@@ -231,14 +230,10 @@ void bind_kernel(py::module_& m) {
            "Records every choke point into `recorder` from now on. RuntimeError when one records already.")
       .def("stop_recording", &stop_recording, "Ends the recording; harmless when none runs.")
       .def(
-          "rcu_hold", [](PyKernel& k) { k.machine().rcu.hold(); },
+          "rcu_hold", [](PyKernel& k) { k.kernel.rcu_hold(); },
           "Holds the grace period open: what is freed from now on waits, and can be looked at.")
       .def(
-          "rcu_release",
-          [](PyKernel& k) {
-            k.machine().rcu.release();
-            return k.machine().rcu.grace_period();
-          },
+          "rcu_release", [](PyKernel& k) { return k.kernel.rcu_release(); },
           "Lets the grace period end. Returns how many frees ran.")
       .def_property_readonly(
           "rcu_waiting",

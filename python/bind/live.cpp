@@ -29,6 +29,11 @@ struct Live {
   }
 };
 
+int64_t descriptor_or_raise(int64_t result) {
+  if (result < 0) raise_refusal(Refusal{Errno(-result), "", "", {}});
+  return result;
+}
+
 }  // namespace
 
 void bind_live(py::module_& m) {
@@ -37,11 +42,11 @@ void bind_live(py::module_& m) {
            "bpf(2) of the host: >= 0 or -errno; `attr` is a writable buffer, pointers in it are this "
            "process's.")
       .def(
-          "close", [](LiveTask&, int fd) { return LiveKernel::close(fd); }, py::arg("fd"),
-          "close(2); 0 or -errno.")
+          "close", [](LiveTask&, int fd) { descriptor_or_raise(LiveKernel::close(fd)); }, py::arg("fd"),
+          "close(2). OSError EBADF.")
       .def(
-          "dup", [](LiveTask&, int fd) { return LiveKernel::dup(fd); }, py::arg("fd"),
-          "dup(2): a second descriptor, or -errno.")
+          "dup", [](LiveTask&, int fd) { return descriptor_or_raise(LiveKernel::dup(fd)); }, py::arg("fd"),
+          "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
       .def_property_readonly("possible_cpus", [](const LiveTask&) { return LiveKernel::possible_cpus(); })
       .def_readonly("name", &LiveTask::name);
   py::class_<Live>(m, "LiveKernel",

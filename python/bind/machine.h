@@ -6,6 +6,7 @@
 
 #include "bind.h"
 #include "guarded_memory.h"
+#include "history.h"
 #include "kernel.h"
 #include "object/file.h"
 #include "object/object.h"
@@ -14,12 +15,14 @@
 namespace bpfsim {
 
 struct PyKernel {
-  explicit PyKernel(const MachineOptions& options);
+  PyKernel(const MachineOptions& options, size_t history_bytes);
 
   GuardedUserMemory user;
   Kernel kernel;
   std::shared_ptr<Recorder> recorder;    // declared first: the recording refers to it
   std::unique_ptr<Recording> recording;  // one at a time
+  std::unique_ptr<History> history;      // made when first asked for
+  std::unique_ptr<Watcher> breaks;       // history.cpp
 
   Machine& machine() { return kernel.machine(); }
 };
@@ -44,6 +47,8 @@ struct ObjectView {
 
 ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object);
 ObjectView object_at(const PyTask& task, int fd);  // OSError EBADF
+
+py::tuple graph_tuples(const GraphPicture& picture);
 
 void bind_files(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyTask>& task);

@@ -50,4 +50,5 @@ PYBIND11_MODULE(_core, m) {
   bind_loader(m);
   bind_net(m);
   bind_run(m);
+  bind_history(m);
 }

@@ -19,11 +19,10 @@ const char* verdict_name(uint32_t verdict) {
 }
 
 PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
-  NetDevice* device = init_net(kernel->machine()).by_name(name);
+  NetDevice* device = kernel->kernel.net().by_name(name);
   if (device) return {kernel, device};
   std::string known;
-  for (auto& [index, each] : init_net(kernel->machine()).devices)
-    known += (known.empty() ? "" : ", ") + each->name;
+  for (auto& [index, each] : kernel->kernel.net().devices) known += (known.empty() ? "" : ", ") + each->name;
   throw py::key_error("this machine has no device '" + name + "'; it has " + known);
 }
 
@@ -31,18 +30,19 @@ PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::stri
   if (name.empty() || name.size() > 15 || name.find_first_of("/: \t\n") != name.npos)
     throw py::value_error("a device name has 1 to 15 characters without '/', ':' or blanks, not '" + name +
                           "'");
-  if (init_net(kernel->machine()).by_name(name))
+  if (!kernel->kernel.add_net_device(name, native_xdp))
     throw py::value_error("the device '" + name + "' exists already");
-  return {kernel, &register_netdevice(kernel->machine(), name, native_xdp)};
+  return {kernel, kernel->kernel.net().by_name(name)};
 }
 
 Receipt receive_packet(const PyDevice& self, const py::buffer& packet, uint32_t queue) {
   Bytes bytes(packet, false);
   if (bytes.size() > 0x10000)
     throw py::value_error("a packet has at most 65536 bytes, not " + std::to_string(bytes.size()));
-  Receipt receipt = receive(*self.device, {bytes.data(), bytes.size()}, queue);
+  Result<Receipt> receipt =
+      self.owner->kernel.receive(self.device->ifindex, {bytes.data(), bytes.size()}, queue);
   raise_pending();
-  return receipt;
+  return value_or_raise(std::move(receipt));
 }
 
 py::dict counters(const PyDevice& self) {
@@ -61,7 +61,7 @@ py::dict counters(const PyDevice& self) {
 
 py::bytes rtnl_setlink_xdp(const PyTask& self, const std::string& device, int fd, uint32_t flags,
                            std::optional<int> expected_fd) {
-  NetDevice* found = init_net(self.owner->machine()).by_name(device);
+  NetDevice* found = self.owner->kernel.net().by_name(device);
   if (!found) raise_refusal(refuse(Errno::NoDev, "this machine has no device '{}'", device));
   std::vector<uint8_t> message = build_setlink_xdp(found->ifindex, fd, flags, expected_fd);
   Result<void> done = self.kernel().rtnl_setlink(*self.task, message);

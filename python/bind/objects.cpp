@@ -32,16 +32,6 @@ int64_t usercnt(const ObjectView& self) {
   return static_cast<Map&>(self.get()).usercnt.value();
 }
 
-std::string counters_text(const Object& object) {
-  const Refcount* count = refcount_of(object);
-  if (!count) return "";
-  std::string text =
-      (object.kind == ObjectKind::File ? "f_count " : "refcnt ") + std::to_string(count->value());
-  if (object.kind == ObjectKind::Map)
-    text += ", usercnt " + std::to_string(static_cast<const Map&>(object).usercnt.value());
-  return text;
-}
-
 py::list ledger(const ObjectView& self) {
   py::list rows;
   for (const LedgerEntry& entry : self.get().ledger) {
@@ -101,19 +91,7 @@ py::list map_ops(const ObjectView& self) {
   return rows;
 }
 
-py::tuple graph_data(PyKernel& self) {
-  ObjectGraph graph = object_graph(self.machine());
-  py::list nodes, edges;
-  for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Object& node = *graph.nodes[i];
-    nodes.append(py::make_tuple(node.serial, object_kind_name(node.kind), node.label(), counters_text(node),
-                                bool(graph.root[i])));
-  }
-  for (const GraphEdge& edge : graph.edges)
-    edges.append(
-        py::make_tuple(graph.nodes[edge.from]->serial, graph.nodes[edge.to]->serial, edge.via, edge.strong));
-  return py::make_tuple(nodes, edges);
-}
+py::tuple graph_data(PyKernel& self) { return graph_tuples(graph_picture(self.machine())); }
 
 std::vector<std::string> labels(const std::vector<const Object*>& objects) {
   std::vector<std::string> names;
@@ -121,7 +99,23 @@ std::vector<std::string> labels(const std::vector<const Object*>& objects) {
   return names;
 }
 
+std::string counters_text(const GraphPicture::Node& node) {
+  if (node.refs < 0) return "";
+  std::string text = (node.kind == ObjectKind::File ? "f_count " : "refcnt ") + std::to_string(node.refs);
+  return node.user_refs < 0 ? text : text + ", usercnt " + std::to_string(node.user_refs);
+}
+
 }  // namespace
+
+py::tuple graph_tuples(const GraphPicture& picture) {
+  py::list nodes, edges;
+  for (const GraphPicture::Node& node : picture.nodes)
+    nodes.append(
+        py::make_tuple(node.serial, object_kind_name(node.kind), node.label, counters_text(node), node.root));
+  for (const GraphPicture::Edge& edge : picture.edges)
+    edges.append(py::make_tuple(edge.holder, edge.held, edge.via, edge.strong));
+  return py::make_tuple(nodes, edges);
+}
 
 Object& ObjectView::get() const {
   auto& objects = owner->machine().objects;

@@ -1,6 +1,5 @@
 // Stepping: a program in the checked engine, one instruction at a time; and the table of version gates.
-#include "host/net_device.h"
-#include "host/packet.h"
+#include "hook/stepping.h"
 #include "isa/disasm.h"
 #include "machine.h"
 #include "object/prog.h"
@@ -11,61 +10,42 @@ namespace bpfsim {
 
 namespace {
 
-// An XDP program that stands in the middle of a packet. Like any running program it is an RCU reader: what it
-// uses is not freed before it is done or forgotten.
-class SteppedRun {
+// A program that stands in the middle of a packet, by its number in the machine.
+class PySteppedRun {
  public:
-  SteppedRun(const PyTask& task, int fd, const py::buffer& packet) : owner_(task.owner) {
+  PySteppedRun(const PyTask& task, int fd, const py::buffer& packet) : owner_(task.owner) {
     Bytes bytes(packet, false);
-    Object& object = object_at(task, fd).get();
-    if (object.kind != ObjectKind::Prog) throw py::value_error("the descriptor holds no program");
-    Prog& prog = static_cast<Prog&>(object);
-    if (prog.type != BPF_PROG_TYPE_XDP) throw py::value_error("only XDP programs can be stepped yet");
-    const uint32_t room = kFrameSize - XDP_PACKET_HEADROOM - kSharedInfoSize;
-    if (bytes.size() < ETH_HLEN || bytes.size() > room)
-      throw py::value_error("a packet to step through has " + std::to_string(ETH_HLEN) + " to " +
-                            std::to_string(room) + " bytes");
-    Machine& machine = owner_->machine();
-    packet_ = value_or_raise(XdpPacket::make(machine));
-    NetDevice* lo = init_net(machine).by_index(1);
-    packet_->fill(bytes.data(), uint32_t(bytes.size()), XDP_PACKET_HEADROOM, room, lo ? lo->rxq(0) : 0);
-    machine.rcu.read_lock();
-    run_ = std::make_unique<CheckedRun>(machine, prog, packet_->ctx());
+    object_at(task, fd);
+    Result<int> run = owner_->kernel.step_prog(*task.task, fd, {bytes.data(), bytes.size()});
+    if (!run && run.err() == Errno::Inval) throw py::value_error(run.refusal().reason());
+    number_ = value_or_raise(run);
   }
-  ~SteppedRun() { finish(); }
-  SteppedRun(const SteppedRun&) = delete;
-
-  bool step() {
-    if (!run_) return false;
-    if (run_->step()) return true;
-    outcome_ = run_->outcome();
-    finish();
-    return false;
+  ~PySteppedRun() {
+    try {
+      owner_->kernel.step_end(number_);
+    } catch (py::error_already_set& error) {  // a breakpoint: nobody is there to hear of it
+      error.discard_as_unraisable("SteppedRun");
+    }
   }
+  PySteppedRun(const PySteppedRun&) = delete;
 
+  bool step() { return owner_->kernel.step_insn(number_); }
   const CheckedRun& now() const {
-    if (!run_) throw py::value_error("the run has ended");
-    return *run_;
+    const CheckedRun* run = owner_->kernel.stepped(number_)->now();
+    if (!run) throw py::value_error("the run has ended");
+    return *run;
   }
-  py::object result() const { return run_ ? py::object(py::none()) : py::object(py::int_(outcome_.value)); }
-
-  std::shared_ptr<PyKernel> owner_;
+  py::object result() const {
+    const SteppedRun& run = *owner_->kernel.stepped(number_);
+    return run.now() ? py::object(py::none()) : py::object(py::int_(run.outcome().value));
+  }
 
  private:
-  void finish() {
-    if (!run_) return;
-    run_.reset();
-    packet_.reset();
-    owner_->machine().rcu.read_unlock();
-    owner_->machine().rcu.grace_period();
-  }
-
-  std::unique_ptr<XdpPacket> packet_;
-  std::unique_ptr<CheckedRun> run_;
-  RunOutcome outcome_{};
+  std::shared_ptr<PyKernel> owner_;
+  int number_ = 0;
 };
 
-std::string instruction(const SteppedRun& self) {
+std::string instruction(const PySteppedRun& self) {
   const CheckedRun& run = self.now();
   const std::vector<bpf_insn>& insns = run.prog().insnsi;
   return run.pc() < insns.size() ? print_bpf_insn(insns, run.pc()) : "";
@@ -89,29 +69,30 @@ py::list gate_rows(PyKernel& kernel) {
 }  // namespace
 
 void bind_run(py::module_& m) {
-  py::class_<SteppedRun>(m, "SteppedRun", "A program in the checked engine, before the instruction at `pc`.")
+  py::class_<PySteppedRun>(m, "SteppedRun",
+                           "A program in the checked engine, before the instruction at `pc`.")
       .def(py::init<const PyTask&, int, const py::buffer&>(), py::arg("task"), py::arg("fd"),
            py::arg("packet"))
-      .def("step", &SteppedRun::step, "Runs one instruction; False when the program has ended.")
-      .def_property_readonly("pc", [](const SteppedRun& r) { return r.now().pc(); })
+      .def("step", &PySteppedRun::step, "Runs one instruction; False when the program has ended.")
+      .def_property_readonly("pc", [](const PySteppedRun& r) { return r.now().pc(); })
       .def_property_readonly("insn", &instruction,
                              "The instruction that runs next, in the verifier's notation.")
       .def_property_readonly(
           "registers",
-          [](const SteppedRun& r) {
+          [](const PySteppedRun& r) {
             const auto& reg = r.now().registers();
             return std::vector<uint64_t>(reg.begin(), reg.begin() + 11);
           },
           "r0 to r10.")
       .def_property_readonly(
           "stack",
-          [](const SteppedRun& r) {
+          [](const PySteppedRun& r) {
             auto bytes = r.now().stack(r.now().depth());
             return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
           },
           "The 512 bytes below r10 of the current frame, lowest address first.")
-      .def_property_readonly("executed", [](const SteppedRun& r) { return r.now().executed(); })
-      .def_property_readonly("result", &SteppedRun::result, "r0 at the end; None while it runs.");
+      .def_property_readonly("executed", [](const PySteppedRun& r) { return r.now().executed(); })
+      .def_property_readonly("result", &PySteppedRun::result, "r0 at the end; None while it runs.");
   m.def("gate_rows", &gate_rows, py::arg("kernel"),
         "What differs between kernel versions: name, since, whether this machine has it, evidence, before, "
         "after.");

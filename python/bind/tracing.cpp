@@ -25,8 +25,8 @@ uint32_t event_type(const py::object& type) {
                         "'");
 }
 
-uint64_t trace_event_id(Machine& machine, const std::string& name) {
-  for (const Tracepoint& tracepoint : tracing(machine).tracepoints)
+uint64_t trace_event_id(Kernel& kernel, const std::string& name) {
+  for (const Tracepoint& tracepoint : kernel.tracing().tracepoints)
     if (tracepoint.event() == name) return tracepoint.event_id;
   throw py::value_error("no trace event is called '" + name + "'; kernel.tracepoints lists them");
 }
@@ -51,7 +51,7 @@ perf_event_attr attributes(const PyTask& self, const py::object& type, const py:
   }
   held = config.cast<std::string>();
   if (attr.type == PERF_TYPE_TRACEPOINT) {
-    attr.config = trace_event_id(self.owner->machine(), held);
+    attr.config = trace_event_id(self.kernel(), held);
   } else if (attr.type == PERF_TYPE_SOFTWARE) {
     attr.config = software_event(held);
   } else {
@@ -99,7 +99,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "tracepoints",
           [](PyKernel& k) {
             std::vector<std::string> names;
-            for (const Tracepoint& tracepoint : tracing(k.machine()).tracepoints)
+            for (const Tracepoint& tracepoint : k.kernel.tracing().tracepoints)
               names.push_back(tracepoint.event());
             return names;
           },
@@ -108,7 +108,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "functions",
           [](PyKernel& k) {
             std::vector<std::string> names;
-            for (const KernelFunction& function : tracing(k.machine()).functions)
+            for (const KernelFunction& function : k.kernel.tracing().functions)
               names.push_back(function.name);
             return names;
           },
@@ -118,7 +118,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           [](PyKernel& k, const std::string& system, const std::string& name, uint32_t num_args) {
             if (system.empty() || name.empty() || num_args > 12)
               throw py::value_error("a tracepoint has a system, a name and at most 12 arguments");
-            tracing(k.machine()).add_tracepoint(system, name, num_args);
+            k.kernel.add_tracepoint(system, name, num_args);
           },
           py::arg("system"), py::arg("name"), py::arg("num_args") = 1,
           "One more tracepoint for this machine.")
@@ -126,7 +126,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "add_function",
           [](PyKernel& k, const std::string& name) {
             if (name.empty()) throw py::value_error("a function has a name");
-            tracing(k.machine()).add_function(name);
+            k.kernel.add_function(name);
           },
           py::arg("name"), "One more kernel function for kprobes.");
 }

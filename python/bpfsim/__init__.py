@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attr, handles, objects, trace
+from . import _core, attr, handles, history, objects, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
 from .handles import Link, Map, Prog, VerifierError
+from .history import Break, diff
 from .objects import ObjectFile, open_object
 from .trace import Trace
 
 __version__ = _core.__version__
 __all__ = [
+    "Break",
     "CompileError",
     "Kernel",
     "Link",
@@ -39,6 +41,7 @@ __all__ = [
     "VerifierError",
     "assemble",
     "compile_c",
+    "diff",
     "load_ipython_extension",
     "open_object",
 ]
@@ -80,6 +83,8 @@ _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = trace.record
 _machine.graph = trace.object_graph
 _machine.gates = property(objects.gates, doc="What differs between kernel versions, with the evidence for it.")
+_machine.history = property(history.History, doc="Every call that entered the machine, forwards and back.")
+_machine.break_on = history.break_on
 _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device

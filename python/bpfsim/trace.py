@@ -96,7 +96,12 @@ def record(kernel: Any, limit: int = 1_000_000) -> Trace:
 
 def object_graph(kernel: Any) -> GraphView:
     """Who holds whom on a machine, now: found by walking every holder's fields."""
-    nodes, edges = _core.graph_data(kernel)
+    return graph_view(_core.graph_data(kernel))
+
+
+def graph_view(data: tuple[list[Any], list[Any]]) -> GraphView:
+    """A graph from the nodes and edges that the core gives."""
+    nodes, edges = data
     return GraphView([Node(*node) for node in nodes], [Edge(*edge) for edge in edges])
 
 

@@ -58,6 +58,7 @@ class Arena {
   uint64_t reserve() const { return reserve_; }
   uint64_t live_bytes() const { return live_bytes_; }
   uint64_t live_objects() const { return live_objects_; }
+  uint64_t touched() const { return next_page_ * kPageSize; }  // bytes from the base that were ever in use
 
  private:
   struct Run;  // a slab of equal small objects, or one large object

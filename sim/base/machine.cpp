@@ -16,6 +16,11 @@ void printk(Machine& machine, const std::string& text) {
   if (machine.dmesg.size() > 10'000) machine.dmesg.pop_front();
 }
 
+bool host_interrupts(Machine& machine) {
+  ++machine.interrupt_checks;
+  return machine.user->interrupts(machine.interrupt_checks, machine.interrupted && machine.interrupted());
+}
+
 bool capable(const Machine& machine, Capability cap) {
   const Credentials* cred = machine.current->cred;
   return !cred || (cred->effective >> cap & 1) != 0;  // the kernel itself may do anything

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/arena.h"
 #include "base/capability.h"
@@ -25,6 +26,7 @@ namespace bpfsim {
 
 class Recorder;
 class Parking;
+class Watcher;
 struct Task;
 struct Object;
 struct KernelCalls;
@@ -85,8 +87,9 @@ class Machine {
   Context boot;  // what runs when no task does
   Context* current = &boot;
 
-  bool watched = false;  // a recorder or a parking lot wants to hear of every choke point
+  bool watched = false;  // a recorder, a watcher or a parking lot wants to hear of every choke point
   Recorder* recorder = nullptr;
+  std::vector<Watcher*> watchers;
   Parking* parking = nullptr;
   std::shared_ptr<RunStacks> run_stacks;  // stacks of programs that are not in use (run/engine.h)
   const KernelCalls* calls = nullptr;     // what lower floors need from higher ones (object/ops.h)
@@ -110,6 +113,9 @@ class Machine {
 };
 
 void printk(Machine& machine, const std::string& text);
+
+// Now and then in long work: whether the host wants to stop it (Ctrl-C in a notebook).
+bool host_interrupts(Machine& machine);
 
 // The capability checks of the current context, under the kernel's names.
 bool capable(const Machine& machine, Capability cap);

@@ -214,4 +214,35 @@ std::string ObjectGraph::dot() const {
   return out + "}\n";
 }
 
+GraphPicture graph_picture(const Machine& machine) {
+  const ObjectGraph graph = object_graph(machine);
+  GraphPicture picture;
+  picture.nodes.reserve(graph.nodes.size());
+  picture.edges.reserve(graph.edges.size());
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Object& node = *graph.nodes[i];
+    const int64_t user_refs = node.kind == ObjectKind::Map ? counted(node, Counter::UserRefs) : -1;
+    picture.nodes.push_back(
+        {node.serial, node.kind, node.label(), counted(node, Counter::Refs), user_refs, graph.root[i]});
+  }
+  for (const GraphEdge& edge : graph.edges)
+    picture.edges.push_back(
+        {graph.nodes[edge.from]->serial, graph.nodes[edge.to]->serial, edge.counter, edge.strong, edge.via});
+  return picture;
+}
+
+std::string GraphPicture::str() const {
+  std::string text;
+  for (const Node& node : nodes) {
+    text += std::to_string(node.serial) + " " + node.label;
+    if (node.refs >= 0) text += ", refcnt " + std::to_string(node.refs);
+    if (node.user_refs >= 0) text += ", usercnt " + std::to_string(node.user_refs);
+    text += "\n";
+    for (const Edge& edge : edges)
+      if (edge.holder == node.serial)
+        text += (edge.strong ? "  -> " : "  .> ") + std::to_string(edge.held) + " by " + edge.via + "\n";
+  }
+  return text;
+}
+
 }  // namespace bpfsim

@@ -38,4 +38,29 @@ struct ObjectGraph {
 
 ObjectGraph object_graph(const Machine& machine);
 
+// The graph as plain data: it stays as it was when the machine goes on, or ends.
+struct GraphPicture {
+  struct Node {
+    uint64_t serial;
+    ObjectKind kind;
+    std::string label;
+    int64_t refs, user_refs;  // -1: no such counter
+    bool root;
+    bool operator==(const Node&) const = default;
+  };
+  struct Edge {
+    uint64_t holder, held;  // serials
+    Counter counter;
+    bool strong;
+    std::string via;
+    bool operator==(const Edge&) const = default;
+  };
+  std::vector<Node> nodes;
+  std::vector<Edge> edges;
+  bool operator==(const GraphPicture&) const = default;
+  std::string str() const;
+};
+
+GraphPicture graph_picture(const Machine& machine);
+
 }  // namespace bpfsim

@@ -77,9 +77,6 @@ bool is_program_memory(const Machine& machine, Addr addr, uint64_t size);
 void oops(RunFrame& frame, uint64_t insn, const std::string& what);
 void oops_access(RunFrame& frame, uint64_t insn, Addr addr, uint64_t size, bpf_access_type type);
 
-// Now and then in long work: whether the host wants to stop it (Ctrl-C in a notebook).
-bool host_interrupts(Machine& machine);
-
 // The interpreter. `start` is the first instruction, args are R1 to R5.
 RunOutcome ___bpf_prog_run(RunFrame& frame, const Program& program, uint32_t start,
                            const uint64_t (&args)[5]);

@@ -100,11 +100,6 @@ void oops_access(RunFrame& frame, uint64_t insn, Addr addr, uint64_t size, bpf_a
            hex(addr) + ", " + place_of(frame.machine, addr, size));
 }
 
-bool host_interrupts(Machine& machine) {
-  ++machine.interrupt_checks;
-  return machine.interrupted && machine.interrupted();
-}
-
 uint64_t call_bpf(Machine& machine, const Prog& prog, Addr function, const uint64_t (&args)[5]) {
   RunFrame& frame = *machine.current->running;
   uint64_t start = (function - kTextBase) / 8;

@@ -11,7 +11,7 @@ namespace bpfsim {
 
 Parking::Parking(Machine& machine) : machine_(machine) {
   machine.parking = this;
-  machine.watched = true;
+  update_watched(machine);
 }
 
 Parking::~Parking() {
@@ -20,7 +20,7 @@ Parking::~Parking() {
     guests_[size_t(guest)]->thread.join();
   }
   machine_.parking = nullptr;
-  machine_.watched = machine_.recorder != nullptr;
+  update_watched(machine_);
 }
 
 void Parking::wait_for_turn(int who) {

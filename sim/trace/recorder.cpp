@@ -17,9 +17,24 @@ void Recorder::add(Machine& machine, std::unique_ptr<Event>& event) {
       {records_.size(), machine.clock.now_ns, now.cpu, now.pid, now.trace_depth, std::move(event)});
 }
 
+void update_watched(Machine& machine) {
+  machine.watched = machine.recorder || machine.parking || !machine.watchers.empty();
+}
+
+Watcher::Watcher(Machine& machine) : machine_(machine) {
+  machine.watchers.push_back(this);
+  update_watched(machine);
+}
+
+Watcher::~Watcher() {
+  std::erase(machine_.watchers, this);
+  update_watched(machine_);
+}
+
 void choke_point(Machine& machine, std::unique_ptr<Event> event) {
   const Event& seen = *event;  // its owner may change, its place does not
   if (machine.recorder) machine.recorder->add(machine, event);
+  for (Watcher* watcher : machine.watchers) watcher->see(seen);
   if (machine.parking) machine.parking->pass(seen);
 }
 

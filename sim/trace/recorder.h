@@ -52,16 +52,31 @@ class Recorder {
   uint64_t lost_ = 0;
 };
 
+// Hears of every choke point as it is passed, while the machine stands in it.
+class Watcher {
+ public:
+  explicit Watcher(Machine& machine);
+  virtual ~Watcher();
+  Watcher(const Watcher&) = delete;
+  virtual void see(const Event& event) = 0;
+
+ protected:
+  Machine& machine_;
+};
+
+// Whether anybody hears of choke points has changed.
+void update_watched(Machine& machine);
+
 // Starts and stops recording on a machine. Recorders do not nest: the newest one hears.
 class Recording {
  public:
   Recording(Machine& machine, Recorder& recorder) : machine_(machine), before_(machine.recorder) {
     machine.recorder = &recorder;
-    machine.watched = true;
+    update_watched(machine);
   }
   ~Recording() {
     machine_.recorder = before_;
-    machine_.watched = before_ || machine_.parking;
+    update_watched(machine_);
   }
   Recording(const Recording&) = delete;
 

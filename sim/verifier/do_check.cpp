@@ -159,7 +159,7 @@ Errno step(bpf_verifier_env& env, Walk& walk) {
   if (++env.insn_processed > env.limits.insns)
     return reject(env, Errno::TooBig, "BPF program is too large. Processed %u insn\n", env.insn_processed);
   // signal_pending(): the host may ask a long walk to stop.
-  if (env.insn_processed % 4096 == 0 && env.machine.interrupted && env.machine.interrupted())
+  if (env.insn_processed % 4096 == 0 && host_interrupts(env.machine))
     return reject(env, Errno::Again, "bpfsim: interrupted\n");
   const bpf_insn insn = env.insns[env.insn_idx];
   uint32_t insn_idx = env.insn_idx;

@@ -1,0 +1,206 @@
+// The history of a machine for Python: steps, graphs of the past, forks, breakpoints.
+#include "history.h"
+
+#include "journal.h"
+#include "machine.h"
+
+namespace bpfsim {
+
+namespace {
+
+template <class T>
+T past_or_raise(Result<T> result) {
+  if (!result && result.err() == Errno::Intr) raise_pending();
+  if (!result) throw std::runtime_error(result.refusal().reason());
+  return *std::move(result);
+}
+
+struct PyHistory {
+  explicit PyHistory(std::shared_ptr<PyKernel> kernel) : owner(std::move(kernel)) {
+    if (!owner->kernel.journal())
+      throw std::runtime_error("this machine keeps no history: Kernel(history=False)");
+    if (!owner->history) owner->history = std::make_unique<History>(owner->kernel);
+  }
+  History& past() const { return *owner->history; }
+  const JournalStep& step(size_t number) const {
+    if (number >= past().size())
+      throw py::index_error("the history has " + std::to_string(past().size()) + " steps");
+    return past().step(number);
+  }
+  void hold(size_t steps) const {
+    if (steps > past().size())
+      throw py::index_error("the history has " + std::to_string(past().size()) + " steps");
+  }
+  std::shared_ptr<PyKernel> owner;
+};
+
+py::dict moment_dict(const Moment& moment) {
+  py::dict row;
+  row["event"] = moment.event;
+  row["serial"] = moment.serial;
+  row["kind"] = object_kind_name(moment.kind);
+  row["label"] = moment.label;
+  row["counter"] = !moment.counted
+                       ? py::object(py::none())
+                       : py::object(py::str(moment.counter == Counter::Refs ? "refcnt" : "usercnt"));
+  row["delta"] = moment.delta;
+  row["after"] = moment.after;
+  row["cause"] = moment.cause;
+  return row;
+}
+
+py::dict step_dict(const PyHistory& self, size_t number) {
+  const JournalStep& step = self.step(number);
+  py::dict row;
+  row["pid"] = step.pid;
+  row["text"] = self.past().text(number);
+  row["result"] = step.result;
+  row["answer"] = describe_result(step);
+  row["time_ns"] = step.after.time_ns;
+  return row;
+}
+
+py::list watch(const PyHistory& self, uint64_t serial) {
+  py::list rows;
+  for (const auto& [step, moment] : past_or_raise(self.past().watch(serial)))
+    rows.append(py::make_tuple(step, moment_dict(moment)));
+  return rows;
+}
+
+std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
+  self.hold(steps);
+  Kernel& live = self.owner->kernel;
+  auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
+  Result<void> done = self.past().replay(fork->kernel, 0, steps);
+  if (!done && done.err() == Errno::Intr) raise_pending();
+  if (!done) throw std::runtime_error(done.refusal().reason());
+  return fork;
+}
+
+// Breakpoints on counters. A call is never torn: it runs to its end, then Break is raised.
+class Breaks final : public Watcher {
+ public:
+  explicit Breaks(Kernel& kernel) : Watcher(kernel.machine()), kernel_(kernel) {
+    kernel.journal()->after_step = [this](size_t step) { raise(step); };
+  }
+  int add(uint64_t serial, Counter counter, std::optional<int64_t> at) {
+    points_[++last_] = {serial, counter, at};
+    return last_;
+  }
+  bool remove(int number) { return points_.erase(number) && points_.empty(); }
+
+  void see(const Event& event) override {
+    const auto* ref = dynamic_cast<const RefEvent*>(&event);
+    if (!ref && !dynamic_cast<const LifeEvent*>(&event)) return;
+    const size_t number = events_++;
+    if (!ref) return;
+    for (auto& [id, point] : points_)
+      if (point.serial == ref->serial && point.counter == ref->counter &&
+          point.at.value_or(ref->after) == ref->after)
+        hits_.push_back({number, id, ref->object_kind, ref->id, ref->after, ref->cause.str()});
+  }
+
+  ~Breaks() override {
+    if (kernel_.journal()) kernel_.journal()->after_step = nullptr;
+  }
+
+ private:
+  struct Point {
+    uint64_t serial;
+    Counter counter;
+    std::optional<int64_t> at;
+  };
+  struct Hit {
+    size_t event;
+    int point;
+    ObjectKind kind;
+    uint32_t id;
+    int64_t after;
+    std::string cause;
+  };
+
+  void raise(size_t step) {
+    events_ = 0;
+    const std::vector<Hit> hits = std::exchange(hits_, {});
+    if (hits.empty()) return;
+    const Hit& hit = hits.front();
+    const char* counter = points_[hit.point].counter == Counter::Refs ? "refcnt" : "usercnt";
+    py::object error = py::module_::import("bpfsim.history")
+                           .attr("Break")(step, hit.event, object_kind_name(hit.kind), hit.id, counter,
+                                          hit.after, hit.cause, kernel_.journal()->steps()[step].result);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+    throw py::error_already_set();
+  }
+
+  Kernel& kernel_;
+  std::map<int, Point> points_;
+  std::vector<Hit> hits_;
+  size_t events_ = 0;
+  int last_ = 0;
+};
+
+struct Breakpoint {
+  std::shared_ptr<PyKernel> owner;
+  int number;
+  void remove() {
+    auto* breaks = static_cast<Breaks*>(owner->breaks.get());
+    if (breaks && breaks->remove(number)) owner->breaks.reset();
+  }
+};
+
+Breakpoint break_on(const std::shared_ptr<PyKernel>& kernel, uint64_t serial, const std::string& counter,
+                    std::optional<int64_t> at) {
+  if (!kernel->kernel.journal())
+    throw std::runtime_error("breakpoints need the history: Kernel(history=True)");
+  if (counter != "refcnt" && counter != "usercnt")
+    throw py::value_error("counter is 'refcnt' or 'usercnt', not '" + counter + "'");
+  if (!kernel->breaks) kernel->breaks = std::make_unique<Breaks>(kernel->kernel);
+  auto& breaks = static_cast<Breaks&>(*kernel->breaks);
+  return {kernel, breaks.add(serial, counter == "refcnt" ? Counter::Refs : Counter::UserRefs, at)};
+}
+
+}  // namespace
+
+void bind_history(py::module_& m) {
+  py::class_<PyHistory>(m, "Past",
+                        "What bpfsim.history builds on: the steps of a machine, done again on demand.")
+      .def(py::init<std::shared_ptr<PyKernel>>(), py::arg("kernel"))
+      .def("__len__", [](const PyHistory& h) { return h.past().size(); })
+      .def_property_readonly("ended", [](const PyHistory& h) { return h.past().ended(); })
+      .def_property_readonly("bytes", [](const PyHistory& h) { return h.owner->kernel.journal()->bytes(); })
+      .def("step", &step_dict, py::arg("number"))
+      .def(
+          "graph",
+          [](const PyHistory& h, size_t steps) {
+            h.hold(steps);
+            return graph_tuples(past_or_raise(h.past().graph(steps)));
+          },
+          py::arg("steps"))
+      .def(
+          "moments",
+          [](const PyHistory& h, size_t number) {
+            h.step(number);
+            py::list rows;
+            for (const Moment& moment : past_or_raise(h.past().moments(number)))
+              rows.append(moment_dict(moment));
+            return rows;
+          },
+          py::arg("number"))
+      .def(
+          "graph_in",
+          [](const PyHistory& h, size_t number, size_t event) {
+            h.step(number);
+            return graph_tuples(past_or_raise(h.past().graph_in(number, event)));
+          },
+          py::arg("number"), py::arg("event"))
+      .def("watch", &watch, py::arg("serial"))
+      .def("fork_from", &fork_from, py::arg("steps"))
+      .def("check", [](const PyHistory& h) { return h.past().check(); });
+  py::class_<Breakpoint>(m, "Breakpoint", "Raises bpfsim.Break after the call in which a counter changed.")
+      .def("remove", &Breakpoint::remove)
+      .def("__enter__", [](const py::object& self) { return self; })
+      .def("__exit__", [](Breakpoint& self, const py::args&) { self.remove(); });
+  m.def("break_on", &break_on, py::arg("kernel"), py::arg("serial"), py::arg("counter"), py::arg("at"));
+}
+
+}  // namespace bpfsim

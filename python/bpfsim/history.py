@@ -1,0 +1,381 @@
+"""The history of a machine: every call that entered it, forwards and back, and the lifetime events inside each.
+
+Past states are not stored. The machine is deterministic, so another one does the first calls again; objects have the
+same serial number and id there. Where that would not be true any more (the bound on memory is reached, a context is
+parked) the history ends, and ``k.history.ended`` says before which step and why.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from . import _core
+from .trace import graph_view
+from .views import ObjectGraph
+from .views.object_graph import Edge, Node
+from .views.page import mono, table
+
+
+class Break(Exception):
+    """A counter on which ``k.break_on`` waits has changed. The call in which it did has run to its end.
+
+    ``.step`` and ``.event`` are where: ``k.history[e.step].events[e.event].graph()`` is that very moment. ``.result`` is
+    what the call answered (a descriptor, 0, or -errno).
+    """
+
+    def __init__(
+        self, step: int, event: int, kind: str, number: int, counter: str, after: int, cause: str, result: int
+    ):
+        super().__init__(f"{counter} of {kind} {number} is {after} ({cause}), event {event} of step {step}")
+        self.step, self.event, self.counter, self.after, self.cause = step, event, counter, after, cause
+        self.result = result
+
+
+@dataclass(frozen=True)
+class GraphDiff:
+    """What is different between two graphs: ``if diff:`` anything, ``print(diff)`` in words.
+
+    ``born`` and ``freed`` are nodes, ``added`` and ``removed`` edges, ``counters`` (node as it is now, the text of its
+    counters before, and now).
+    """
+
+    born: list[Node]
+    freed: list[Node]
+    added: list[Edge]
+    removed: list[Edge]
+    counters: list[tuple[Node, str, str]]
+    labels: dict[int, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.born or self.freed or self.added or self.removed or self.counters)
+
+    def _edge(self, edge: Edge) -> str:
+        name = self.labels
+        return f"{name.get(edge.holder, '?')} {'->' if edge.strong else '.>'} {name.get(edge.held, '?')} ({edge.via})"
+
+    def lines(self) -> list[str]:
+        """One line for each difference."""
+        return [
+            *(f"+ {node.label}" + (f" [{node.counters}]" if node.counters else "") for node in self.born),
+            *(f"- {node.label}" for node in self.freed),
+            *(f"  {node.label}: {before} => {now}" for node, before, now in self.counters),
+            *(f"+ {self._edge(edge)}" for edge in self.added),
+            *(f"- {self._edge(edge)}" for edge in self.removed),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines()) or "nothing changed"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f'<div class="bpfsim">{"<br>".join(mono(line) for line in self.lines()) or "nothing changed"}</div>'
+
+
+def diff(before: ObjectGraph, now: ObjectGraph) -> GraphDiff:
+    """What has changed from one object graph to another of the same machine (or of a fork of it)."""
+    old, new = ({node.serial: node for node in graph.nodes} for graph in (before, now))
+    had, has = set(before.edges), set(now.edges)
+    return GraphDiff(
+        born=[node for serial, node in new.items() if serial not in old],
+        freed=[node for serial, node in old.items() if serial not in new],
+        added=[edge for edge in now.edges if edge not in had],
+        removed=[edge for edge in before.edges if edge not in has],
+        counters=[
+            (node, old[serial].counters, node.counters)
+            for serial, node in new.items()
+            if serial in old and old[serial].counters != node.counters
+        ],
+        labels={serial: node.label for serial, node in (old | new).items()},
+    )
+
+
+@dataclass(frozen=True)
+class Event:
+    """A lifetime event inside a step.
+
+    ``object`` names it (``serial`` is its number of birth), ``kind`` is "map", "prog", ... . Where a counter changed:
+    ``counter`` ("refcnt" or "usercnt"), ``delta`` and its value ``after``, and the ``cause``. Else ``counter`` is None
+    and ``cause`` says what happened: "born", "id freed", "free queued", "freed".
+    """
+
+    past: Any
+    step: int
+    number: int
+    serial: int
+    kind: str
+    object: str
+    counter: str | None
+    delta: int
+    after: int
+    cause: str
+
+    @property
+    def text(self) -> str:
+        """The event in words."""
+        if self.counter is None:
+            return f"{self.object}: {self.cause}"
+        return f"{self.object}: {self.counter} {self.delta:+d} = {self.after} ({self.cause})"
+
+    def graph(self) -> ObjectGraph:
+        """Who held whom when this had just happened, references of calls in flight included."""
+        return graph_view(self.past.graph_in(self.step, self.number))
+
+    def __repr__(self) -> str:
+        return f"<{self.step}.{self.number} {self.text}>"
+
+
+class Events(list[Event]):
+    """Events in order."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{e.step:5}.{e.number:<3} {e.text}" for e in self) or "no events"
+
+    def _repr_html_(self) -> str:
+        rows = [[f"{e.step}.{e.number}", mono(e.object), e.counter or "", _change(e), html.escape(e.cause)] for e in self]
+        return f'<div class="bpfsim">{table(["event", "object", "counter", "change", "cause"], rows)}</div>'
+
+
+class Step:
+    """One call that entered the machine: ``.number``, ``.task`` (None: the world outside), ``.text``, ``.answer``."""
+
+    def __init__(self, history: History, number: int):
+        row = history._past.step(number)
+        self._history, self.number = history, number
+        self.pid: int | None = row["pid"] or None
+        self.text: str = row["text"]
+        self.answer: str = row["answer"]
+        self.time_ns: int = row["time_ns"]
+        self._answered: int = row["result"]
+
+    @property
+    def task(self) -> Any:
+        """The task that called, as it is now; None where the world outside did it."""
+        return None if self.pid is None else self._history.kernel.task(self.pid)
+
+    @property
+    def result(self) -> int:
+        """What the call answered: a descriptor, a count, 0, or -errno."""
+        return self._answered
+
+    @property
+    def errno(self) -> int:
+        """The error number, 0 for none."""
+        return max(0, -self._answered)
+
+    @property
+    def events(self) -> Events:
+        """The lifetime events of the call, in order."""
+        past = self._history._past
+        return Events(_event(past, self.number, row) for row in past.moments(self.number))
+
+    def graph(self) -> ObjectGraph:
+        """Who held whom after the call."""
+        return self._history.graph(self.number + 1)
+
+    def before(self) -> ObjectGraph:
+        """Who held whom before the call."""
+        return self._history.graph(self.number)
+
+    def changed(self) -> GraphDiff:
+        """What the call changed in the graph."""
+        return diff(self.before(), self.graph())
+
+    def __repr__(self) -> str:
+        who = f"[{self.pid}] " if self.pid else ""
+        return f"{self.number:5}  {who}{self.text} -> {self.answer}"
+
+
+class Steps(list[Step]):
+    """Steps in order."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "no steps"
+
+    def _repr_html_(self) -> str:
+        return f'<div class="bpfsim">{_step_table(self)}</div>'
+
+
+class Cursor:
+    """A place in the history: after a step, or inside one, right after one of its lifetime events.
+
+    Starts after the last step; ``forward()`` and ``back()`` go by whole calls, ``into()`` goes inside the call shown, to
+    its first event, where both go by events and leave it at its ends. Each returns the cursor, and raises IndexError
+    where there is nothing further. ``.graph`` is who held whom at this place, ``.changed`` what is different from the
+    place before the last move.
+    """
+
+    def __init__(self, history: History, step: int | None = None):
+        self._history = history
+        self._steps = len(history) if step is None else step + 1
+        self._event: int | None = None
+        self._events: Events = Events()
+        self._shown = self.graph
+        self.changed = diff(self._shown, self._shown)
+
+    @property
+    def step(self) -> Step | None:
+        """The call whose effect is shown; None at boot."""
+        return self._history[self._steps - 1] if self._steps else None
+
+    @property
+    def event(self) -> Event | None:
+        """The event that has just happened; None after a whole call."""
+        return None if self._event is None else self._events[self._event]
+
+    @property
+    def graph(self) -> ObjectGraph:
+        """Who held whom here."""
+        return self._history.graph(self._steps) if self.event is None else self.event.graph()
+
+    def _moved(self, steps: int, event: int | None) -> Cursor:
+        if not 0 <= steps <= len(self._history):
+            raise IndexError(f"the history has nothing {'before boot' if steps < 0 else 'after its last step'}")
+        self._steps, self._event = steps, event
+        now = self.graph
+        self.changed, self._shown = diff(self._shown, now), now
+        return self
+
+    def forward(self) -> Cursor:
+        """One call on; inside a call one event, after its last one the call's end."""
+        if self._event is None:
+            return self._moved(self._steps + 1, None)
+        following = self._event + 1
+        return self._moved(self._steps, following if following < len(self._events) else None)
+
+    def back(self) -> Cursor:
+        """One call back; inside a call one event, before its first one the end of the call before."""
+        if self._event is None:
+            return self._moved(self._steps - 1, None)
+        return self._moved(self._steps, self._event - 1) if self._event else self._moved(self._steps - 1, None)
+
+    def into(self) -> Cursor:
+        """Inside the call shown, to its first lifetime event."""
+        if self.step is None:
+            raise IndexError("at boot there is no call to go into; go forward() first")
+        events = self.step.events
+        if not events:
+            raise IndexError(f"no object's life was touched by {self.step.text}")
+        self._events = events
+        return self._moved(self._steps, 0)
+
+    def out(self) -> Cursor:
+        """To the end of the call."""
+        return self._moved(self._steps, None)
+
+    def to(self, step: int) -> Cursor:
+        """To the place after a step; -1 is boot."""
+        return self._moved(step + 1, None)
+
+    def fork(self) -> Any:
+        """A live machine that has done the calls up to here; inside a call, those before it."""
+        return self._history.fork_from(self._steps - (self._event is not None))
+
+    @property
+    def text(self) -> str:
+        """Where this is, in words."""
+        if self.step is None:
+            return "boot"
+        if self.event is None:
+            return f"after step {self.step.number}: {self.step.text} -> {self.step.answer}"
+        return f"inside step {self.step.number}, event {self.event.number}: {self.event.text}"
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n{self.changed}"
+
+    def _repr_html_(self) -> str:
+        graph = self.graph
+        graph.new = {node.serial for node in self.changed.born} | {node.serial for node, _, _ in self.changed.counters}
+        words = f"<p><b>{html.escape(self.text)}</b></p>"
+        return f'<div class="bpfsim">{words}{self.changed._repr_html_()}{graph._repr_html_()}</div>'
+
+
+class History(Sequence[Step]):
+    """Every call that entered a machine since its boot: a sequence of Step. See ``bpfsim.history``."""
+
+    def __init__(self, kernel: Any):
+        self.kernel, self._past = kernel, _core.Past(kernel)
+
+    def __len__(self) -> int:
+        return len(self._past)
+
+    @overload
+    def __getitem__(self, at: int) -> Step: ...
+    @overload
+    def __getitem__(self, at: slice) -> Steps: ...
+    def __getitem__(self, at: int | slice) -> Step | Steps:
+        if isinstance(at, slice):
+            return Steps(Step(self, number) for number in range(*at.indices(len(self))))
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"the history has {len(self)} steps")
+        return Step(self, at % len(self))
+
+    def __iter__(self) -> Iterator[Step]:
+        return (Step(self, number) for number in range(len(self)))
+
+    @property
+    def ended(self) -> str:
+        """Why the history goes on no more, and before which step; empty while it does."""
+        return self._past.ended
+
+    def graph(self, steps: int) -> ObjectGraph:
+        """Who held whom after the first so many steps; 0 is boot."""
+        return graph_view(self._past.graph(steps))
+
+    def fork_from(self, step: int | Step) -> Any:
+        """A live machine that has done exactly the steps before this one: ``fork_from(0)`` has just booted,
+        ``fork_from(len(k.history))`` stands where this one does. Its own history goes on from there."""
+        return self._past.fork_from(step.number if isinstance(step, Step) else step)
+
+    def cursor(self, step: int | None = None) -> Cursor:
+        """A place to walk from: after this step (-1: boot), by default after the last."""
+        return Cursor(self, step)
+
+    def watch(self, obj: Any) -> Events:
+        """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial."""
+        return Events(_event(self._past, step, row) for step, row in self._past.watch(_serial(obj)))
+
+    def check(self) -> str:
+        """Does everything again on another machine and compares; empty when all is the same, else what is not."""
+        return self._past.check()
+
+    def __repr__(self) -> str:
+        shown = [repr(step) for step in self[-20:]]
+        more = [f"... {len(self) - 20} steps before"] if len(self) > 20 else []
+        return "\n".join([*more, *shown, *([self.ended] if self.ended else [])]) or "nothing has entered this machine"
+
+    def _repr_html_(self) -> str:
+        more = f"<p>The last 20 of {len(self)} steps.</p>" if len(self) > 20 else ""
+        end = f"<p>{html.escape(self.ended)}</p>" if self.ended else ""
+        return f'<div class="bpfsim">{more}{_step_table(self[-20:])}{end}</div>'
+
+
+def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = None) -> Any:
+    """Stops at a change of an object's counter ("refcnt" or "usercnt"; ``at``: only when it becomes this number).
+
+    The call in which it happens runs to its end, then ``bpfsim.Break`` is raised, which knows the step and the event.
+    Returns the breakpoint: ``remove()`` it, or use it in ``with``.
+    """
+    return _core.break_on(kernel, _serial(obj), counter, at)
+
+
+def _serial(obj: Any) -> int:
+    return obj if isinstance(obj, int) else getattr(obj, "object", obj).serial
+
+
+def _event(past: Any, step: int, row: dict[str, Any]) -> Event:
+    name = row["label"] or f"{row['kind']} #{row['serial']}"
+    change = (row["counter"], row["delta"], row["after"], row["cause"])
+    return Event(past, step, row["event"], row["serial"], row["kind"], name, *change)
+
+
+def _change(event: Event) -> str:
+    return "" if event.counter is None else f"{event.delta:+d} = {event.after}"
+
+
+def _step_table(steps: Sequence[Step]) -> str:
+    rows = [[str(s.number), str(s.pid or ""), mono(s.text), mono(s.answer)] for s in steps]
+    return table(["step", "task", "call", "answer"], rows)
