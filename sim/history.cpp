@@ -37,6 +37,30 @@ class LifetimeWatcher final : public Watcher {
   size_t seen_ = 0;
 };
 
+// Where the memory of two arenas differs first; its size if nowhere. What the kernel itself chains there are
+// addresses of this process: into the arena they must lead to the same place, to other objects they may
+// differ.
+uint64_t first_difference(const Arena& one, const Arena& other) {
+  const uint8_t *bytes = one.host(kArenaBase), *others = other.host(kArenaBase);
+  auto same = [&](uint64_t word, uint64_t other_word) {
+    const uint64_t place = word - reinterpret_cast<uintptr_t>(bytes);
+    const uint64_t other_place = other_word - reinterpret_cast<uintptr_t>(others);
+    if (place < one.reserve() || other_place < other.reserve()) return place == other_place;
+    auto is_address = [](uint64_t word) { return word >= 0x10000 && word < 1ull << 48; };
+    return is_address(word) && is_address(other_word);
+  };
+  for (uint64_t page = 0; page < one.touched(); page += kPageSize) {
+    if (std::memcmp(bytes + page, others + page, kPageSize) == 0) continue;
+    for (uint64_t at = page; at < page + kPageSize; at += 8) {
+      uint64_t word, other_word;
+      std::memcpy(&word, bytes + at, 8);
+      std::memcpy(&other_word, others + at, 8);
+      if (word != other_word && !same(word, other_word)) return at;
+    }
+  }
+  return one.touched();
+}
+
 }  // namespace
 
 History::History(Kernel& live) : live_(live), journal_(*live.journal()) {}
@@ -172,9 +196,8 @@ std::string History::check() {
   if (touched != other.arena.touched() || one.arena.live_objects() != other.arena.live_objects())
     return "another arena: " + std::to_string(touched) + " bytes in use, done again " +
            std::to_string(other.arena.touched());
-  const uint8_t *bytes = one.arena.host(kArenaBase), *others = other.arena.host(kArenaBase);
-  if (std::memcmp(bytes, others, touched) == 0) return "";
-  const auto at = uint64_t(std::mismatch(bytes, bytes + touched, others).first - bytes);
+  const uint64_t at = first_difference(one.arena, other.arena);
+  if (at == touched) return "";
   const Arena::Block* block = one.arena.find(kArenaBase + at);
   return "other memory, " + std::to_string(at) + " bytes into the arena" +
          (block ? std::string(", in ") + block->owner : "");

@@ -150,13 +150,13 @@ bool Journal::listens() {
   return ended_.empty();
 }
 
-void Journal::open(JournalStep step) {
+JournalStep& Journal::open() {
   inside_ = true;
-  step.tape = tape().size();
-  said_ += 2 * step.said.capacity();
-  steps_.push_back(std::move(step));
   memory_.inner = std::exchange(machine_.user, &memory_);
   memory_.written = memory_.writes = 0;
+  JournalStep& step = steps_.emplace_back();
+  step.tape = tape().size();
+  return step;
 }
 
 void Journal::close(int64_t result) {
@@ -166,6 +166,7 @@ void Journal::close(int64_t result) {
   step.result = result;
   step.written = memory_.written;
   step.after = Stamp(machine_);
+  if (!step.said.empty()) said_ += 2 * step.said.capacity();  // about what the door has captured as well
   if (!memory_.full) return;
   memory_.tape.cut(step.tape);
   steps_.pop_back();

@@ -142,7 +142,7 @@ class Journal {
 
   // Whether a call that enters now is to be kept: false inside of one, and after the end of the journal.
   bool listens();
-  void open(JournalStep step);
+  JournalStep& open();  // to be filled in
   void close(int64_t result);
 
   const std::deque<JournalStep>& steps() const { return steps_; }
@@ -174,11 +174,12 @@ class Journal {
 // The time that a call spends inside, also when something is thrown through it.
 class JournalEntry {
  public:
-  JournalEntry(Journal& journal, JournalStep step) : journal_(journal) { journal.open(std::move(step)); }
+  explicit JournalEntry(Journal& journal) : step(journal.open()), journal_(journal) {}
   ~JournalEntry() {
     if (open_) journal_.close(JournalStep::kThrew);
   }
   JournalEntry(const JournalEntry&) = delete;
+  JournalStep& step;
   void close(int64_t result) {
     open_ = false;
     journal_.close(result);

@@ -129,7 +129,12 @@ decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
     else
       return outcome(call(kernel, task));
   };
-  JournalEntry entry(*journal, {task ? task->pid : 0, says.command, says.uattr, says.str(), again});
+  JournalEntry entry(*journal);
+  entry.step.pid = task ? task->pid : 0;
+  entry.step.command = says.command;
+  entry.step.uattr = says.uattr;
+  entry.step.said = says.str();
+  entry.step.again = again;
   if constexpr (std::is_void_v<Answer>) {
     call(*this, task);
     entry.close(0);
@@ -160,7 +165,12 @@ int64_t Kernel::repeat(const JournalStep& step) {
   Task* task = step.pid ? this->task(step.pid) : nullptr;
   Journal* journal = state_->journal.get();
   if (!journal || !journal->listens()) return step.again(*this, task);
-  JournalEntry entry(*journal, {step.pid, step.command, step.uattr, step.said, step.again});
+  JournalEntry entry(*journal);
+  entry.step.pid = step.pid;
+  entry.step.command = step.command;
+  entry.step.uattr = step.uattr;
+  entry.step.said = step.said;
+  entry.step.again = step.again;
   const int64_t result = step.again(*this, task);
   entry.close(result);
   return result;

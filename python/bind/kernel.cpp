@@ -171,6 +171,9 @@ void bind_kernel(py::module_& m) {
       .def(py::init(&boot), py::arg("version") = "6.18", py::arg("cpus") = 2, py::arg("seed") = 0,
            py::arg("config") = std::map<std::string, bool>{}, py::arg("history") = true,
            py::arg("history_mib") = 64)
+      .def_property_readonly(
+          "keeps_history", [](PyKernel& k) { return k.kernel.journal() != nullptr; },
+          "Whether Kernel(history=True) made it.")
       .def_property_readonly("version", [](PyKernel& k) { return k.machine().version.str(); })
       .def_property_readonly("cpus", [](PyKernel& k) { return k.machine().cpus; })
       .def_property_readonly(

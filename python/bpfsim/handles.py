@@ -18,6 +18,12 @@ _SCALARS = {1, 2, 4, 8}
 _PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
 
 
+def close_fd(task: Any, fd: int) -> None:
+    """close(2), unless there is nothing to close (-1) or the task has exited, and its descriptors with it."""
+    if fd >= 0 and not getattr(task, "exited", False):
+        task.close(fd)
+
+
 class Handle:
     """A descriptor of ``task``. Usable as a context manager: it is closed at the end of the block."""
 
@@ -76,9 +82,8 @@ class Handle:
 
     def close(self) -> None:
         """close(2) on the descriptor; the object goes if nobody else holds it. Harmless when already closed."""
-        if self._fd >= 0:
-            self.task.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        close_fd(self.task, fd)
 
     def __enter__(self) -> Any:
         return self

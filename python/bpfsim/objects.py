@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
-from .handles import Map, Prog, VerifierError
+from .handles import Map, Prog, VerifierError, close_fd
 from .views.page import mono, table
 
 _KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
@@ -170,8 +170,8 @@ class ObjectFile:
         """Closes every descriptor that the load left: programs, maps, types."""
         for handle in (*self.progs.values(), *self.maps.values()):
             handle.close()
-        if self._task is not None and self._file.btf_fd >= 0 and not self._closed:
-            self._task.close(self._file.btf_fd)
+        if self._task is not None and not self._closed:
+            close_fd(self._task, self._file.btf_fd)
         self._closed = True
 
     def __repr__(self) -> str:

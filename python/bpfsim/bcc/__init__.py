@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from .. import _core
 from ..compiler import INCLUDE, CompileError, compile_files, preprocess
-from ..handles import Map, Prog
+from ..handles import Map, Prog, close_fd
 from ..objects import ObjectFile
 from .dialect import Dialect, translate
 from .tables import QueueStack, Table, make_table
@@ -140,8 +140,7 @@ class BPF:
         copies = [(table, self.task.dup(fd)) for table, fd in self._fds.items()]
         loading.load(self.task, reuse_maps=copies)
         for fd in [fd for _, fd in copies] + [loading._file.btf_fd]:
-            if fd >= 0:
-                self.task.close(fd)
+            close_fd(self.task, fd)
         return loading
 
     # ---- tables ------------------------------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ class BPF:
         for prog in self.funcs.values():
             prog.close()
         for fd in self._fds.values():
-            self.task.close(fd)
+            close_fd(self.task, fd)
         self.funcs, self._fds = {}, {}
 
     cleanup = close

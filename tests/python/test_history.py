@@ -1,0 +1,352 @@
+"""The history of a machine: what entered it, its past states, forks, breakpoints."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+
+import bpfsim
+import pytest
+from bpfsim import _core
+from bpfsim.history import Events, Steps
+
+COUNT = """
+r2 = r10
+r2 += -4
+*(u32 *)(r10 - 4) = 0
+r1 = map[hits]
+call map_lookup_elem
+if r0 == 0 goto out
+r1 = 1
+lock *(u64 *)(r0 + 0) += r1
+out:
+r0 = 2
+exit
+"""
+
+
+@pytest.fixture
+def k():
+    return bpfsim.Kernel()
+
+
+def text(graph):
+    return str(graph)
+
+
+def a_life(k):
+    """A map that is pinned, shared and gone at the end; gives the graph after each step as it was live."""
+    live, before = [], len(k.history)
+
+    def look(result=None):
+        live.append(text(k.graph()))
+        return result
+
+    t = look(k.spawn("loader"))
+    fd = look(t.bpf("MAP_CREATE", map_type="hash", key_size=4, value_size=8, max_entries=4, map_name="counts"))
+    look(t.bpf("MAP_UPDATE_ELEM", map_fd=fd, key=b"\1\0\0\0", value=bytes(8)))
+    with pytest.raises(OSError):
+        t.bpf("MAP_LOOKUP_ELEM", map_fd=fd, key=b"\2\0\0\0", value=bytearray(8))
+    look()
+    look(t.bpf("OBJ_PIN", pathname="/sys/fs/bpf/counts", bpf_fd=fd))
+    child = look(t.fork())
+    look(t.exit())
+    look(child.dup(fd))
+    look(child.unlink("/sys/fs/bpf/counts"))
+    look(child.close(fd))
+    look(child.exit())
+    assert len(k.history) == before + len(live)
+    return live
+
+
+def test_every_past_graph_is_the_one_that_was(k):
+    live = a_life(k)
+    for number in reversed(range(len(live))):
+        assert text(k.history[number].graph()) == live[number]
+    assert [text(step.before()) for step in k.history[1:]] == live[:-1]
+
+
+def test_a_step_says_who_called_what_and_what_it_answered(k):
+    a_life(k)
+    steps = k.history
+    assert steps[0].text == 'spawn("loader")' and steps[0].task is None
+    assert (steps[1].text, steps[1].answer, steps[1].result) == ('BPF(MAP_CREATE) hash "counts"', "fd 3", 3)
+    assert steps[1].task.pid == 470 and steps[1].task.comm == "loader"
+    assert (steps[3].answer, steps[3].errno) == ("ENOENT", errno.ENOENT)
+    assert steps[4].text == "BPF(OBJ_PIN) fd 3 at /sys/fs/bpf/counts"
+    assert [step.text for step in steps[5:8]] == ["fork()", "exit()", "dup(3)"]
+    assert steps[-1].text == "exit()"
+    assert isinstance(steps[2:4], Steps) and len(steps[2:4]) == 2
+    with pytest.raises(IndexError):
+        steps[len(steps)]
+    assert 'BPF(MAP_CREATE) hash "counts" -> fd 3' in repr(steps)
+    assert "BPF(MAP_CREATE) hash &quot;counts&quot;" in steps._repr_html_()
+
+
+def test_events_of_a_call_and_the_graph_at_each(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=4, name="m")
+    serial = m.object.serial
+    step = next(s for s in k.history if s.text.startswith("BPF(MAP_CREATE)"))
+    events = step.events
+    assert isinstance(events, Events)
+    ups = [e for e in events if e.counter == "refcnt" and e.serial == serial]
+    assert [e.after for e in ups] == [1]
+    assert "born" in [e.cause for e in events]
+    held_by_the_call = [
+        edge
+        for event in events
+        for edge in event.graph().edges
+        if edge.held == serial and not edge.via.startswith(("fd ", "private_data"))
+    ]
+    assert held_by_the_call, "the new map is held by the call before it has a descriptor"
+    assert text(step.graph()) == text(k.history.graph(step.number + 1))
+
+
+def test_a_fork_is_a_live_machine_of_its_own(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=4)
+    m[1] = 10
+    here = len(k.history)
+    m[1] = 20
+    fork = k.history.fork_from(here)
+    again = bpfsim.Map(fork.task(t.pid), m.fd)
+    assert (again[1], m[1]) == (10, 20)
+    again[2] = 30
+    assert 2 not in m
+    assert again.object.serial == m.object.serial and again.id == m.id
+    assert repr(fork.history[here - 1]) == repr(k.history[here - 1])
+    assert fork.history.check() == "" and k.history.check() == ""
+    assert len(k.history.fork_from(0).history) == 0
+    with pytest.raises(IndexError):
+        k.history.fork_from(len(k.history) + 1)
+
+
+def test_a_cursor_walks_calls_and_into_them(k):
+    a_life(k)
+    h = k.history.cursor(-1)
+    assert h.text == "boot" and h.step is None
+    with pytest.raises(IndexError):
+        h.back()
+    with pytest.raises(IndexError):
+        h.into()
+    h.forward().forward()
+    assert h.step.text.startswith("BPF(MAP_CREATE)")
+    assert [node.kind for node in h.changed.born] == ["map", "file"]
+    assert any(edge.via == "fd 3" for edge in h.changed.added)
+    h.into()
+    assert h.event.number == 0 and h.text.startswith("inside step 1, event 0")
+    places = [text(h.graph)]
+    while h.event:
+        h.forward()
+        places.append(text(h.graph))
+    assert text(h.graph) == text(h.step.graph())
+    h.into()
+    while h.event:
+        assert text(h.graph) == places[h.event.number]
+        if h.event.number + 1 < len(h.step.events):
+            h.forward()
+        else:
+            break
+    h.out().back()
+    assert h.text.startswith("after step 0")
+    assert [node.kind for node in h.changed.freed] == ["map", "file"]
+    h.to(len(k.history) - 1)
+    with pytest.raises(IndexError):
+        h.forward()
+    assert len(h.to(3).fork().history) == 4
+    assert "counts" in h._repr_html_() and "after step 3" in repr(h)
+
+
+def test_diff_says_in_words_what_changed(k):
+    t = k.spawn()
+    before = k.graph()
+    m = t.map_create("array", key_size=4, value_size=8, max_entries=1, name="a")
+    after = k.graph()
+    d = bpfsim.diff(before, after)
+    assert d and "+ map 1 (a) [refcnt 1, usercnt 1]" in d.lines()
+    m.pin("/sys/fs/bpf/a")
+    assert "  map 1 (a): refcnt 1, usercnt 1 => refcnt 2, usercnt 2" in bpfsim.diff(after, k.graph()).lines()
+    assert not bpfsim.diff(after, after) and str(bpfsim.diff(after, after)) == "nothing changed"
+    gone = bpfsim.diff(after, before)
+    assert {node.label for node in gone.freed} == {node.label for node in d.born}
+
+
+def test_watch_finds_each_change_of_a_counter(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=4, name="m")
+    m.pin("/sys/fs/bpf/m")
+    t.unlink("/sys/fs/bpf/m")
+    ledger = m.ledger
+    serial = m.object.serial
+    seen = [e for e in k.history.watch(m) if e.counter]
+    assert [(e.cause, e.after, e.counter) for e in seen] == [(r["cause"], r["after"], r["counter"]) for r in ledger]
+    m.close()
+    life = [e.cause for e in k.history.watch(serial) if e.counter is None]
+    assert life[0] == "born" and life[-1] == "freed" and "id freed" in life
+    assert "refcnt +1 = 1" in repr(k.history.watch(serial))
+
+
+def test_break_on_a_counter_stops_after_the_call(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=4, name="m")
+    t.dup(m.fd)
+    point = k.break_on(m, "refcnt", at=0)
+    t.close(m.fd)  # not the last
+    with pytest.raises(bpfsim.Break) as stopped:
+        t.exit()
+    e = stopped.value
+    assert (e.counter, e.after, e.step) == ("refcnt", 0, len(k.history) - 1)
+    there = k.history[e.step].events[e.event]
+    assert there.counter == "refcnt" and there.after == 0
+    assert "map" in str(e)
+    point.remove()
+    with pytest.raises(ValueError):
+        k.break_on(there.serial, "refs")
+
+
+def test_a_breakpoint_in_a_with_block_ends_with_it(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=4)
+    with k.break_on(m), pytest.raises(bpfsim.Break):
+        m.pin("/sys/fs/bpf/m")
+    t.unlink("/sys/fs/bpf/m")
+    assert m.refcnt == 1
+
+
+def test_programs_packets_and_steps_are_done_again(k):
+    t = k.spawn()
+    hits = t.map_create("array", key_size=4, value_size=8, max_entries=1, name="hits")
+    prog = t.prog_load("xdp", COUNT, maps={"hits": hits}, name="count")
+    t.link_create(prog, "eth0")
+    for _ in range(3):
+        k.net_device("eth0").receive(bytes(64))
+    before = len(k.history)
+    assert sum(1 for _ in prog.steps(bytes(64))) > 5
+    assert hits[0] == 4
+    fork = k.history.fork_from(before)
+    again = bpfsim.Map(fork.task(t.pid), hits.fd)
+    assert again[0] == 3
+    fork.net_device("eth0").receive(bytes(64))
+    assert again[0] == 4
+    assert any(step.text == "a packet of 64 bytes arrives at netdev 2" for step in k.history)
+
+
+def test_refused_programs_and_wild_pointers_are_refused_again(k):
+    t = k.spawn()
+    with pytest.raises(bpfsim.VerifierError):
+        t.prog_load("xdp", "r0 = r9\nexit")
+    with pytest.raises(OSError):
+        t.bpf("MAP_UPDATE_ELEM", map_fd=7, key=1, value=1)
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=1)
+    with pytest.raises(OSError) as wild:
+        t.bpf("MAP_LOOKUP_ELEM", map_fd=m.fd, key=8, value=8)
+    assert wild.value.errno == errno.EFAULT
+    assert k.history[-1].answer == "EFAULT"
+    assert k.history.check() == ""
+
+
+def test_the_world_outside_is_in_it(k):
+    t = k.spawn()
+    k.sysctl["net.core.bpf_jit_enable"] = 0
+    k.rcu_hold()
+    k.add_net_device("veth0")
+    t.set_caps(["CAP_BPF"])
+    k.read_trace_pipe()
+    k.rcu_release()
+    words = "\n".join(step.text for step in k.history)
+    for what in ("sysctl net.core.bpf_jit_enable=0", "held open", "veth0 is plugged in", "capset", "trace_pipe"):
+        assert what in words
+
+
+def test_two_machines_have_two_histories():
+    one, other = bpfsim.Kernel(), bpfsim.Kernel()
+    one.spawn("a")
+    other.spawn("b")
+    other.spawn("c")
+    assert (len(one.history), len(other.history)) == (1, 2)
+    assert one.history[0].text == 'spawn("a")'
+
+
+def test_history_can_be_off():
+    k = bpfsim.Kernel(history=False)
+    m = k.spawn().map_create("hash", key_size=4, value_size=8, max_entries=1)
+    with pytest.raises(RuntimeError, match="keeps no history"):
+        _ = k.history
+    with pytest.raises(RuntimeError, match="need the history"):
+        k.break_on(m)
+
+
+@pytest.mark.history_ends
+def test_the_bound_on_memory_cuts_the_history_and_it_says_from_where():
+    k = bpfsim.Kernel(history_mib=1)
+    m = k.spawn().map_create("hash", key_size=4, value_size=8, max_entries=1)
+    m[1] = 1
+    while not k.history.ended:
+        for _ in range(100):
+            m[1] = 2
+    n = len(k.history)
+    assert k.history.ended == f"the history ends before step {n}: it holds 1 MiB, its bound"
+    m[1] = 3
+    assert len(k.history) == n and m[1] == 3
+    fork = k.history.fork_from(n)
+    assert bpfsim.Map(fork.task(470), m.fd)[1] == 2
+    assert "its bound" in repr(k.history)
+
+
+def test_ten_thousand_calls_are_done_again_fast(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=64)
+    rng = random.Random(1)
+    attr = bytearray(_core_attr(m))
+    key, value = bytearray(4), bytearray(8)
+    alive = []
+    from bpfsim.attr import address_of
+
+    attr[8:16] = address_of(key, alive).to_bytes(8, "little")
+    attr[16:24] = address_of(value, alive).to_bytes(8, "little")
+    for _ in range(10_000):
+        key[0], value[0] = rng.randrange(80), rng.randrange(256)
+        t.sys_bpf(rng.choice([1, 2, 2, 3]), attr, 32)
+    n = len(k.history)
+    assert n > 10_000
+    begin = time.perf_counter()
+    assert k.history.check() == ""
+    assert time.perf_counter() - begin < 5, "measured: 10 ms; slow machines may be a hundred times slower"
+    begin = time.perf_counter()
+    h = k.history.cursor()
+    for _ in range(100):
+        h.back()
+    assert time.perf_counter() - begin < 20
+
+
+def _core_attr(m):
+    attr = bytearray(32)
+    attr[0:4] = m.fd.to_bytes(4, "little")
+    return attr
+
+
+def test_nothing_is_left_of_a_machine_and_its_forks():
+    k = bpfsim.Kernel()
+    a_life(k)
+    fork = k.history.fork_from(4)
+    fork.task(470).exit()
+    assert [o for o in fork.leaks()] == []
+    assert _core.graph_disagreements(fork) == []
+    del k
+    assert fork.history.check() == ""
+
+
+def test_chmod_and_close_raise_as_the_other_calls_do(k):
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=1)
+    m.pin("/sys/fs/bpf/m")
+    t.chmod("/sys/fs/bpf/m", 0o600)
+    assert t.stat("/sys/fs/bpf/m")["mode"] & 0o777 == 0o600
+    with pytest.raises(FileNotFoundError):
+        t.chmod("/sys/fs/bpf/none", 0o600)
+    assert t.close(m.fd) is None
+    with pytest.raises(OSError) as closed:
+        t.close(m.fd)
+    assert closed.value.errno == errno.EBADF
