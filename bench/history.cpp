@@ -85,3 +85,5 @@ void one_step_back(benchmark::State& state) {
 BENCHMARK(one_step_back)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
+
+BENCHMARK_MAIN();

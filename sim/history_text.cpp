@@ -161,7 +161,9 @@ std::string describe_result(const JournalStep& step) {
   if (step.result == JournalStep::kThrew) return "an exception";
   if (step.result < 0) return errno_name(Errno(-step.result));
   const std::string number = std::to_string(step.result);
-  return gives_a_descriptor(step.command) || step.said.starts_with("dup(") ? "fd " + number : number;
+  const bool opens = step.said.starts_with("dup(") || step.said.starts_with("open(") ||
+                     step.said.starts_with("perf_event_open(");
+  return opens || gives_a_descriptor(step.command) ? "fd " + number : number;
 }
 
 }  // namespace bpfsim

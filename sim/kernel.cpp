@@ -314,9 +314,9 @@ Result<int64_t> Kernel::open(Task& task, const std::string& path) {
 
 Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {
   if (moved.exited) return refuse(Errno::Srch, "task {} has exited", moved.pid);
-  return door(task, {"write({} to {}/cgroup.procs)", moved.pid, path}, [=, pid = moved.pid](Kernel& k, Task&) {
-    return cgroup_procs_write(k.machine(), path, *k.task(pid));
-  });
+  return door(
+      task, {"write({} to {}/cgroup.procs)", moved.pid, path},
+      [=, pid = moved.pid](Kernel& k, Task&) { return cgroup_procs_write(k.machine(), path, *k.task(pid)); });
 }
 
 const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }
@@ -345,7 +345,8 @@ void Kernel::add_tracepoint(const std::string& system, const std::string& name, 
 }
 
 void Kernel::add_function(const std::string& name) {
-  door({"a function {}() is added", name}, [=](Kernel& k) { bpfsim::tracing(k.machine()).add_function(name); });
+  door({"a function {}() is added", name},
+       [=](Kernel& k) { bpfsim::tracing(k.machine()).add_function(name); });
 }
 
 Result<void> Kernel::add_net_device(const std::string& name, bool has_native_xdp) {

@@ -77,7 +77,7 @@ class Kernel {
   const Refusal& last_refusal() const;  // of sys_bpf; err is None after a success
 
   // What the world outside does.
-  Net& net();  // lo, eth0 and others (host/net_device.h)
+  Net& net();          // lo, eth0 and others (host/net_device.h)
   Tracing& tracing();  // kernel functions and tracepoints (host/tracing.h)
   void add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args);
   void add_function(const std::string& name);

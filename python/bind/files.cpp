@@ -64,7 +64,8 @@ void bind_files(py::class_<PyTask>& task) {
           },
           py::arg("path"), "open(2) of a cgroup's directory, to be named to bpf(2). OSError ENOENT.")
       .def_property_readonly(
-          "cgroup", [](const PyTask& t) { return t.task->cgroup ? task_cgroup(*t.task).path() : "/sys/fs/cgroup"; },
+          "cgroup",
+          [](const PyTask& t) { return t.task->cgroup ? task_cgroup(*t.task).path() : "/sys/fs/cgroup"; },
           "The path of the cgroup that the task is in.")
       .def(
           "join_cgroup",

@@ -126,8 +126,15 @@ class Breaks final : public Watcher {
     const Hit& hit = hits.front();
     const char* counter = points_[hit.point].counter == Counter::Refs ? "refcnt" : "usercnt";
     py::object error = py::module_::import("bpfsim.history")
-                           .attr("Break")(step, hit.event, object_kind_name(hit.kind), hit.id, counter,
-                                          hit.after, hit.cause, kernel_.journal()->steps()[step].result);
+                           .attr("Break")(py::str("{} of {} {} is {} ({}), event {} of step {}")
+                                              .format(counter, object_kind_name(hit.kind), hit.id, hit.after,
+                                                      hit.cause, hit.event, step));
+    error.attr("step") = step;
+    error.attr("event") = hit.event;
+    error.attr("counter") = counter;
+    error.attr("after") = hit.after;
+    error.attr("cause") = hit.cause;
+    error.attr("result") = kernel_.journal()->steps()[step].result;
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
     throw py::error_already_set();
   }

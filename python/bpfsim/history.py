@@ -22,16 +22,16 @@ from .views.page import mono, table
 class Break(Exception):
     """A counter on which ``k.break_on`` waits has changed. The call in which it did has run to its end.
 
-    ``.step`` and ``.event`` are where: ``k.history[e.step].events[e.event].graph()`` is that very moment. ``.result`` is
-    what the call answered (a descriptor, 0, or -errno).
+    ``.step`` and ``.event`` are where: ``k.history[e.step].events[e.event].graph()`` is that very moment. ``.result``
+    is what the call answered (a descriptor, 0, or -errno); ``.counter``, ``.after`` and ``.cause`` are the change.
     """
 
-    def __init__(
-        self, step: int, event: int, kind: str, number: int, counter: str, after: int, cause: str, result: int
-    ):
-        super().__init__(f"{counter} of {kind} {number} is {after} ({cause}), event {event} of step {step}")
-        self.step, self.event, self.counter, self.after, self.cause = step, event, counter, after, cause
-        self.result = result
+    step: int
+    event: int
+    counter: str
+    after: int
+    cause: str
+    result: int
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ class Events(list[Event]):
         return "\n".join(f"{e.step:5}.{e.number:<3} {e.text}" for e in self) or "no events"
 
     def _repr_html_(self) -> str:
-        rows = [[f"{e.step}.{e.number}", mono(e.object), e.counter or "", _change(e), html.escape(e.cause)] for e in self]
+        rows = [
+            [f"{e.step}.{e.number}", mono(e.object), e.counter or "", _change(e), html.escape(e.cause)] for e in self
+        ]
         return f'<div class="bpfsim">{table(["event", "object", "counter", "change", "cause"], rows)}</div>'
 
 
@@ -202,8 +204,8 @@ class Steps(list[Step]):
 class Cursor:
     """A place in the history: after a step, or inside one, right after one of its lifetime events.
 
-    Starts after the last step; ``forward()`` and ``back()`` go by whole calls, ``into()`` goes inside the call shown, to
-    its first event, where both go by events and leave it at its ends. Each returns the cursor, and raises IndexError
+    Starts after the last step; ``forward()`` and ``back()`` go by whole calls, ``into()`` goes inside the call shown,
+    to its first event, where both go by events and leave it at its ends. Each returns the cursor, and raises IndexError
     where there is nothing further. ``.graph`` is who held whom at this place, ``.changed`` what is different from the
     place before the last move.
     """
