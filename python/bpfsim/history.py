@@ -14,8 +14,8 @@ from typing import Any, overload
 
 from . import _core
 from .trace import graph_view
-from .views import ObjectGraph
-from .views.object_graph import Edge, Node
+from .views import Frame, ObjectGraph, Stepper
+from .views.object_graph import Edge, Layout, Node, union
 from .views.page import mono, table
 
 
@@ -336,6 +336,29 @@ class History(Sequence[Step]):
         """A place to walk from: after this step (-1: boot), by default after the last."""
         return Cursor(self, step)
 
+    def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Stepper:
+        """The steps from ``start`` to before ``stop`` (default: all) as drawings, to walk through with a slider or the
+        arrow keys. Every object keeps its place, and what has changed since the drawing before is marked.
+
+        With ``events`` each lifetime event inside the steps is a drawing too; with ``quiet`` also the steps that
+        changed nothing. ValueError for more than 500 drawings.
+        """
+        numbers = range(*slice(start, stop).indices(len(self)))
+        shots: list[tuple[str, ObjectGraph, GraphDiff]] = []
+        first = before = self.graph(numbers.start)
+        for number in numbers:
+            step = self[number]
+            taken = [(f"{number}.{e.number} {e.text}", e.graph()) for e in step.events] if events else []
+            for caption, graph in [*taken, (repr(step).strip(), step.graph())]:
+                changed = diff(before, graph)
+                if changed or quiet:
+                    shots.append((caption, graph, changed))
+                before = graph
+            if len(shots) > 500:
+                raise ValueError(f"more than 500 drawings: ask for a part, such as film({number - 99}, {number})")
+        layout = union([first, *(graph for _, graph, _ in shots)]).layout()
+        return Stepper([_frame(*shot, layout) for shot in shots], start=max(0, len(shots) - 1))
+
     def watch(self, obj: Any) -> Events:
         """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial."""
         return Events(_event(self._past, step, row) for step, row in self._past.watch(_serial(obj)))
@@ -350,9 +373,11 @@ class History(Sequence[Step]):
         return "\n".join([*more, *shown, *([self.ended] if self.ended else [])]) or "nothing has entered this machine"
 
     def _repr_html_(self) -> str:
-        more = f"<p>The last 20 of {len(self)} steps.</p>" if len(self) > 20 else ""
+        last = max(0, len(self) - 60)
+        more = f"<p>The last 60 of {len(self)} steps.</p>" if last else ""
         end = f"<p>{html.escape(self.ended)}</p>" if self.ended else ""
-        return f'<div class="bpfsim">{more}{_step_table(self[-20:])}{end}</div>'
+        steps = f"<details><summary>every call</summary>{_step_table(self[last:])}</details>"
+        return f'<div class="bpfsim">{more}{self.film(last)._repr_html_()}{steps}{end}</div>'
 
 
 def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = None) -> Any:
@@ -376,6 +401,11 @@ def _event(past: Any, step: int, row: dict[str, Any]) -> Event:
 
 def _change(event: Event) -> str:
     return "" if event.counter is None else f"{event.delta:+d} = {event.after}"
+
+
+def _frame(caption: str, graph: ObjectGraph, changed: GraphDiff, layout: Layout) -> Frame:
+    details = f"<details><summary>in words</summary>{changed._repr_html_()}{graph.rows()}</details>"
+    return Frame(caption, graph.image(layout, changed) + details, f"{changed}\n\n{graph}")
 
 
 def _step_table(steps: Sequence[Step]) -> str:

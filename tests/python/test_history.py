@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import random
+import re
 import time
 
 import bpfsim
@@ -350,3 +352,26 @@ def test_chmod_and_close_raise_as_the_other_calls_do(k):
     with pytest.raises(OSError) as closed:
         t.close(m.fd)
     assert closed.value.errno == errno.EBADF
+
+
+def test_a_film_keeps_every_object_in_its_place_and_marks_what_changed():
+    k = bpfsim.Kernel()
+    task = k.spawn("bash")
+    m = task.map_create("array", name="packets")
+    prog = task.prog_load("xdp", "r1 = map[packets]\nr0 = 1\nexit", maps={"packets": m})
+    m.close()
+    prog.close()
+    film = k.history.film()
+    assert [f.caption.split("] ")[-1] for f in film.frames][-3:] == [
+        "BPF(PROG_LOAD) xdp, 4 instructions -> fd 4",
+        "close(3) -> 0",
+        "close(4) -> 0",
+    ]
+    drawn = [base64.b64decode(re.search('base64,([^"]+)', f.html)[1]).decode() for f in film.frames]
+    boxes = [re.findall(r'<rect x="(\d+)" y="(\d+)"[^/]*/><text[^>]*>map 1', svg) for svg in drawn if "map 1" in svg]
+    assert len(boxes) == 4 and len({tuple(b) for b in boxes}) == 1  # created, held by the program, closed, gone
+    assert [svg.count("freed</text>") for svg in drawn[-2:]] == [1, 3]  # the map's file; file, program and map
+    assert "- map 1 (packets)" in film.frames[-1].text
+    assert len(k.history.film(quiet=True).frames) == len(k.history)
+    inside = k.history.film(len(k.history) - 1, events=True)
+    assert len(inside.frames) > 2 and inside.frames[0].caption.startswith(f"{len(k.history) - 1}.0 ")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from .page import table
 
@@ -19,7 +22,8 @@ _FILL = {
     "inode": "#fde2e2",
     "netdev": "#e2e6fd",
 }
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE = 168, 46, 118, 26, 12, 18
+_ARROWHEADS = {"a": "#777", "new": "#0b6bcb", "gone": "#c0392b"}
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE, _LABEL = 168, 46, 118, 26, 12, 18, 15
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,26 @@ class Edge:
     held: int
     via: str
     strong: bool = True
+
+
+class Changes(Protocol):
+    """What a drawing marks: the difference to the graph before (``bpfsim.history.diff``)."""
+
+    born: list[Node]
+    freed: list[Node]
+    added: list[Edge]
+    removed: list[Edge]
+    counters: list[tuple[Node, str, str]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand in a drawing: boxes by serial, arrows by edge, and how large it is."""
+
+    place: dict[int, tuple[float, float]]
+    height: dict[int, float]
+    arrows: dict[Edge, list[tuple[float, float]]]
+    size: tuple[float, float]
 
 
 @dataclass(repr=False)
@@ -95,7 +119,14 @@ class ObjectGraph:
                     waiting.append(following)
         return False
 
-    def _places(self) -> tuple[dict[int, tuple[float, float]], dict[Edge, list[tuple[float, float]]]]:
+    def _heights(self) -> dict[int, float]:
+        """A box is as high as the arrows that come in need for their names."""
+        coming = Counter(edge.held for edge in self.edges)
+        return {node.serial: max(_HEIGHT, _LABEL * (coming[node.serial] + 1)) for node in self.nodes}
+
+    def _places(
+        self, height: dict[int, float]
+    ) -> tuple[dict[int, tuple[float, float]], dict[Edge, list[tuple[float, float]]]]:
         """Where each box stands, and the points that each arrow passes on its way through the columns between.
 
         Every column is filled from the top, each entry near the middle of what leads to it; an arrow that crosses a
@@ -123,7 +154,7 @@ class ObjectGraph:
                 y = max(want, low)
                 if edge is None:
                     place[serial] = (x, y)
-                    low = y + _HEIGHT + _GAP_Y
+                    low = y + height[serial] + _GAP_Y
                 else:
                     lanes[edge].append((x, y))
                     low = y + _LANE
@@ -136,55 +167,64 @@ class ObjectGraph:
         """How high an arrow is in the column that it comes from."""
         return lanes[edge][-1][1] if lanes[edge] else place[edge.holder][1]
 
-    def _arrow(self, edge: Edge, points: list[tuple[float, float]]) -> str:
-        path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-            bend = (x1 - x0) / 2
-            path += f" C{x0 + bend:.0f} {y0:.0f} {x1 - bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}"
-        dash = "" if edge.strong else ' stroke-dasharray="4 3"'
-        x, y = points[-1]
-        return (
-            f'<path d="{path}" fill="none" stroke="#777"{dash} marker-end="url(#a)"/>'
-            f'<text x="{x - 10:.0f}" y="{y - 4:.0f}" font-size="10.5" text-anchor="end" fill="#777" '
-            f'stroke="#fff" stroke-width="2.5" stroke-opacity=".75" paint-order="stroke">'
-            f"{html.escape(edge.via.split('/')[-1])}</text>"
-        )
-
-    def _box(self, node: Node, at: tuple[float, float]) -> str:
-        x, y = at
-        border, weight = ("#0b6bcb", 2.5) if node.serial in self.new else ("#888", 1)
-        return (
-            f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{_HEIGHT}" rx="7" '
-            f'fill="{_FILL.get(node.kind, "#f4f4f4")}" stroke="{border}" stroke-width="{weight}"/>'
-            f'<text x="{x + 10:.0f}" y="{y + 19:.0f}" font-weight="600" fill="#1b1b1b">'
-            f"{html.escape(node.label[:24])}</text>"
-            f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">{html.escape(node.counters)}</text>'
-        )
-
-    def svg(self) -> str:
-        """The drawing as one self-contained SVG; positions depend on nothing but the objects."""
-        place, lanes = self._places()
-        wide = _MARGIN + max((x for x, _ in place.values()), default=0) + _WIDTH
-        high = _MARGIN + max((y for _, y in [*place.values(), *sum(lanes.values(), [])]), default=0) + _HEIGHT
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" '
-            f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img">'
-            '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path d="M0 0 L8 4 L0 8 z" fill="#777"/></marker></defs>'
-        ]
-        for held in place:
+    def layout(self) -> Layout:
+        """Positions that depend on nothing but the objects and their references."""
+        height = self._heights()
+        place, lanes = self._places(height)
+        arrows: dict[Edge, list[tuple[float, float]]] = {}
+        for held, (x1, y1) in place.items():
             coming = [edge for edge in self.edges if edge.held == held and edge.holder in place]
             coming.sort(key=lambda edge: place[edge.holder][1])
             for nth, edge in enumerate(coming, 1):
-                (x0, y0), (x1, y1) = place[edge.holder], place[held]
-                along = [(x0 + _WIDTH, y0 + _HEIGHT / 2)]
+                x0, y0 = place[edge.holder]
+                along = [(x0 + _WIDTH, y0 + height[edge.holder] / 2)]
                 for x, y in lanes[edge]:
                     along += [(x, y + _LANE / 2), (x + _WIDTH, y + _LANE / 2)]
                 # An arrow that closes a cycle goes back and comes in from the right.
-                along.append((x1 if x1 > x0 else x1 + _WIDTH, y1 + _HEIGHT * nth / (len(coming) + 1)))
-                parts.append(self._arrow(edge, along))
-        parts += [self._box(node, place[node.serial]) for node in self.nodes if node.serial in place]
+                along.append((x1 if x1 > x0 else x1 + _WIDTH, y1 + height[held] * nth / (len(coming) + 1)))
+                arrows[edge] = along
+        wide = _MARGIN + max((x for x, _ in place.values()), default=0) + _WIDTH + _MARGIN
+        lows = [y + height[serial] for serial, (_, y) in place.items()]
+        high = _MARGIN + max([*lows, *(y + _LANE for lane in lanes.values() for _, y in lane)], default=0)
+        return Layout(place, height, arrows, (wide, high))
+
+    def svg(self, layout: Layout | None = None, changes: Changes | None = None) -> str:
+        """The drawing as one self-contained SVG.
+
+        In a ``layout`` made for more objects than these, everything keeps its place; ``changes`` marks what is new
+        against another graph, and draws what has gone as a shadow.
+        """
+        layout = layout or self.layout()
+        new = self.new | ({n.serial for n in changes.born} if changes else set())
+        counted = {n.serial for n, _, _ in changes.counters} if changes else set()
+        added, gone = (set(changes.added), changes.removed) if changes else (set(), [])
+        shadows = changes.freed if changes else []
+        wide, high = layout.size
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" '
+            f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img"><defs>'
+            + "".join(
+                f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" '
+                f'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="{ink}"/></marker>'
+                for name, ink in _ARROWHEADS.items()
+            )
+            + "</defs>"
+        ]
+        parts += [_arrow(e, layout.arrows[e], "gone") for e in gone if e in layout.arrows]
+        parts += [_arrow(e, layout.arrows[e], "new" if e in added else "a") for e in self.edges if e in layout.arrows]
+        parts += [_shadow(node, layout) for node in shadows if node.serial in layout.place]
+        parts += [
+            _box(node, layout, node.serial in new, node.serial in counted | new)
+            for node in self.nodes
+            if node.serial in layout.place
+        ]
         return "".join(parts) + "</svg>"
+
+    def image(self, layout: Layout | None = None, changes: Changes | None = None) -> str:
+        """The drawing as an ``<img>``, which survives where scripts and SVG elements do not."""
+        picture = base64.b64encode(self.svg(layout, changes).encode()).decode()
+        described = f"{len(self.nodes)} objects and {len(self.edges)} references; the table below lists them"
+        return f'<img alt="{described}" src="data:image/svg+xml;base64,{picture}" style="max-width:100%">'
 
     def __str__(self) -> str:
         name = {node.serial: node.label for node in self.nodes}
@@ -200,19 +240,72 @@ class ObjectGraph:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(self.svg().encode()).decode()
+        return f'<div class="bpfsim">{self.image()}<details><summary>as a table</summary>{self.rows()}</details></div>'
+
+    def rows(self) -> str:
+        """The references as an HTML table."""
         name = {node.serial: node.label for node in self.nodes}
         rows = [
             [html.escape(name.get(e.holder, "?")), html.escape(e.via), html.escape(name.get(e.held, "?"))]
             for e in self.edges
         ]
-        described = f"{len(self.nodes)} objects and {len(self.edges)} references; the table below lists them"
-        return (
-            f'<div class="bpfsim"><img alt="{described}" src="data:image/svg+xml;base64,{picture}" '
-            f'style="max-width:100%"><details><summary>as a table</summary>'
-            f"{table(['holder', 'by', 'holds'], rows)}</details></div>"
-        )
+        return table(["holder", "by", "holds"], rows)
 
     def to_json(self) -> dict[str, Any]:
         """Nodes and edges as plain data."""
         return {"nodes": [vars(n) for n in self.nodes], "edges": [vars(e) for e in self.edges]}
+
+
+def union(graphs: Sequence[ObjectGraph]) -> ObjectGraph:
+    """Everything that any of the graphs has: whose layout all of them can share."""
+    nodes = {node.serial: node for graph in graphs for node in graph.nodes}
+    return ObjectGraph([nodes[serial] for serial in sorted(nodes)], [edge for graph in graphs for edge in graph.edges])
+
+
+def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
+    path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        bend = (x1 - x0) / 2
+        path += f" C{x0 + bend:.0f} {y0:.0f} {x1 - bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}"
+    dash = "" if edge.strong and kind != "gone" else ' stroke-dasharray="4 3"'
+    ink, width = _ARROWHEADS[kind], 2 if kind == "new" else 1
+    x, y = points[-1]
+    return (
+        f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width}"{dash} marker-end="url(#{kind})"/>'
+        f'<text x="{x - 10:.0f}" y="{y - 4:.0f}" font-size="10.5" text-anchor="end" fill="{ink}" '
+        f'stroke="#fff" stroke-width="2.5" stroke-opacity=".75" paint-order="stroke">'
+        f"{html.escape(edge.via.split('/')[-1])}</text>"
+    )
+
+
+def _box(node: Node, layout: Layout, new: bool, changed: bool) -> str:
+    """One object, with its first counter as a badge."""
+    (x, y), high = layout.place[node.serial], layout.height[node.serial]
+    border, weight = ("#0b6bcb", 2.5) if new else ("#888", 1)
+    box = (
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{high:.0f}" rx="7" '
+        f'fill="{_FILL.get(node.kind, "#f4f4f4")}" stroke="{border}" stroke-width="{weight}"/>'
+        f'<text x="{x + 10:.0f}" y="{y + 19:.0f}" font-weight="600" fill="#1b1b1b">'
+        f"{html.escape(node.label[:24])}</text>"
+        f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">{html.escape(node.counters)}</text>'
+    )
+    count = re.search(r"\d+", node.counters)
+    if not count:
+        return box
+    fill, ink = ("#0b6bcb", "#fff") if changed else ("#fff", "#1b1b1b")
+    return box + (
+        f'<circle cx="{x + _WIDTH:.0f}" cy="{y:.0f}" r="10" fill="{fill}" stroke="#888"/>'
+        f'<text x="{x + _WIDTH:.0f}" y="{y + 4:.0f}" font-size="11" font-weight="600" text-anchor="middle" '
+        f'fill="{ink}">{count[0]}</text>'
+    )
+
+
+def _shadow(node: Node, layout: Layout) -> str:
+    """Where an object was that has just been freed."""
+    (x, y), high = layout.place[node.serial], layout.height[node.serial]
+    return (
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{high:.0f}" rx="7" fill="none" stroke="#c0392b" '
+        f'stroke-dasharray="5 4"/><text x="{x + 10:.0f}" y="{y + 19:.0f}" fill="#c0392b">'
+        f'{html.escape(node.label[:24])}</text><text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" '
+        f'fill="#c0392b">freed</text>'
+    )
