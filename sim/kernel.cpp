@@ -13,10 +13,12 @@
 #include "host/cgroup.h"
 #include "host/tracing.h"
 #include "journal.h"
+#include "map/bpf_local_storage.h"
 #include "map/map_types.h"
 #include "map/ringbuf.h"
 #include "object/file.h"
 #include "object/ops.h"
+#include "object/pidfd.h"
 #include "object/registry.h"
 #include "run/engine.h"
 #include "syscall/bpf.h"
@@ -43,6 +45,7 @@ constexpr KernelCalls kCalls = {
     .map_ops = map_ops,
     .call_bpf = call_running_prog,
     .ringbuf_commit = bpf_ringbuf_commit,
+    .bpf_local_storage_destroy = bpf_local_storage_destroy,
 };
 
 // A task enters the kernel: who is current, and a grace period may end when the outermost entry returns. The
@@ -178,23 +181,27 @@ int64_t Kernel::repeat(const JournalStep& step) {
 
 // ---- tasks ----
 
+static Task& new_task(KernelState& state, const std::string& comm, const Credentials& cred) {
+  constexpr size_t TASK_COMM_LEN = 16;
+  const int pid = kFirstPid + int(state.tasks.size());
+  auto task = std::make_unique<Task>(state.machine, pid, comm.substr(0, TASK_COMM_LEN - 1), cred);
+  task->cpu = uint32_t(state.tasks.size()) % state.machine.cpus;
+  state.tasks.push_back(std::move(task));
+  emit<LifeEvent>(state.machine, *state.tasks.back(), "born");
+  return *state.tasks.back();
+}
+
 Task& Kernel::spawn(const std::string& comm, const Credentials& cred) {
   return door({"spawn(\"{}\")", comm}, [=](Kernel& k) -> Task& {
-    Machine& machine = k.machine();
-    auto& tasks = k.state_->tasks;
-    constexpr size_t TASK_COMM_LEN = 16;
-    const int pid = kFirstPid + int(tasks.size());
-    auto task = std::make_unique<Task>(machine, pid, comm.substr(0, TASK_COMM_LEN - 1), cred);
-    task->cpu = uint32_t(tasks.size()) % machine.cpus;
-    tasks.push_back(std::move(task));
-    emit<LifeEvent>(machine, *tasks.back(), "born");
-    return *tasks.back();
+    Task& task = new_task(*k.state_, comm, cred);
+    open_terminal(task);
+    return task;
   });
 }
 
 Task& Kernel::fork(Task& parent) {
   return through(&parent, {"fork()"}, [](Kernel& k, Task* parent) -> Task& {
-    Task& child = k.spawn(parent->comm, parent->cred);
+    Task& child = new_task(*k.state_, parent->comm, parent->cred);
     child.parent = parent;
     TaskEntry in(k.machine(), *parent);
     copy_files(child, *parent);
@@ -211,6 +218,8 @@ void Kernel::exit(Task& task) {
     task->exited = true;
     exit_files(*task);
     cgroup_exit(*task);
+    if (task->bpf_storage)  // after a grace period, as the task itself
+      k.machine().rcu.call_rcu("storage of " + task->label(), task, [task] { bpf_task_storage_free(*task); });
     emit<LifeEvent>(k.machine(), *task, "freed");
   });
 }
@@ -256,6 +265,16 @@ Result<int> Kernel::close(Task& task, int fd) {
 
 Result<int> Kernel::dup(Task& task, int fd) {
   return door(task, {"dup({})", fd}, [=](Kernel&, Task& task) { return sys_dup(task, fd); });
+}
+
+Result<int64_t> Kernel::open(Task& task, const std::string& path, uint32_t flags) {
+  return door(task, {"open(\"{}\", {})", path, flags},
+              [=](Kernel& k, Task&) { return do_sys_openat2(k.machine(), path, flags); });
+}
+
+Result<int> Kernel::pidfd_open(Task& task, int pid, uint32_t flags) {
+  return door(task, {"pidfd_open({}, {})", pid, flags},
+              [=](Kernel& k, Task&) { return bpfsim::pidfd_open(k.machine(), pid, flags); });
 }
 
 Result<void> Kernel::mkdir(Task& task, const std::string& path, uint32_t mode) {
@@ -306,10 +325,6 @@ Result<std::string> Kernel::read(Task& task, int fd, size_t size) {
 Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
   return door(task, {"ioctl({}, {}, {})", fd, cmd, arg},
               [=](Kernel& k, Task&) { return sys_ioctl(k.machine(), fd, cmd, arg); });
-}
-
-Result<int64_t> Kernel::open(Task& task, const std::string& path) {
-  return door(task, {"open(\"{}\")", path}, [=](Kernel& k, Task&) { return do_sys_open(k.machine(), path); });
 }
 
 Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {

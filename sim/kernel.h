@@ -57,6 +57,8 @@ class Kernel {
   Result<int64_t> bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size = sizeof(bpf_attr));
   Result<int> close(Task& task, int fd);
   Result<int> dup(Task& task, int fd);
+  Result<int64_t> open(Task& task, const std::string& path, uint32_t flags = 0);  // BPFFS and cgroups
+  Result<int> pidfd_open(Task& task, int pid, uint32_t flags = 0);
   Result<void> mkdir(Task& task, const std::string& path, uint32_t mode = 0777);
   Result<void> rmdir(Task& task, const std::string& path);
   Result<void> unlink(Task& task, const std::string& path);
@@ -64,7 +66,6 @@ class Kernel {
   Result<void> chmod(Task& task, const std::string& path, uint32_t mode);
   Result<FileStat> stat(Task& task, const std::string& path);  // syscall/inode.h
   Result<std::vector<std::string>> listdir(Task& task, const std::string& path);
-  Result<int64_t> open(Task& task, const std::string& path);  // a cgroup's directory
   // echo PID of `moved` > PATH/cgroup.procs
   Result<void> move_to_cgroup(Task& task, const std::string& path, Task& moved);
   // What a netlink socket of the task would send: RTM_SETLINK (syscall/rtnetlink.h builds and explains it).

@@ -22,6 +22,21 @@ py::dict file_stat(const PyTask& self, const std::string& path) {
 
 void bind_files(py::class_<PyTask>& task) {
   task.def(
+          "open",
+          [](const PyTask& t, const std::string& path, uint32_t flags) {
+            return value_or_raise(t.kernel().open(*t.task, path, flags));
+          },
+          py::arg("path"), py::arg("flags") = 0,
+          "open(2) of a directory in BPFFS or of cgroups, or with flags=os.O_PATH of a pin: a descriptor.\n"
+          "OSError ENOENT, ENOTDIR, EISDIR, EIO.")
+      .def(
+          "pidfd_open",
+          [](const PyTask& t, int pid, uint32_t flags) {
+            return value_or_raise(t.kernel().pidfd_open(*t.task, pid, flags));
+          },
+          py::arg("pid"), py::arg("flags") = 0,
+          "pidfd_open(2): a descriptor that names a process, the key of task storage. OSError ESRCH, EINVAL.")
+      .def(
           "mkdir",
           [](const PyTask& t, const std::string& path, uint32_t mode) {
             ok_or_raise(t.kernel().mkdir(*t.task, path, mode));
@@ -57,12 +72,6 @@ void bind_files(py::class_<PyTask>& task) {
           py::arg("path") = "/sys/fs/bpf", "The names in a directory, sorted.")
       .def("stat", &file_stat, py::arg("path"),
            "stat(2) as a dict: mode, uid, ino, nlink, and the object of a pin.")
-      .def(
-          "open",
-          [](const PyTask& t, const std::string& path) {
-            return value_or_raise(t.kernel().open(*t.task, path));
-          },
-          py::arg("path"), "open(2) of a cgroup's directory, to be named to bpf(2). OSError ENOENT.")
       .def_property_readonly(
           "cgroup",
           [](const PyTask& t) { return t.task->cgroup ? task_cgroup(*t.task).path() : "/sys/fs/cgroup"; },

@@ -85,7 +85,9 @@ py::list map_ops(const ObjectView& self) {
   ENTRY(map_push_elem), ENTRY(map_pop_elem), ENTRY(map_peek_elem), ENTRY(map_lookup_percpu_elem);
   ENTRY(map_fd_get_ptr), ENTRY(map_fd_put_ptr), ENTRY(map_gen_lookup), ENTRY(map_fd_sys_lookup_elem);
   ENTRY(map_seq_show_elem), ENTRY(map_check_btf), ENTRY(map_direct_value_addr), ENTRY(map_direct_value_meta);
-  ENTRY(map_mmap), ENTRY(map_poll), ENTRY(map_redirect), ENTRY(map_meta_equal), ENTRY(map_for_each_callback);
+  ENTRY(map_mmap), ENTRY(map_poll), ENTRY(map_get_unmapped_area), ENTRY(map_local_storage_charge);
+  ENTRY(map_local_storage_uncharge), ENTRY(map_owner_storage_ptr), ENTRY(map_redirect), ENTRY(map_meta_equal),
+      ENTRY(map_for_each_callback);
   ENTRY(map_mem_usage);
 #undef ENTRY
   return rows;

@@ -100,6 +100,8 @@ class Machine {
   uint64_t next_serial = 1;             // objects are numbered in the order of their birth
   std::map<uint64_t, Object*> objects;  // every live object by serial, for the graph and for leak tests
 
+  std::map<std::string, std::shared_ptr<Inode>> other_inodes;  // outside BPFFS, by name (object/inode.h)
+
   // What programs and maps meet (host/), each made when first asked for.
   std::shared_ptr<Net> net;          // network devices: host/net_device.h
   std::shared_ptr<Cgroups> cgroups;  // the cgroup hierarchy: host/cgroup.h

@@ -93,7 +93,7 @@ static void cgroup_file_release(File& file) {
 const FileOps cgroup_dir_fops = {"cgroup", cgroup_file_release, nullptr, Counter::Refs};
 
 Result<int64_t> cgroup_open(Cgroup& cgroup) {
-  constexpr uint32_t O_LARGEFILE_ = 0100000, O_DIRECTORY_ = 0200000;
+  constexpr uint32_t O_LARGEFILE_ = 0100000;
   Machine& machine = cgroup.machine;
   cgroup_get(cgroup, {"opened by task {}", machine.current->pid});
   Holding held(machine, cgroup, "open()");

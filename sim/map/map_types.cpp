@@ -25,6 +25,8 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return &htab_lru_percpu_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
+    case BPF_MAP_TYPE_INODE_STORAGE: return &inode_storage_map_ops;
+    case BPF_MAP_TYPE_TASK_STORAGE: return &task_storage_map_ops;
     default: return nullptr;
   }
 }

@@ -19,7 +19,7 @@ std::string File::label() const { return std::string("file (") + f_op.name + ")"
 
 void File::each_held(const HoldVisitor& visit) const {
   if (!private_data) return;
-  visit({private_data, Counter::Refs, true, "private_data"});
+  visit({private_data, Counter::Refs, !f_op.only_finds, "private_data"});
   if (f_op.holds == Counter::UserRefs) visit({private_data, Counter::UserRefs, true, "private_data"});
 }
 
@@ -62,12 +62,17 @@ Result<void> FdTable::check_room() const {
   return {};
 }
 
-File* FdTable::get(int fd) const {
+File* FdTable::get_raw(int fd) const {
   return fd >= 0 && size_t(fd) < slots_.size() ? slots_[size_t(fd)] : nullptr;
 }
 
+File* FdTable::get(int fd) const {
+  File* file = get_raw(fd);
+  return file && (file->f_flags & O_PATH_) ? nullptr : file;
+}
+
 File* FdTable::take(int fd) {
-  File* file = get(fd);
+  File* file = get_raw(fd);
   if (!file) return nullptr;
   slots_[size_t(fd)] = nullptr;
   lowest_ = std::min(lowest_, fd);
@@ -111,7 +116,7 @@ Result<int> sys_close(Task& task, int fd) {
 }
 
 Result<int> sys_dup(Task& task, int fd) {
-  File* file = task.files.get(fd);
+  File* file = task.files.get_raw(fd);
   if (!file) return refuse(Errno::BadF, "fd {} of task {} is not open", fd, task.pid);
   TRY(task.files.check_room());
   get_file(*file, {"dup of fd {} by task {}", fd, task.pid});
@@ -140,11 +145,8 @@ static Result<int64_t> open_file(Machine& machine, const FileOps& f_op, Object* 
   Task& task = current_task(machine);
   TRY(task.files.check_room());
   auto* file = new File(machine, f_op, object, f_flags);
-  const int fd = TRY(task.files.install(file));
   if (reference) reference->release();
-  file->f_count.inc({"fd {} of task {}", fd, task.pid});
-  emit<LifeEvent>(machine, *file, "born");
-  return fd;
+  return TRY(fd_install(task, *file));
 }
 
 Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
@@ -156,8 +158,28 @@ Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, uint32_t
   return open_file(machine, f_op, nullptr, f_flags, nullptr);
 }
 
+Result<int> fd_install(Task& task, File& file) {
+  const int fd = TRY(task.files.install(&file));
+  file.f_count.inc({"fd {} of task {}", fd, task.pid});
+  emit<LifeEvent>(file.machine, file, "born");
+  return fd;
+}
+
+static std::string tty_inode_name(const File&) { return "/dev/pts/0"; }
+const FileOps tty_fops = {.name = "tty",
+                          .release = nullptr,
+                          .show_fdinfo = nullptr,
+                          .holds = Counter::Refs,
+                          .inode_name = tty_inode_name};
+
+void open_terminal(Task& task) {
+  auto* file = new File(task.machine, tty_fops, nullptr, O_RDWR_);
+  for (int fd = 0; fd <= 2; ++fd)
+    if (task.files.install(file)) file->f_count.inc({"fd {} of task {}, from its terminal", fd, task.pid});
+}
+
 Result<std::string> fdinfo(const Task& task, int fd) {
-  const File* file = task.files.get(fd);
+  const File* file = task.files.get_raw(fd);
   if (!file) return refuse(Errno::NoEnt, "fd {} of task {} is not open", fd, task.pid);
   char flags[16];
   std::snprintf(flags, sizeof flags, "0%o", file->f_flags);

@@ -13,6 +13,7 @@
 
 namespace bpfsim {
 
+struct BpfLocalStorage;  // map/bpf_local_storage.h
 struct File;
 
 // What a kind of file does. `name` is the anon inode's name: "bpf-map", "bpf-prog", "bpf_link", "btf".
@@ -25,9 +26,12 @@ struct FileOps {
   Result<std::string> (*read)(File& file, size_t size) = nullptr;
   // ioctl(2). Null: ENOTTY.
   Result<int64_t> (*unlocked_ioctl)(File& file, uint32_t cmd, uint64_t arg) = nullptr;
+  bool only_finds = false;                           // a pidfd: it finds private_data and keeps nothing alive
+  std::string (*inode_name)(const File&) = nullptr;  // null: the inode that all anonymous files share
 };
 
-inline constexpr uint32_t O_RDONLY_ = 0, O_WRONLY_ = 1, O_RDWR_ = 2, O_CLOEXEC_ = 02000000;
+inline constexpr uint32_t O_RDONLY_ = 0, O_WRONLY_ = 1, O_RDWR_ = 2, O_ACCMODE_ = 3, O_CLOEXEC_ = 02000000;
+inline constexpr uint32_t O_DIRECTORY_ = 0200000, O_PATH_ = 010000000;
 inline constexpr uint32_t FMODE_READ = 1, FMODE_WRITE = 2;
 
 struct File final : Object {
@@ -64,17 +68,17 @@ class FdTable {
  public:
   static constexpr int kLimit = 1024;  // RLIMIT_NOFILE of a fresh login
 
-  // The lowest free descriptor from 3 on (0 to 2 are the terminal's), or -EMFILE. The file's reference moves
-  // in.
+  // The lowest free descriptor, or -EMFILE. The file's reference moves in.
   Result<int> install(File* file);
-  File* get(int fd) const;  // null: -EBADF
-  File* take(int fd);       // empties the slot, the caller now owns the reference
+  File* get(int fd) const;      // null: -EBADF; also for one that was opened with O_PATH
+  File* get_raw(int fd) const;  // that one too
+  File* take(int fd);           // empties the slot, the caller now owns the reference
   Result<void> check_room() const;
   const std::vector<File*>& slots() const { return slots_; }
 
  private:
   std::vector<File*> slots_;
-  int lowest_ = 3;  // no slot below is free
+  int lowest_ = 0;  // no slot below is free
 };
 
 // A reference that stands on the stack of a syscall: an edge of the graph while the syscall lasts.
@@ -99,6 +103,7 @@ struct Task final : Object {
   Object* cgroup = nullptr;  // host/cgroup.h; null: the root of the hierarchy
   bool exited = false;
   std::vector<InFlight> in_flight;
+  BpfLocalStorage* bpf_storage = nullptr;  // what task storage maps keep for this task
 };
 
 // The current task holds this reference until the scope ends or hands it on. Taking and putting it stays with
@@ -119,9 +124,14 @@ Result<int> sys_close(Task& task, int fd);
 Result<int> sys_dup(Task& task, int fd);
 void copy_files(Task& child, const Task& parent);  // fork: the same Files, one more reference each
 void exit_files(Task& task);
+// Descriptors 0, 1 and 2 of a process that a terminal started: one open file, three times.
+void open_terminal(Task& task);
+extern const FileOps tty_fops;
 
 // The task whose syscall this is; only a context that has one gets here.
 Task& current_task(const Machine& machine);
+// A descriptor for a new file that nobody has counted yet; -EMFILE leaves the file to the caller.
+Result<int> fd_install(Task& task, File& file);
 // A new descriptor of the current task for an object, whose reference moves from the caller into the file.
 Result<int64_t> anon_inode_getfd(Machine& machine, const FileOps& f_op, Object& object, uint32_t f_flags,
                                  Holding& reference);

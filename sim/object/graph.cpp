@@ -107,6 +107,10 @@ std::string quoted(const std::string& text) {
 
 }  // namespace
 
+bool is_drawn(const Object& object) {
+  return object.kind != ObjectKind::File || &static_cast<const File&>(object).f_op != &tty_fops;
+}
+
 ObjectGraph object_graph(const Machine& machine) {
   ObjectGraph graph;
   std::unordered_map<const Object*, size_t> index;
@@ -195,6 +199,7 @@ std::vector<std::string> ObjectGraph::disagreements() const {
 std::string ObjectGraph::dot() const {
   std::string out = "digraph objects {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n";
   for (size_t i = 0; i < nodes.size(); ++i) {
+    if (!is_drawn(*nodes[i])) continue;
     std::string text = nodes[i]->label();
     if (int64_t refs = counted(*nodes[i], Counter::Refs); refs >= 0)
       text += "\\nrefcnt " + std::to_string(refs);
@@ -207,6 +212,7 @@ std::string ObjectGraph::dot() const {
   }
   std::set<std::string> drawn;  // an edge that holds two counters is one arrow
   for (const GraphEdge& edge : edges) {
+    if (!is_drawn(*nodes[edge.to])) continue;
     std::string line = "  n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) +
                        " [label=" + quoted(edge.via) + (edge.strong ? "" : ", style=dashed") + "];\n";
     if (drawn.insert(line).second) out += line;
@@ -221,13 +227,16 @@ GraphPicture graph_picture(const Machine& machine) {
   picture.edges.reserve(graph.edges.size());
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Object& node = *graph.nodes[i];
+    if (!is_drawn(node)) continue;
     const int64_t user_refs = node.kind == ObjectKind::Map ? counted(node, Counter::UserRefs) : -1;
     picture.nodes.push_back(
         {node.serial, node.kind, node.label(), counted(node, Counter::Refs), user_refs, graph.root[i]});
   }
-  for (const GraphEdge& edge : graph.edges)
+  for (const GraphEdge& edge : graph.edges) {
+    if (!is_drawn(*graph.nodes[edge.to])) continue;
     picture.edges.push_back(
         {graph.nodes[edge.from]->serial, graph.nodes[edge.to]->serial, edge.counter, edge.strong, edge.via});
+  }
   return picture;
 }
 

@@ -38,6 +38,9 @@ struct ObjectGraph {
 
 ObjectGraph object_graph(const Machine& machine);
 
+// Drawings leave out what says nothing about BPF: the terminal that every task has open.
+bool is_drawn(const Object& object);
+
 // The graph as plain data: it stays as it was when the machine goes on, or ends.
 struct GraphPicture {
   struct Node {

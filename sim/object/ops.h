@@ -70,6 +70,12 @@ struct MapOps {
   OpsEntry<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
   OpsEntry<Result<Span>(Map&, uint64_t offset, uint64_t length, bool writable)> map_mmap;
   OpsEntry<uint32_t(Map&, File&)> map_poll;
+  // Where a mapping may lie: -EINVAL, -E2BIG for what the type does not allow. An address of 0 asks for any.
+  OpsEntry<Result<void>(const Map&, uint64_t address, uint64_t offset, uint64_t length)>
+      map_get_unmapped_area;
+  OpsEntry<Result<void>(Object& owner, uint32_t size)> map_local_storage_charge;
+  OpsEntry<void(Object& owner, uint32_t size)> map_local_storage_uncharge;
+  OpsEntry<BpfLocalStorage**(Object& owner)> map_owner_storage_ptr;
   OpsEntry<Result<void>(Map&, uint64_t key, uint64_t flags)> map_redirect;
   OpsEntry<bool(const Map& meta, const Map& inner)> map_meta_equal;
   OpsEntry<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
@@ -123,7 +129,7 @@ struct FuncProto {
   uint32_t arg_type[5] = {};        // bpf_arg_type with flags
   uint32_t arg_size[5] = {};        // for MEM_FIXED_SIZE arguments
   const char* arg_btf[5] = {};      // names of the BTF types of ARG_PTR_TO_BTF_ID arguments
-  bool changes_pkt_data = false;  // bpf_helper_changes_pkt_data()
+  bool changes_pkt_data = false;    // bpf_helper_changes_pkt_data()
 };
 
 // struct bpf_insn_access_aux: what is_valid_access tells the verifier about a context field.
@@ -169,6 +175,8 @@ struct KernelCalls {
   // stop, also when the program has died in there.
   uint64_t (*call_bpf)(Machine& machine, Addr function, const uint64_t (&args)[5]);
   void (*ringbuf_commit)(Machine& machine, Addr sample, uint64_t flags, bool discard);
+  // An owner of local storage (a task, an inode, a cgroup, a socket) goes: so does what maps keep for it.
+  void (*bpf_local_storage_destroy)(BpfLocalStorage& storage);
 };
 
 }  // namespace bpfsim

@@ -4,13 +4,14 @@
 // refused by BPFFS itself, which keeps such names for files of the kernel. The last put of what a pin held
 // happens with the unlink. Departs from the kernel: no groups (a file has an owner and the others), no
 // symbolic links, no working directory ("/" is it), umask 022, and nothing can be made outside of BPFFS and
-// the cgroup hierarchy. Not modelled yet: open(2) of BPFFS's own directories.
+// the cgroup hierarchy. Not modelled yet: reading a pin's file.
 #include "syscall/inode.h"
 
 #include <algorithm>
 
 #include "host/cgroup.h"
 #include "object/file.h"
+#include "object/ops.h"
 #include "syscall/bpf.h"
 
 namespace bpfsim {
@@ -159,14 +160,34 @@ Inode& new_inode(Inode& dir, const std::string& name, uint32_t mode) {
   return made;
 }
 
-// The inode leaves its directory, and what it held is put.
-void evict(Inode& inode, const Cause& cause) {
-  KFN(inode.machine, bpf_destroy_inode);
-  emit<LifeEvent>(inode.machine, inode, "freed");
-  Object* held = inode.i_private;
-  inode.parent->children.erase(inode.name);
+// Neither a name nor an open file: what the inode held is put, what maps kept for it goes.
+void bpf_destroy_inode(std::unique_ptr<Inode> inode, const Cause& cause) {
+  KFN(inode->machine, bpf_destroy_inode);
+  if (inode->i_storage) inode->machine.calls->bpf_local_storage_destroy(*inode->i_storage);
+  emit<LifeEvent>(inode->machine, *inode, "freed");
+  Object* held = inode->i_private;
+  inode.reset();
   if (held) bpf_any_put(*held, cause);
 }
+
+// The inode leaves its directory. One that somebody has open goes with the last close.
+void evict(Inode& inode, const Cause& cause) {
+  const std::string path = inode.path();
+  std::unique_ptr<Inode> owned = std::move(inode.parent->children.extract(inode.name).mapped());
+  inode.parent = nullptr;
+  inode.name = path;
+  if (inode.i_count.value() == 0) return bpf_destroy_inode(std::move(owned), cause);
+  inode.linked = false;
+  (void)owned.release();
+}
+
+void bpffs_release(File& file) {
+  Inode& inode = static_cast<Inode&>(*file.private_data);
+  if (!inode.i_count.dec_and_test({"file released"}) || inode.linked) return;
+  bpf_destroy_inode(std::unique_ptr<Inode>(&inode), {"the last file of a deleted inode is closed"});
+}
+
+const FileOps bpffs_fops = {"bpffs", bpffs_release, nullptr, Counter::Refs};
 
 // What unlink and rmdir have in common: the thing must be there, in BPFFS, and may go.
 Result<Place> find_victim(Machine& machine, const std::string& path, bool want_dir) {
@@ -193,22 +214,9 @@ Result<Place> find_victim(Machine& machine, const std::string& path, bool want_d
 
 }  // namespace
 
-Inode::Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid)
-    : Object(machine, ObjectKind::Inode), parent(parent), name(std::move(name)), mode(mode), uid(uid) {}
-
-std::string Inode::path() const { return parent ? parent->path() + "/" + name : std::string(kMountPoint); }
-
-std::string Inode::label() const { return (is_dir() ? "dir " : "pin ") + path(); }
-
-void Inode::each_held(const HoldVisitor& visit) const {
-  if (!i_private) return;
-  const std::string via = "pin " + path();
-  visit({i_private, Counter::Refs, true, via});
-  if (i_private->kind == ObjectKind::Map) visit({i_private, Counter::UserRefs, true, via});
-}
-
 std::unique_ptr<Inode> bpf_mount(Machine& machine) {
-  return std::make_unique<Inode>(machine, nullptr, "", kModeDir | kModeSticky | 0777, 0);
+  return std::make_unique<Inode>(machine, nullptr, std::string(kMountPoint), kModeDir | kModeSticky | 0777,
+                                 0);
 }
 
 void bpf_kill_super(Inode& root) {
@@ -217,6 +225,35 @@ void bpf_kill_super(Inode& root) {
     if (child.is_dir()) bpf_kill_super(child);
     evict(child, {"BPFFS is unmounted"});
   }
+}
+
+// What may be opened how; a pin can be read only where its map prints itself, which is not modelled yet.
+static Result<void> may_open(const Machine& machine, const Inode& inode, uint32_t flags) {
+  if ((flags & O_DIRECTORY_) && !inode.is_dir())
+    return refuse(Errno::NotDir, "{} is not a directory", inode.name);
+  if (flags & O_PATH_) return {};
+  const uint32_t mode = ((flags & O_ACCMODE_) + 1) & 3;
+  if (inode.is_dir() && (mode & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", inode.name);
+  TRY(inode_permission(machine, inode,
+                       (mode & FMODE_READ ? MAY_READ : 0) | (mode & FMODE_WRITE ? MAY_WRITE : 0)));
+  if (!inode.is_dir()) return refuse(Errno::Io, "{} is a pin: BPF_OBJ_GET or O_PATH opens it", inode.name);
+  return {};
+}
+
+Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32_t flags) {
+  KFN(machine, do_sys_openat2);
+  if (flags & ~(O_ACCMODE_ | O_DIRECTORY_ | O_PATH_ | O_CLOEXEC_))
+    return refuse(Errno::Inval, "not modelled yet: flags {} of open(2)", flags);
+  Task& task = current_task(machine);
+  TRY(task.files.check_room());
+  const Place place = TRY(filename_lookup(machine, path));
+  if (place.cgroup && ((flags + 1) & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", path);
+  if (place.cgroup) return cgroup_open(*place.cgroup);
+  if (!place.inode) return refuse(Errno::OpNotSupp, "not modelled yet: opening {}", path);
+  TRY(may_open(machine, *place.inode, flags));
+  auto* file = new File(machine, bpffs_fops, place.inode, flags);
+  place.inode->i_count.inc({"opened by task {}", task.pid});
+  return fd_install(task, *file);
 }
 
 Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode) {
@@ -300,14 +337,6 @@ Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mod
     return refuse(Errno::Perm, "only the owner, uid {}, may change the mode", place.inode->uid);
   place.inode->mode = (place.inode->mode & ~kModeBits) | (mode & kModeBits);
   return {};
-}
-
-Result<int64_t> do_sys_open(Machine& machine, const std::string& path) {
-  KFN(machine, do_sys_openat2);
-  const Place place = TRY(filename_lookup(machine, path));
-  if (place.cgroup) return cgroup_open(*place.cgroup);
-  if (place.inode && place.inode->i_private) return refuse(Errno::Io, "a pin is opened by BPF_OBJ_GET");
-  return refuse(Errno::OpNotSupp, "not modelled yet: opening {}", path);
 }
 
 Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task) {

@@ -6,31 +6,13 @@
 // pass.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "object/object.h"
+#include "object/inode.h"
 
 namespace bpfsim {
-
-inline constexpr uint32_t kModeDir = 0040000, kModeFile = 0100000, kModeSticky = 01000, kModeBits = 07777;
-
-struct Inode final : Object {
-  Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid);
-  std::string label() const override;  // "pin /sys/fs/bpf/counts", "dir /sys/fs/bpf"
-  void each_held(const HoldVisitor&) const override;
-
-  bool is_dir() const { return (mode & kModeDir) != 0; }
-  std::string path() const;
-
-  Inode* parent;  // null for the root of the file system
-  std::string name;
-  uint32_t mode, uid;
-  Object* i_private = nullptr;  // what a pin holds
-  std::map<std::string, std::unique_ptr<Inode>> children;
-};
 
 std::unique_ptr<Inode> bpf_mount(Machine& machine);  // an empty file system: drwxrwxrwt root
 void bpf_kill_super(Inode& root);                    // drops every pin
@@ -43,14 +25,14 @@ struct FileStat {
   Object* object = nullptr;  // what a pin holds
 };
 
+// open(2): a directory, of cgroups too, or with O_PATH a pin, which is then held without its object.
+Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32_t flags);
 Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode);
 Result<void> do_rmdir(Machine& machine, const std::string& path);
 Result<void> do_unlinkat(Machine& machine, const std::string& path);
 Result<void> do_renameat2(Machine& machine, const std::string& from, const std::string& to);
 Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mode);
 Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
-// A descriptor of the current task for the directory of a cgroup.
-Result<int64_t> do_sys_open(Machine& machine, const std::string& path);
 // The task's pid is written to the cgroup.procs of the group with that path.
 Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task);
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted

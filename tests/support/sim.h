@@ -107,9 +107,10 @@ struct Sim {
   std::vector<std::string> alive() {
     std::vector<std::string> labels;
     for (const auto& [serial, object] : machine().objects)
-      if (object->kind == ObjectKind::Prog || object->kind == ObjectKind::Map ||
-          object->kind == ObjectKind::Link || object->kind == ObjectKind::Btf ||
-          object->kind == ObjectKind::File)
+      if ((object->kind == ObjectKind::Prog || object->kind == ObjectKind::Map ||
+           object->kind == ObjectKind::Link || object->kind == ObjectKind::Btf ||
+           object->kind == ObjectKind::File) &&
+          is_drawn(*object))
         labels.push_back(object->label());
     return labels;
   }
