@@ -13,6 +13,7 @@ from collections import Counter
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import commands  # noqa: E402
+import creation  # noqa: E402
 import known  # noqa: E402
 import programs  # noqa: E402
 import wire  # noqa: E402
@@ -91,7 +92,7 @@ def run_case(report, kernel, live, name, case):
 
 def all_commands(kernel, live, seed, count, seconds):
     report = Report("commands")
-    for case in commands.WRITTEN:
+    for case in (*commands.WRITTEN, *creation.CASES):
         run_case(report, kernel, live, case.__name__, case)
     for number in range(count):
         if report.seconds() > seconds:
