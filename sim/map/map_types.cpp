@@ -27,6 +27,10 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
     case BPF_MAP_TYPE_INODE_STORAGE: return &inode_storage_map_ops;
     case BPF_MAP_TYPE_TASK_STORAGE: return &task_storage_map_ops;
+    case BPF_MAP_TYPE_CGROUP_STORAGE:
+    case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return &cgroup_storage_map_ops;
+    case BPF_MAP_TYPE_STRUCT_OPS: return &bpf_struct_ops_map_ops;
+    case BPF_MAP_TYPE_ARENA: return &arena_map_ops;
     default: return nullptr;
   }
 }

@@ -8,6 +8,7 @@
 
 #include "map/arraymap.h"
 #include "map/hashtab.h"
+#include "map/local_storage.h"
 
 namespace bpfsim {
 
@@ -27,6 +28,7 @@ Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
     case BPF_MAP_TYPE_HASH_OF_MAPS:
       return bpf_fd_htab_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_copy(map, key, value);
+    case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return bpf_percpu_cgroup_storage_copy(map, key, value);
     default: break;
   }
   if (is_queue_like(map)) return MAP_OP(map, map_peek_elem, map, value);
@@ -51,6 +53,7 @@ Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, con
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return bpf_fd_array_map_update_elem(map, map_file, key, value, flags);
     case BPF_MAP_TYPE_HASH_OF_MAPS: return bpf_fd_htab_map_update_elem(map, map_file, key, value, flags);
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_update(map, key, value, flags);
+    case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return bpf_percpu_cgroup_storage_update(map, key, value, flags);
     default: break;
   }
   if (is_queue_like(map)) return MAP_OP(map, map_push_elem, map, value, flags);

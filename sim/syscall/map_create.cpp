@@ -63,12 +63,16 @@ static Result<void> check_numa_node(const bpf_attr& attr) {
   return {};
 }
 
-static Result<const MapOps*> find_map_ops(const Machine& machine, uint32_t type) {
+static Result<const MapOps*> find_map_ops(const Machine& machine, const bpf_attr& attr) {
+  const uint32_t type = attr.map_type;
   const MapTypeRow* row = find_map_type(type);
   if (!row || type == BPF_MAP_TYPE_UNSPEC) return refuse(Errno::Inval, "no map type has the number {}", type);
   if (row->since > machine.version)
     return refuse(Errno::Inval, "map type {} came with Linux {}.{}", type, row->since.major,
                   row->since.minor);
+  if (uint32_t later = attr.map_flags & known_map_flags(kLatest) & ~known_map_flags(machine.version))
+    return refuse(Errno::Inval, "map_flags {} came after Linux {}.{}", later, machine.version.major,
+                  machine.version.minor);
   const MapOps* ops = machine.calls->map_ops(bpf_map_type(type));
   if (!ops) return refuse(Errno::Inval, "not modelled yet: map type {}", type);
   return ops;
@@ -172,7 +176,7 @@ SysResult map_create(Machine& machine, bpf_attr& attr) {
   TRY(check_attributes(attr));
   const int f_flags = TRY(bpf_get_file_flag(attr.map_flags));
   TRY(check_numa_node(attr));
-  const MapOps* ops = TRY(find_map_ops(machine, attr.map_type));
+  const MapOps* ops = TRY(find_map_ops(machine, attr));
   if (ops->map_alloc_check) TRY(ops->map_alloc_check(machine, attr));
   if (attr.map_ifindex) return refuse(Errno::Inval, "not modelled yet: maps of a device (map_ifindex)");
   TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
