@@ -14,6 +14,7 @@
 #include "host/tracing.h"
 #include "journal.h"
 #include "map/bpf_local_storage.h"
+#include "map/local_storage.h"
 #include "map/map_types.h"
 #include "map/ringbuf.h"
 #include "object/file.h"
@@ -46,6 +47,7 @@ constexpr KernelCalls kCalls = {
     .call_bpf = call_running_prog,
     .ringbuf_commit = bpf_ringbuf_commit,
     .bpf_local_storage_destroy = bpf_local_storage_destroy,
+    .bpf_cgroup_storage_free = bpf_cgroup_storage_free,
 };
 
 // A task enters the kernel: who is current, and a grace period may end when the outermost entry returns. The

@@ -4,6 +4,7 @@
 // directory counts for its group stands with its parent, which keeps it while it is online.
 #include "host/cgroup.h"
 
+#include "object/ops.h"
 #include "uapi/tables.h"
 
 namespace bpfsim {
@@ -53,6 +54,7 @@ void cgroup_get(Cgroup& cgroup, const Cause& cause) { cgroup.refcnt.inc(cause); 
 void cgroup_put(Cgroup& cgroup, const Cause& cause) {
   if (!cgroup.refcnt.dec_and_test(cause) || cgroup.is_root()) return;
   KFN(cgroup.machine, css_free_rwork_fn);
+  if (cgroup.bpf_cgrp_storage) cgroup.machine.calls->bpf_local_storage_destroy(*cgroup.bpf_cgrp_storage);
   emit<LifeEvent>(cgroup.machine, cgroup, "freed");
   delete &cgroup;
 }
@@ -78,6 +80,7 @@ Result<void> cgroup_may_rmdir(const Cgroup& cgroup) {
 
 void cgroup_destroy(Cgroup& cgroup) {
   KFN(cgroup.machine, cgroup_destroy_locked);
+  while (!cgroup.storages.empty()) cgroup.machine.calls->bpf_cgroup_storage_free(*cgroup.storages.back());
   std::string was = cgroup.path();
   cgroup.parent->children.erase(cgroup.name);
   cgroup.online = false;

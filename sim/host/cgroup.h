@@ -37,6 +37,8 @@ struct cgroup_bpf {
   uint64_t revision = 1;
 };
 
+struct BpfCgroupStorage;
+
 struct Cgroup final : Object {
   Cgroup(Machine& machine, Cgroup* parent, std::string name);
   std::string label() const override;  // "cgroup /sys/fs/cgroup/a"
@@ -51,7 +53,9 @@ struct Cgroup final : Object {
   std::map<std::string, Cgroup*> children;
   int tasks = 0;  // live tasks in it
   bool online = true;
-  std::map<uint32_t, cgroup_bpf> bpf;  // by bpf_attach_type; what is not here is empty
+  std::map<uint32_t, cgroup_bpf> bpf;           // by bpf_attach_type; what is not here is empty
+  BpfLocalStorage* bpf_cgrp_storage = nullptr;  // what cgroup storage maps keep for this group
+  std::vector<BpfCgroupStorage*> storages;      // and the older maps of that kind (map/local_storage.h)
   Refcount refcnt{*this, Counter::Refs};
 };
 

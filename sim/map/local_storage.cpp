@@ -156,18 +156,20 @@ Result<BpfCgroupStorage*> bpf_cgroup_storage_alloc(Map& map) {
   return new BpfCgroupStorage{&map, {}, nullptr, buf};
 }
 
-void bpf_cgroup_storage_link(BpfCgroupStorage& storage, Object& cgroup, bpf_attach_type type) {
+void bpf_cgroup_storage_link(BpfCgroupStorage& storage, Cgroup& cgroup, bpf_attach_type type) {
   storage.key = {cgroup.id, uint32_t(type)};
   storage.cgroup = &cgroup;
   CgroupStorageMap& map = map_to_storage(*storage.map);
   map.root.emplace(storage.key, &storage);
   map.list.push_back(&storage);
+  cgroup.storages.push_back(&storage);
 }
 
 void bpf_cgroup_storage_unlink(BpfCgroupStorage& storage) {
   CgroupStorageMap& map = map_to_storage(*storage.map);
   map.root.erase(storage.key);
-  map.list.erase(std::find(map.list.begin(), map.list.end(), &storage));
+  std::erase(map.list, &storage);
+  std::erase(storage.cgroup->storages, &storage);
 }
 
 // A program may still look at the value.

@@ -5,6 +5,7 @@
 // User space may read and write a value, but neither make nor delete one.
 #pragma once
 
+#include "host/cgroup.h"
 #include "object/ops.h"
 
 namespace bpfsim {
@@ -18,13 +19,13 @@ struct bpf_cgroup_storage_key {
 struct BpfCgroupStorage {
   Map* map;
   bpf_cgroup_storage_key key;
-  Object* cgroup;  // not counted
+  Cgroup* cgroup;  // not counted; null until it is linked
   Span buf;        // the value; of the per-CPU type one for each CPU, rounded up to 8
 };
 
 BpfCgroupStorage* cgroup_storage_lookup(Map& map, const bpf_cgroup_storage_key& key);
 Result<BpfCgroupStorage*> bpf_cgroup_storage_alloc(Map& map);
-void bpf_cgroup_storage_link(BpfCgroupStorage& storage, Object& cgroup, bpf_attach_type type);
+void bpf_cgroup_storage_link(BpfCgroupStorage& storage, Cgroup& cgroup, bpf_attach_type type);
 void bpf_cgroup_storage_unlink(BpfCgroupStorage& storage);
 void bpf_cgroup_storage_free(BpfCgroupStorage& storage);
 

@@ -13,7 +13,8 @@ extern const MapOps htab_of_maps_map_ops, array_of_maps_map_ops, prog_array_map_
 extern const MapOps trie_map_ops;
 extern const MapOps bloom_filter_map_ops, ringbuf_map_ops, user_ringbuf_map_ops;
 extern const MapOps queue_map_ops, stack_map_ops;
-extern const MapOps task_storage_map_ops, inode_storage_map_ops, cgroup_storage_map_ops;
+extern const MapOps task_storage_map_ops, inode_storage_map_ops, cgrp_storage_map_ops;
+extern const MapOps cgroup_storage_map_ops;
 extern const MapOps arena_map_ops, bpf_struct_ops_map_ops;
 
 // Null for a type that is not modelled.

@@ -22,6 +22,8 @@
 
 namespace bpfsim {
 
+struct BpfCgroupStorage;  // map/local_storage.h
+
 // One entry of an ops table: a function, its name, and the source file that fills it in.
 template <class F>
 struct OpsEntry;
@@ -177,6 +179,7 @@ struct KernelCalls {
   void (*ringbuf_commit)(Machine& machine, Addr sample, uint64_t flags, bool discard);
   // An owner of local storage (a task, an inode, a cgroup, a socket) goes: so does what maps keep for it.
   void (*bpf_local_storage_destroy)(BpfLocalStorage& storage);
+  void (*bpf_cgroup_storage_free)(BpfCgroupStorage& storage);
 };
 
 }  // namespace bpfsim

@@ -2,9 +2,9 @@
 //
 // Paths are walked as the VFS does: search permission on each directory, then the name. A name with a dot is
 // refused by BPFFS itself, which keeps such names for files of the kernel. The last put of what a pin held
-// happens with the unlink. Departs from the kernel: no groups (a file has an owner and the others), no
-// symbolic links, no working directory ("/" is it), umask 022, and nothing can be made outside of BPFFS and
-// the cgroup hierarchy. Not modelled yet: reading a pin's file.
+// happens with the unlink, or with the last close of one that is open. Departs from the kernel: no groups (a
+// file has an owner and the others), no symbolic links, no working directory ("/" is it), umask 022, and
+// nothing can be made outside of BPFFS and the cgroup hierarchy. Not modelled yet: reading a pin's file.
 #include "syscall/inode.h"
 
 #include <algorithm>

@@ -143,8 +143,8 @@ TEST_CASE("inode storage takes any descriptor, also one opened with O_PATH") {
   StorageSim s;
   const long map = s.create(BPF_MAP_TYPE_INODE_STORAGE);
   REQUIRE(s.k.mkdir(s.t, "/sys/fs/bpf/d").ok());
-  const int dir = *s.k.open(s.t, "/sys/fs/bpf/d", kOpenPath);
-  const int again = *s.k.open(s.t, "/sys/fs/bpf/d", O_RDONLY_);
+  const int dir = int(*s.k.open(s.t, "/sys/fs/bpf/d", kOpenPath));
+  const int again = int(*s.k.open(s.t, "/sys/fs/bpf/d", O_RDONLY_));
   CHECK(s.put(map, dir, 5) == 0);
   CHECK(s.get(map, again) == 5);
   CHECK(s.get(map, 0) == minus(Errno::NoEnt));
@@ -157,11 +157,31 @@ TEST_CASE("inode storage takes any descriptor, also one opened with O_PATH") {
   CHECK(s.get(map, 99) == minus(Errno::BadF));
 }
 
+TEST_CASE("cgroup storage takes a cgroup's directory, and its values go with the group") {
+  StorageSim s;
+  const long map = s.create(BPF_MAP_TYPE_CGRP_STORAGE);
+  REQUIRE(s.k.mkdir(s.t, "/sys/fs/cgroup/a").ok());
+  const long group = *s.k.open(s.t, "/sys/fs/cgroup/a"), root = *s.k.open(s.t, "/sys/fs/cgroup");
+  const uint64_t before = s.machine().arena.live_objects();
+  for (long fd : {0L, map, 99L}) CHECK(s.get(map, fd) == minus(Errno::BadF));
+  CHECK(s.get(map, group) == minus(Errno::NoEnt));
+  CHECK(s.put(map, group, 4) == 0);
+  CHECK(s.put(map, root, 5, BPF_NOEXIST) == 0);
+  CHECK(s.get(map, group) == 4);
+  CHECK(s.get(map, root) == 5);
+  CHECK(s.drop(map, root) == 0);
+  CHECK(s.k.rmdir(s.t, "/sys/fs/cgroup/a").ok());
+  CHECK(s.get(map, group) == minus(Errno::NoEnt));
+  CHECK(s.machine().arena.live_objects() == before + 1);
+  CHECK(s.close(group) == 0);
+  CHECK(s.machine().arena.live_objects() == before);
+}
+
 TEST_CASE("a deleted directory lives while it is open, and its values with it") {
   StorageSim s;
   const long map = s.create(BPF_MAP_TYPE_INODE_STORAGE);
   REQUIRE(s.k.mkdir(s.t, "/sys/fs/bpf/d").ok());
-  const int dir = *s.k.open(s.t, "/sys/fs/bpf/d", O_RDONLY_);
+  const int dir = int(*s.k.open(s.t, "/sys/fs/bpf/d", O_RDONLY_));
   const uint64_t before = s.machine().arena.live_objects();
   CHECK(s.put(map, dir, 5) == 0);
   CHECK(s.k.rmdir(s.t, "/sys/fs/bpf/d").ok());
@@ -183,7 +203,7 @@ TEST_CASE("a pin that is open with O_PATH keeps its map after the unlink") {
   pin.pathname = user_ptr(path);
   pin.bpf_fd = uint32_t(fd);
   REQUIRE(s.bpf(BPF_OBJ_PIN, pin) == 0);
-  const int open = *s.k.open(s.t, path, kOpenPath);
+  const long open = *s.k.open(s.t, path, kOpenPath);
   CHECK(s.map_lookup(open, &fd, &pin) == minus(Errno::BadF));  // no descriptor of the map
   CHECK(s.k.unlink(s.t, path).ok());
   CHECK(s.close(fd) == 0);
@@ -230,7 +250,8 @@ TEST_CASE("what creating local storage refuses") {
       {"no BTF", [](bpf_attr& a) { a.btf_fd = 99; }, Errno::BadF},
       {"terminal as BTF", [](bpf_attr& a) { a.btf_fd = 0; }, Errno::Inval},
   };
-  for (bpf_map_type type : {BPF_MAP_TYPE_TASK_STORAGE, BPF_MAP_TYPE_INODE_STORAGE}) {
+  for (bpf_map_type type :
+       {BPF_MAP_TYPE_TASK_STORAGE, BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_CGRP_STORAGE}) {
     for (const auto& row : rows) {
       INFO(row.what);
       bpf_attr attr = s.attr_of(type);
