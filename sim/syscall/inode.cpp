@@ -253,7 +253,7 @@ Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32
   TRY(may_open(machine, *place.inode, flags));
   auto* file = new File(machine, bpffs_fops, place.inode, flags);
   place.inode->i_count.inc({"opened by task {}", task.pid});
-  return fd_install(task, *file);
+  return TRY(fd_install(task, *file));
 }
 
 Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode) {

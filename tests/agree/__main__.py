@@ -16,6 +16,7 @@ import commands  # noqa: E402
 import creation  # noqa: E402
 import known  # noqa: E402
 import programs  # noqa: E402
+import storages  # noqa: E402
 import wire  # noqa: E402
 
 SHOWN = 5  # disagreements of a part that are shown in full
@@ -92,7 +93,7 @@ def run_case(report, kernel, live, name, case):
 
 def all_commands(kernel, live, seed, count, seconds):
     report = Report("commands")
-    for case in (*commands.WRITTEN, *creation.CASES):
+    for case in (*commands.WRITTEN, *creation.CASES, *storages.CASES):
         run_case(report, kernel, live, case.__name__, case)
     for number in range(count):
         if report.seconds() > seconds:

@@ -40,6 +40,11 @@ KNOWN = (
         r"test_run .* TEST_RUN type [13] flags 4: ENOTSUP ",
         "BPF_F_TEST_SKB_CHECKSUM_COMPLETE is not modelled",
     ),
+    Known(
+        "commands",
+        r"^(create|elements)_\w+ \|.*\| (\(nothing\)|create( as usual \{\})?: EINVAL) \|",
+        "the map type is not modelled",
+    ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
     Known("commands", r"\| PROG_BIND_MAP [^|]*: EINVAL \| PROG_BIND_MAP ", "PROG_BIND_MAP is not modelled"),
     Known("commands", r"test_run .* PROG_LOAD kprobe: EINVAL \| PROG_LOAD kprobe: a desc", "kprobes are not modelled"),

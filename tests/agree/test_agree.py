@@ -27,7 +27,9 @@ def test_random_programs_are_judged_and_run_alike(machines):
     assert not report.kinds, str(report)
 
 
-@pytest.mark.parametrize("case", (*agree.commands.WRITTEN, *agree.creation.CASES), ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    "case", (*agree.commands.WRITTEN, *agree.creation.CASES, *agree.storages.CASES), ids=lambda case: case.__name__
+)
 def test_a_command_answers_alike(machines, case):
     kernel, live = machines
     report = agree.Report("commands")

@@ -403,3 +403,37 @@ def test_perf_events_are_descriptors_that_can_be_read():
     with pytest.raises(ValueError):
         task.perf_event_open("tracepoint", "no:such")
     assert bpfsim._core.graph_disagreements(k) == []
+
+
+def test_a_task_begins_with_three_descriptors_of_its_terminal(k):
+    task = k.spawn()
+    assert task.fds == {0: "file (tty)", 1: "file (tty)", 2: "file (tty)"}
+    child = task.fork()
+    assert child.fds == task.fds
+    m = task.map_create("array", key_size=4, value_size=8, max_entries=1)
+    assert m.fd == 3
+    for fd in (0, 1, 2):
+        attr = bytearray(168)
+        attr[0] = fd
+        assert task.sys_bpf(1, attr) == -errno.EINVAL
+    assert task.close(1) == 0 and task.close(1) == -errno.EBADF
+    assert task.dup(0) == 1  # the lowest that is free
+    assert "tty" not in str(k.graph().to_json())
+    agree(k)
+    child.exit()
+    task.exit()
+    agree(k)
+
+
+def test_open_and_pidfd_open_give_descriptors(k):
+    task = k.spawn()
+    task.mkdir("/sys/fs/bpf/dir")
+    fd = task.open("/sys/fs/bpf/dir")
+    assert task.fds[fd] == "file (bpffs)"
+    with pytest.raises(OSError, match="ENOENT"):
+        task.open("/sys/fs/bpf/nothing")
+    pidfd = task.pidfd_open(task.pid)
+    assert task.object_at(pidfd).label == "task 470 (bash)"
+    with pytest.raises(OSError, match="ESRCH"):
+        task.pidfd_open(1)
+    agree(k)

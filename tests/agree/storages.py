@@ -1,0 +1,67 @@
+"""Elements of local storages: the key is a descriptor, and what it must be depends on the type."""
+
+import os
+import struct
+
+import creation
+import wire
+from wire import Buffer
+
+
+class Storage:
+    """One map of a side, and the descriptors that stand for its owners."""
+
+    def __init__(self, side, usual):
+        self.side, maker = side, creation.Creator(side, usual)
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<7I", attr, 0, usual.number, 4, 4, 0, usual.flags, 0, 0)
+        struct.pack_into("<5I", attr, 44, 0, maker.btf, 1, 1, 0)
+        self.map = side.call("create", wire.MAP_CREATE, attr, fd=True)
+        if self.map < 0:
+            return
+        pidfd = side.task.pidfd_open(side.task.pid) if hasattr(side.task, "pidfd_open") else os.pidfd_open(os.getpid())
+        side.open.append(pidfd)
+        # The simulated task's terminal answers for any file that is none of BPF's.
+        other = 0
+        if not hasattr(side.task, "pidfd_open"):
+            side.open.append(other := os.open("/dev/null", os.O_RDWR))
+        self.owners = {"pidfd": pidfd, "map": self.map, "BTF": maker.btf, "file": other, "none": 9999, "-1": -1}
+
+    def element(self, what, cmd, owner, value=7, flags=0):
+        key, room = Buffer(struct.pack("<i", self.owners[owner])), Buffer(struct.pack("<I", value))
+        attr = bytearray(wire.ATTR_SIZE)
+        pointers = (key.address, room.address if cmd != wire.MAP_DELETE_ELEM else 0)
+        struct.pack_into("<IIQQQ", attr, 0, self.map, 0, *pointers, flags)
+        self.side.call(f"{what} {owner} flags={flags:#x}", cmd, attr)
+        self.side.note(f"  {bytes(room).hex()}")
+
+
+def elements(usual):
+    def run(side):
+        storage = Storage(side, usual)
+        if storage.map < 0:
+            return
+        for owner in storage.owners:
+            for flags in (0, 1, 2, 3, 4, 5, 8, 1 << 63):
+                storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner, flags=flags)
+                storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner, value=flags & 0xFFFF, flags=flags)
+                storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner)
+                storage.element("TAKE", wire.MAP_LOOKUP_AND_DELETE_ELEM, owner, flags=flags)
+            storage.element("DELETE", wire.MAP_DELETE_ELEM, owner)
+            storage.element("DELETE", wire.MAP_DELETE_ELEM, owner)
+            storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner, flags=2)
+            storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner, flags=1)
+            storage.element("NEXT", wire.MAP_GET_NEXT_KEY, owner)
+        for owner in storage.owners:  # what one owner has, others may see
+            storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner)
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<I", attr, 0, storage.map)
+        side.call("FREEZE", wire.MAP_FREEZE, attr)
+        storage.element("UPDATE", wire.MAP_UPDATE_ELEM, "pidfd")
+        storage.element("DELETE", wire.MAP_DELETE_ELEM, "pidfd")
+
+    run.__name__ = "elements_" + next(name for name, row in creation.TYPES.items() if row is usual)
+    return run
+
+
+CASES = [elements(creation.TYPES[name]) for name in ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")]
