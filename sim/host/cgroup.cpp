@@ -93,7 +93,15 @@ static void cgroup_file_release(File& file) {
   cgroup_put(static_cast<Cgroup&>(*file.private_data), {"file released"});
 }
 
-const FileOps cgroup_dir_fops = {"cgroup", cgroup_file_release, nullptr, Counter::Refs};
+static std::string cgroup_inode_name(const File& file) {
+  return "cgroup:[" + std::to_string(file.private_data->id) + "]";
+}
+
+const FileOps cgroup_dir_fops = {.name = "cgroup",
+                                 .release = cgroup_file_release,
+                                 .show_fdinfo = nullptr,
+                                 .holds = Counter::Refs,
+                                 .inode_name = cgroup_inode_name};
 
 Result<int64_t> cgroup_open(Cgroup& cgroup) {
   constexpr uint32_t O_LARGEFILE_ = 0100000;
