@@ -158,7 +158,7 @@ class Creator:
         words = get["ifindex"], get["btf"], get["key_type"], get["value_type"], get["vmlinux_type"]
         struct.pack_into("<5I", attr, 44, *(word & 0xFFFFFFFF for word in words))
         struct.pack_into("<Qi", attr, 64, get["extra"], get["module_btf"])
-        shown = {name: value for name, value in changed.items() if name not in ("btf", "module_btf")}
+        shown = {name: value for name, value in changed.items() if name not in ("inner", "btf", "module_btf")}
         fd = self.side.call(f"create {what} {shown}", wire.MAP_CREATE, attr, fd=True)
         if fd >= 0:
             self.side.close(fd)

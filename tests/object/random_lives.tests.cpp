@@ -126,7 +126,7 @@ class Lives {
     Task& t = task();
     const int fd = fd_of(t, ObjectKind::Map);
     const File* file = t.files.get(fd);
-    const bool is_map = file && file->private_data->kind == ObjectKind::Map;
+    const bool is_map = file && file->private_data && file->private_data->kind == ObjectKind::Map;
     const bpf_map_type type =
         is_map ? static_cast<const Map&>(*file->private_data).map_type : BPF_MAP_TYPE_UNSPEC;
     const ObjectKind holds = type == BPF_MAP_TYPE_PROG_ARRAY ? ObjectKind::Prog : ObjectKind::Map;

@@ -430,10 +430,10 @@ def test_open_and_pidfd_open_give_descriptors(k):
     task.mkdir("/sys/fs/bpf/dir")
     fd = task.open("/sys/fs/bpf/dir")
     assert task.fds[fd] == "file (bpffs)"
-    with pytest.raises(OSError, match="ENOENT"):
+    with pytest.raises(FileNotFoundError):
         task.open("/sys/fs/bpf/nothing")
     pidfd = task.pidfd_open(task.pid)
     assert task.object_at(pidfd).label == "task 470 (bash)"
-    with pytest.raises(OSError, match="ESRCH"):
+    with pytest.raises(ProcessLookupError):
         task.pidfd_open(1)
     agree(k)
