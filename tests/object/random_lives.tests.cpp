@@ -40,7 +40,7 @@ class Lives {
     std::vector<int> fits, all{9999};
     for (size_t fd = 0; fd < task.files.slots().size(); ++fd) {
       const File* file = task.files.slots()[fd];
-      if (!file) continue;
+      if (!file || !file->private_data) continue;  // none, or the terminal
       all.push_back(int(fd));
       const Object& object = *file->private_data;
       if (object.kind != kind) continue;
