@@ -389,7 +389,7 @@ def access_flags_and_freeze(s):
             attr = bytearray(wire.ATTR_SIZE)
             struct.pack_into("<I", attr, 0, fd & 0xFFFFFFFF)
             s.call("FREEZE", wire.MAP_FREEZE, attr)
-    for fd in (9999, -1):
+    for fd in (9999, -1, 0, 1, 2):  # the last three are files that are not BPF's
         s.lookup(fd, bytes(4), 8)
 
 
@@ -441,8 +441,8 @@ def prog_load_refusals(s):
         load(f"socket filter, expected_attach_type {value}", at68=value)
         load(f"XDP, expected_attach_type {value}", prog_type=wire.XDP, at68=value)
     for at in range(40, 168, 4):
-        for value in (1, 0xFFFFFFFF):  # no descriptor 0: that is a file here and none there
-            load(f"{value:#x} at {at}", **({"at72": 9999} | {f"at{at}": value}))
+        for value in (1, 0xFFFFFFFF):
+            load(f"{value:#x} at {at}", **{f"at{at}": value})
     for level in (1, 2, 4, 7, 8, 15, 16, 0xFFFFFFFF):
         load(f"log level {level} without a buffer", at24=level)
         load(f"log level {level}, buffer nowhere", at24=level, at28=1 << 12, at32=16)
