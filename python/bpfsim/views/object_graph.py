@@ -50,11 +50,16 @@ class Edge:
 class Changes(Protocol):
     """What a drawing marks: the difference to the graph before (``bpfsim.history.diff``)."""
 
-    born: list[Node]
-    freed: list[Node]
-    added: list[Edge]
-    removed: list[Edge]
-    counters: list[tuple[Node, str, str]]
+    @property
+    def born(self) -> list[Node]: ...
+    @property
+    def freed(self) -> list[Node]: ...
+    @property
+    def added(self) -> list[Edge]: ...
+    @property
+    def removed(self) -> list[Edge]: ...
+    @property
+    def counters(self) -> list[tuple[Node, str, str]]: ...
 
 
 @dataclass(frozen=True)
