@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/machine.h"
+#include "trace/recorder.h"
 
 namespace bpfsim {
 
@@ -54,6 +55,18 @@ int64_t outcome(const Result<T>& result) {
   else
     return outcome(*result);
 }
+
+// A call is about to enter the machine through one of its doors.
+struct CallEvent final : Event {
+  CallEvent(int pid, std::string text) : pid(pid), text(std::move(text)) {}
+  int pid;  // 0: the world outside
+  std::string text;
+  const char* kind() const override { return "call"; }
+  void fields(FieldSink& sink) const override {
+    sink.number("pid", pid);
+    sink.text("text", text);
+  }
+};
 
 // Where a machine stands. Two machines that went the same way stand at the same place.
 struct Stamp {

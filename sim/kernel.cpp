@@ -124,6 +124,8 @@ Journal* Kernel::journal() { return state_->journal.get(); }
 
 template <class Call>
 decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
+  if (state_->machine.watched && state_->machine.current->kernel_depth == 0) [[unlikely]]
+    emit<CallEvent>(state_->machine, task ? task->pid : 0, says.command < 0 ? says.str() : "bpf()");
   Journal* journal = state_->journal.get();
   if (!journal || !journal->listens()) [[likely]]
     return call(*this, task);

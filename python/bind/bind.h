@@ -23,6 +23,7 @@ void bind_kernel(py::module_& m);
 void bind_loader(py::module_& m);
 void bind_net(py::module_& m);
 void bind_run(py::module_& m);
+void bind_guests(py::module_& m);
 void bind_history(py::module_& m);
 
 // Raises OSError with .errno, .errname, .check and .reason.

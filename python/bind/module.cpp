@@ -51,4 +51,5 @@ PYBIND11_MODULE(_core, m) {
   bind_net(m);
   bind_run(m);
   bind_history(m);
+  bind_guests(m);
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attr, handles, history, objects, trace
+from . import _core, attr, handles, history, objects, races, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
@@ -85,6 +85,7 @@ _machine.graph = trace.object_graph
 _machine.gates = property(objects.gates, doc="What differs between kernel versions, with the evidence for it.")
 _machine.history = property(history.History, doc="Every call that entered the machine, forwards and back.")
 _machine.break_on = history.break_on
+_machine.races = races.races
 _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device

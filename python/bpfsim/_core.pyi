@@ -1,12 +1,13 @@
 # What python/bind/*.cpp binds, kept by hand; tests/python/test_core_types.py holds it against the module. At the end of
 # Kernel, Task and LiveTask stand the members that bpfsim/__init__.py puts on them.
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import Buffer
 
 from . import attr, handles, objects
 from . import history as _history
+from . import races as _races
 from .trace import cycles as _cycles
 from .trace import leaks as _leaks
 from .trace import object_graph
@@ -229,6 +230,7 @@ class Kernel:
     @property
     def history(self) -> _history.History: ...
     break_on = _history.break_on
+    races = _races.races
     leaks = _leaks
     cycles = _cycles
     net_device = objects.net_device
@@ -327,5 +329,17 @@ class Breakpoint:
     def remove(self) -> None: ...
     def __enter__(self) -> Breakpoint: ...
     def __exit__(self, *_: object) -> None: ...
+
+# guests.cpp
+
+class Guests:
+    def __init__(self, kernel: Kernel, references: bool, only: set[int]) -> None: ...
+    def start(self, body: Callable[[], None]) -> int: ...
+    def resume(self, number: int) -> bool: ...
+    def parked(self, number: int) -> bool: ...
+    def where(self, number: int) -> str: ...
+    def finish(self) -> None: ...
+
+# history.cpp
 
 def break_on(kernel: Kernel, serial: int, counter: str, at: int | None) -> Breakpoint: ...

@@ -8,6 +8,7 @@ from the object behind the descriptor.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,6 +80,12 @@ class Handle:
         if not isinstance(path, str):
             raise TypeError(f"a path is a str such as '/sys/fs/bpf/counts', not {type(path).__name__}")
         bpf(self.task, "OBJ_PIN", pathname=path, bpf_fd=self.fd)
+
+    def on(self, task: Any) -> Any:
+        """The same descriptor number of another task: of a child, or of a fork of the machine."""
+        other = copy.copy(self)
+        other.task = task
+        return other
 
     def close(self) -> None:
         """close(2) on the descriptor; the object goes if nobody else holds it. Harmless when already closed."""

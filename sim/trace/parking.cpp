@@ -17,15 +17,19 @@ Parking::Parking(Machine& machine) : machine_(machine) {
 Parking::~Parking() {
   for (int guest = 0; guest < int(guests_.size()); ++guest) {
     if (!guests_[size_t(guest)]->ended) resume(guest, [](const Event&) { return false; });
-    guests_[size_t(guest)]->thread.join();
+    std::thread& thread = guests_[size_t(guest)]->thread;
+    around_wait ? around_wait([&] { thread.join(); }) : thread.join();
   }
   machine_.parking = nullptr;
   update_watched(machine_);
 }
 
 void Parking::wait_for_turn(int who) {
-  std::unique_lock lock(mutex_);
-  turn_.wait(lock, [&] { return running_ == who; });
+  const auto wait = [&] {
+    std::unique_lock lock(mutex_);
+    turn_.wait(lock, [&] { return running_ == who; });
+  };
+  around_wait ? around_wait(wait) : wait();
 }
 
 void Parking::hand_over(int from, int to) {

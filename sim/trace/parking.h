@@ -37,6 +37,9 @@ class Parking {
 
   void pass(const Event& event);  // choke_point() asks here
 
+  // Who hosts the machine may want to do something around a wait: Python lets go of its lock.
+  std::function<void(const std::function<void()>& wait)> around_wait;
+
  private:
   struct Guest {
     Context context;

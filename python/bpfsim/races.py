@@ -1,0 +1,206 @@
+"""What can happen when tasks run at the same time: every interleaving of two or three scripts, tried out.
+
+Each schedule runs on a fork of the machine, so that nothing of it stays. A script is a function that gets the task it
+runs as; it names what it uses by descriptors, paths and ids, or through a handle rebound to that task (``m.on(task)``),
+since the machine it runs on is a fork.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import _core
+from .trace import object_graph
+from .views import ObjectGraph
+from .views.page import mono, table
+
+Script = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who ran, and where it had been held before."""
+
+    who: str
+    where: str
+
+    def __repr__(self) -> str:
+        return f"{self.who}: {self.where}"
+
+
+@dataclass
+class Outcome:
+    """One thing that can happen: what each script answered (or raised), and the machine afterwards.
+
+    ``schedules`` is how many interleavings end like this, ``schedule`` one of them with the fewest changes of turn.
+    """
+
+    results: dict[str, str]
+    graph: ObjectGraph
+    schedule: list[Turn]
+    schedules: int = 1
+
+    @property
+    def runs(self) -> list[str]:
+        """The schedule in words: the turns of each script that it has in a row."""
+        lines: list[str] = []
+        last = ""
+        for turn in self.schedule:
+            if turn.who == last:
+                lines[-1] += f", {turn.where}"
+            else:
+                lines.append(repr(turn))
+            last = turn.who
+        return lines
+
+    def __repr__(self) -> str:
+        answers = "; ".join(f"{who} -> {answer}" for who, answer in self.results.items())
+        return "\n".join([f"{answers}   ({self.schedules} schedules)", *(f"    {line}" for line in self.runs)])
+
+
+class Races(list[Outcome]):
+    """The different outcomes. ``tried`` schedules were run; ``complete`` says whether these were all there are."""
+
+    def __init__(self, outcomes: list[Outcome], tried: int, complete: bool):
+        super().__init__(outcomes)
+        self.tried, self.complete = tried, complete
+
+    @property
+    def summary(self) -> str:
+        """How much was tried."""
+        which = "every one of the" if self.complete else "the first"
+        return f"{len(self)} different outcomes of {which} {self.tried} schedules"
+
+    def __repr__(self) -> str:
+        return "\n\n".join([self.summary, *map(repr, self)])
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for outcome in self:
+            answers = "<br>".join(mono(f"{who}: {answer}") for who, answer in outcome.results.items())
+            turns = "<br>".join(html.escape(line) for line in outcome.runs)
+            rows.append([answers, str(outcome.schedules), turns, outcome.graph.image()])
+        head = ["what each answered", "schedules", "one schedule", "the objects afterwards"]
+        return f'<div class="bpfsim"><p>{html.escape(self.summary)}</p>{table(head, rows)}</div>'
+
+
+def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "call", limit: int = 2000) -> Races:
+    """Runs the scripts in every interleaving and returns each different outcome with a schedule that leads to it.
+
+    ``scripts`` maps a name to (task, function of the task). Turns change before each call that a script makes; with
+    ``at="reference"`` also wherever a counter changes inside a call, of an object that is there now and that more than
+    one script touches when it runs alone. Stops after ``limit`` schedules; ``.complete`` tells. The machine itself
+    stays as it is; a script that calls it anyway raises RuntimeError, as does a machine without a history.
+    """
+    if at not in ("call", "reference"):
+        raise ValueError(f'at is "call" or "reference", not {at!r}')
+    if not 2 <= len(scripts) <= 3:
+        raise ValueError(f"two or three scripts race, not {len(scripts)}")
+    stage = _Stage(kernel, scripts, at == "reference")
+    found: dict[Any, Outcome] = {}
+    tried, complete = 0, False
+    prefix: list[str] | None = []
+    while prefix is not None and tried < limit:
+        results, graph, turns, choices = stage.play(prefix)
+        tried += 1
+        key = (tuple(results.items()), str(graph))
+        if key in found:
+            found[key].schedules += 1
+            if _changes(turns) < _changes(found[key].schedule):
+                found[key].schedule = turns
+        else:
+            found[key] = Outcome(results, graph, turns)
+        prefix = _next(turns, choices)
+        complete = prefix is None
+    return Races(list(found.values()), tried, complete)
+
+
+class _Stage:
+    """Where schedules are played: a fresh fork for each."""
+
+    def __init__(self, kernel: Any, scripts: Mapping[str, tuple[Any, Script]], references: bool):
+        self._kernel, self._scripts, self._references = kernel, scripts, references
+        self._start = len(kernel.history)
+        self._shared = self._touched_by_several() if references else set()
+
+    def _fork(self) -> Any:
+        return self._kernel.history.fork_from(self._start)
+
+    def _touched_by_several(self) -> set[int]:
+        """Serials of the objects that more than one script touches: only there does the order of turns matter."""
+        seen: dict[int, int] = {}
+        for task, script in self._scripts.values():
+            fork = self._fork()
+            known = {node.serial for node in object_graph(fork).nodes}
+            _answer(script, fork.task(task.pid))
+            touched = {event.serial for step in fork.history[self._start :] for event in step.events}
+            for serial in touched & known:
+                seen[serial] = seen.get(serial, 0) + 1
+        return {serial for serial, scripts in seen.items() if scripts > 1} or {0}
+
+    def play(self, prefix: list[str]) -> tuple[dict[str, str], ObjectGraph, list[Turn], list[list[str]]]:
+        """One schedule: turns as the prefix has them, then the one who ran last goes on as long as it can."""
+        fork = self._fork()
+        answers: dict[str, str] = {}
+        guests = _core.Guests(fork, self._references, self._shared)
+        try:
+            number = {
+                who: guests.start(
+                    lambda who=who, task=task, script=script: answers.update(
+                        {who: _answer(script, fork.task(task.pid))}
+                    )
+                )
+                for who, (task, script) in self._scripts.items()
+            }
+            turns: list[Turn] = []
+            choices: list[list[str]] = []
+            while ready := [who for who in number if guests.parked(number[who])]:
+                if len(turns) < len(prefix):
+                    who = prefix[len(turns)]
+                else:
+                    last = turns[-1].who if turns else ""
+                    who = last if last in ready else ready[0]
+                choices.append(ready)
+                turns.append(Turn(who, guests.where(number[who])))
+                guests.resume(number[who])
+        finally:
+            guests.finish()
+        if len(self._kernel.history) != self._start:
+            raise RuntimeError(
+                "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
+            )
+        return {who: answers[who] for who in number}, object_graph(fork), turns, choices
+
+
+def _answer(script: Script, task: Any) -> str:
+    """What the script returned, or what it raised."""
+    try:
+        return repr(script(task))
+    except OSError as error:
+        return getattr(error, "errname", None) or repr(error)
+    except Exception as error:  # noqa: BLE001  (whatever a learner's script raises is its answer)
+        return repr(error)
+
+
+def _changes(turns: list[Turn]) -> int:
+    return sum(a.who != b.who for a, b in zip(turns, turns[1:], strict=False))
+
+
+def _next(turns: list[Turn], choices: list[list[str]]) -> list[str] | None:
+    """The next schedule in depth-first order: the last turn that could have been another's becomes the next one's."""
+    taken = [turn.who for turn in turns]
+    for at in reversed(range(len(turns))):
+        untried = _order(taken, choices, at)
+        if untried:
+            return [*taken[:at], untried[0]]
+    return None
+
+
+def _order(taken: list[str], choices: list[list[str]], at: int) -> list[str]:
+    """Who may still have turn ``at``: first tried was who had the turn before, then the others in their order."""
+    last = taken[at - 1] if at else ""
+    order = sorted(choices[at], key=lambda who: (who != last, choices[at].index(who)))
+    return order[order.index(taken[at]) + 1 :]

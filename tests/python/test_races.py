@@ -1,0 +1,91 @@
+"""Races: every interleaving tried, each different outcome found, the machine itself untouched."""
+
+from __future__ import annotations
+
+import math
+
+import bpfsim
+import pytest
+
+
+def machine():
+    k = bpfsim.Kernel()
+    return k, k.spawn("a"), k.spawn("b")
+
+
+def test_two_scripts_of_three_calls_have_twenty_interleavings():
+    k, a, b = machine()
+    steps = len(k.history)
+    three = lambda t: [t.map_create("array", name=n).close() for n in "x"]  # create, info, close  # noqa: E731
+    found = k.races({"a": (a, three), "b": (b, three)})
+    assert found.complete and found.tried == math.comb(6, 3)
+    assert len(k.history) == steps
+    assert [n for n in k.graph().nodes if n.kind == "map"] == []
+
+
+def test_a_get_fd_by_id_comes_before_or_after_the_last_close():
+    k, a, b = machine()
+    prog = a.prog_load("xdp", "r0 = 1\nexit")
+    number = prog.id
+
+    def get(task):
+        return "fd" if task.bpf("PROG_GET_FD_BY_ID", prog_id=number) >= 0 else None
+
+    found = k.races({"loader": (a, lambda t: prog.on(t).close()), "finder": (b, get)})
+    assert {tuple(o.results.values()) for o in found} == {("None", "'fd'"), ("None", "ENOENT")}
+    assert all(o.schedules == 1 for o in found) and found.tried == 2
+    alive = {o.results["finder"]: any(n.kind == "prog" for n in o.graph.nodes) for o in found}
+    assert alive == {"'fd'": True, "ENOENT": False}
+    assert "2 different outcomes of every one of the 2 schedules" in repr(found)
+
+
+def test_inside_a_call_turns_change_where_a_shared_counter_does():
+    k, a, b = machine()
+    m = a.map_create("array", name="shared")
+    m.pin("/sys/fs/bpf/m")
+
+    def get(task):
+        return task.bpf("OBJ_GET", pathname="/sys/fs/bpf/m") >= 0
+
+    scripts = {"unlink": (a, lambda t: t.unlink("/sys/fs/bpf/m")), "get": (b, get)}
+    coarse, fine = k.races(scripts), k.races(scripts, at="reference")
+    assert coarse.complete and fine.complete and fine.tried > coarse.tried
+    assert {o.results["get"] for o in fine} == {"True", "ENOENT"}
+    assert any("map" in turn.where for o in fine for turn in o.schedule)
+    again = k.races(scripts, at="reference")
+    assert repr(again) == repr(fine)
+
+
+def test_the_last_close_of_a_prog_arrays_map_empties_it_whoever_is_late():
+    k, a, _ = machine()
+    table = a.map_create("prog_array", key_size=4, value_size=4, max_entries=1)
+    prog = a.prog_load("xdp", "r0 = 1\nexit")
+    b = a.fork()
+    found = k.races(
+        {
+            "filler": (a, lambda t: (table.on(t).update(0, prog.fd), t.exit())),
+            "leaver": (b, lambda t: t.exit()),
+        }
+    )
+    assert found.complete and len(found) == 1
+    assert not [n for n in found[0].graph.nodes if n.kind in ("prog", "map")]
+
+
+def test_what_a_script_raises_is_its_answer_and_wrong_use_is_said():
+    k, a, b = machine()
+    m = a.map_create("array")
+    found = k.races({"a": (a, lambda t: 1 / 0), "b": (b, lambda t: t.close(99))})
+    assert found[0].results["a"].startswith("ZeroDivisionError") and found[0].results["b"] == "EBADF"
+    with pytest.raises(RuntimeError, match=r"use m\.on\(task\)"):
+        k.races({"a": (a, lambda t: m.update(0, 1)), "b": (b, lambda t: t.close(99))})
+    with pytest.raises(ValueError, match="two or three scripts"):
+        k.races({"a": (a, lambda t: None)})
+    with pytest.raises(ValueError, match='at is "call" or "reference"'):
+        k.races({}, at="instruction")
+
+
+def test_a_limit_stops_the_search_and_says_so():
+    k, a, b = machine()
+    many = lambda t: [t.map_create("array") for _ in range(5)]  # noqa: E731
+    found = k.races({"a": (a, many), "b": (b, many)}, limit=50)
+    assert found.tried == 50 and not found.complete and "the first 50 schedules" in repr(found)
