@@ -202,6 +202,14 @@ void bind_history(py::module_& m) {
           py::arg("number"), py::arg("event"))
       .def("watch", &watch, py::arg("serial"))
       .def("fork_from", &fork_from, py::arg("steps"))
+      .def(
+          "redo",
+          [](const PyHistory& h, PyKernel& fork, size_t step) {
+            h.step(step);
+            Result<void> done = h.past().replay(fork.kernel, step, step + 1);
+            if (!done) throw std::runtime_error(done.refusal().reason());
+          },
+          py::arg("fork"), py::arg("step"))
       .def("check", [](const PyHistory& h) { return h.past().check(); });
   py::class_<Breakpoint>(m, "Breakpoint", "Raises bpfsim.Break after the call in which a counter changed.")
       .def("remove", &Breakpoint::remove)

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core
+from . import _core, history
 from .attr import Reply, address_of, bpf
 
 _SCALARS = {1, 2, 4, 8}
@@ -280,9 +280,10 @@ class Prog(Handle):
 
     @property
     def stages(self) -> Any:
-        """The program before and after each pass of its load (simulated machines, loaded by ``prog_load``)."""
+        """The program before and after each pass of its load (simulated machines). A load that was not recorded is
+        done again on a fork of the machine; RuntimeError where its history does not reach back to it."""
         if self.trace is None:
-            raise ValueError("this load was not recorded; task.prog_load() records, or load inside `with k.trace()`")
+            self.trace = history.load_again(self.task.kernel, self.object)
         return self.trace.stages
 
     def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from . import _core
-from .trace import graph_view
+from .trace import Trace, graph_view
 from .views import Frame, ObjectGraph, Stepper
 from .views.object_graph import Edge, Layout, Node, union
 from .views.page import mono, table
@@ -387,6 +387,17 @@ def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = No
     Returns the breakpoint: ``remove()`` it, or use it in ``with``.
     """
     return _core.break_on(kernel, _serial(obj), counter, at)
+
+
+def load_again(kernel: Any, prog: Any) -> Trace:
+    """What happened when the program was loaded: the load is done again, recorded, on a fork of the machine."""
+    born = next((e for e in kernel.history.watch(prog) if e.cause == "born"), None)
+    if born is None:
+        raise RuntimeError("this machine's history does not reach back to the load of the program")
+    fork = kernel.history.fork_from(born.step)
+    with Trace(fork) as trace:
+        kernel.history._past.redo(fork, born.step)
+    return trace
 
 
 def _serial(obj: Any) -> int:

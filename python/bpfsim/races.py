@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from . import _core
@@ -147,14 +148,7 @@ class _Stage:
         answers: dict[str, str] = {}
         guests = _core.Guests(fork, self._references, self._shared)
         try:
-            number = {
-                who: guests.start(
-                    lambda who=who, task=task, script=script: answers.update(
-                        {who: _answer(script, fork.task(task.pid))}
-                    )
-                )
-                for who, (task, script) in self._scripts.items()
-            }
+            number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
             turns: list[Turn] = []
             choices: list[list[str]] = []
             while ready := [who for who in number if guests.parked(number[who])]:
@@ -173,6 +167,10 @@ class _Stage:
                 "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
             )
         return {who: answers[who] for who in number}, object_graph(fork), turns, choices
+
+    def _run(self, who: str, fork: Any, answers: dict[str, str]) -> None:
+        task, script = self._scripts[who]
+        answers[who] = _answer(script, fork.task(task.pid))
 
 
 def _answer(script: Script, task: Any) -> str:

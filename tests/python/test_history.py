@@ -375,3 +375,18 @@ def test_a_film_keeps_every_object_in_its_place_and_marks_what_changed():
     assert len(k.history.film(quiet=True).frames) == len(k.history)
     inside = k.history.film(len(k.history) - 1, events=True)
     assert len(inside.frames) > 2 and inside.frames[0].caption.startswith(f"{len(k.history) - 1}.0 ")
+
+
+def test_a_load_that_nobody_recorded_is_done_again_for_its_stages():
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    text = "r0 = 1\nif r0 == 1 goto out\nr0 = 2\nout:\nexit"
+    fd = task.bpf("PROG_LOAD", prog_type="xdp", insns=text, license="GPL")
+    task.map_create("array", name="later")
+    stages = bpfsim.Prog(task, int(fd)).stages
+    assert [s.listing for s in stages] == [s.listing for s in task.prog_load("xdp", text, log_level=0).stages]
+    assert len(stages[-1].listing) < len(stages[0].listing)
+    silent = bpfsim.Kernel(history=False).spawn()
+    fd = silent.bpf("PROG_LOAD", prog_type="xdp", insns=text, license="GPL")
+    with pytest.raises(RuntimeError, match="history"):
+        bpfsim.Prog(silent, int(fd)).stages  # noqa: B018
