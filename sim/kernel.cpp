@@ -11,6 +11,7 @@
 #include "hook/stepping.h"
 #include "hook/types.h"
 #include "host/cgroup.h"
+#include "host/socket.h"
 #include "host/tracing.h"
 #include "journal.h"
 #include "map/bpf_local_storage.h"
@@ -343,6 +344,42 @@ const Refusal& Kernel::last_refusal() const { return state_->last_refusal; }
 Result<void> Kernel::rtnl_setlink(Task& task, std::span<const uint8_t> message) {
   return door(task, {"sendmsg(RTM_SETLINK)"}, [=](Kernel& k, Task&) {
     return rtnetlink_rcv_msg(k.machine(), k.machine().user->handed(message));
+  });
+}
+
+// ---- sockets ----
+
+Result<int64_t> Kernel::socket(Task& task, int family, int type, int protocol) {
+  return door(task, {"socket({}, {}, {})", family, type, protocol},
+              [=](Kernel& k, Task&) { return __sys_socket(k.machine(), family, type, protocol); });
+}
+
+Result<std::pair<int, int>> Kernel::socketpair(Task& task, int family, int type, int protocol) {
+  return door(task, {"socketpair({}, {}, {})", family, type, protocol},
+              [=](Kernel& k, Task&) { return __sys_socketpair(k.machine(), family, type, protocol); });
+}
+
+Result<void> Kernel::bind(Task& task, int fd, const SockAddr& address) {
+  return door(task, {"bind({}, {}:{})", fd, address.address, address.port},
+              [=](Kernel& k, Task&) { return __sys_bind(k.machine(), fd, address); });
+}
+
+Result<void> Kernel::listen(Task& task, int fd) {
+  return door(task, {"listen({})", fd}, [=](Kernel& k, Task&) { return __sys_listen(k.machine(), fd); });
+}
+
+Result<void> Kernel::connect(Task& task, int fd, const SockAddr& address) {
+  return door(task, {"connect({}, {}:{})", fd, address.address, address.port},
+              [=](Kernel& k, Task&) { return __sys_connect(k.machine(), fd, address); });
+}
+
+Result<int64_t> Kernel::accept(Task& task, int fd) {
+  return door(task, {"accept({})", fd}, [=](Kernel& k, Task&) { return __sys_accept(k.machine(), fd); });
+}
+
+Result<void> Kernel::setsockopt(Task& task, int fd, int level, int name, std::span<const uint8_t> value) {
+  return door(task, {"setsockopt({}, {}, {})", fd, level, name}, [=](Kernel& k, Task&) {
+    return __sys_setsockopt(k.machine(), fd, level, name, k.machine().user->handed(value));
   });
 }
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/machine.h"
@@ -31,6 +32,7 @@ struct Net;
 struct Receipt;
 struct Says;
 struct JournalStep;
+struct SockAddr;
 
 class Kernel {
  public:
@@ -75,6 +77,14 @@ class Kernel {
                               int group_fd = -1, uint64_t flags = 0);
   Result<std::string> read(Task& task, int fd, size_t size);
   Result<int64_t> ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg = 0);
+  // Sockets (host/socket.h). setsockopt's value is what the C library passes: usually an int.
+  Result<int64_t> socket(Task& task, int family, int type, int protocol = 0);
+  Result<std::pair<int, int>> socketpair(Task& task, int family, int type, int protocol = 0);
+  Result<void> bind(Task& task, int fd, const SockAddr& address);
+  Result<void> listen(Task& task, int fd);
+  Result<void> connect(Task& task, int fd, const SockAddr& address);
+  Result<int64_t> accept(Task& task, int fd);
+  Result<void> setsockopt(Task& task, int fd, int level, int name, std::span<const uint8_t> value);
   const Refusal& last_refusal() const;  // of sys_bpf; err is None after a success
 
   // What the world outside does.

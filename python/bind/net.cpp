@@ -94,6 +94,9 @@ void bind_net(py::module_& m) {
       .def_readonly("ran", &Receipt::ran, "Whether a program saw the packet.")
       .def_readonly("dropped", &Receipt::dropped)
       .def_readonly("redirect_ifindex", &Receipt::redirect_ifindex)
+      .def_readonly("redirect_map_id", &Receipt::redirect_map_id, "The map whose entry said where to, or 0.")
+      .def_readonly("redirected_to", &Receipt::redirected_to, "Indices of the devices that sent it.")
+      .def_readonly("redirect_cpu", &Receipt::redirect_cpu, "The CPU that a CPUMAP named, or -1.")
       .def_property_readonly(
           "packet",
           [](const Receipt& r) {

@@ -4,11 +4,16 @@
 // XDP programs on devices: attached by rtnetlink or by a link, run for each packet that arrives, and what
 // their verdict does with it. The reasons are those that the kernel puts into netlink's extended ack. Departs
 // from the kernel: packets that pass end in a counter, since there is no stack above; XDP_TX and XDP_REDIRECT
-// count a packet out of the device. Not modelled yet: redirection into maps, offload.
+// count a packet out of the device. A packet that is redirected through a map meets the program of the entry,
+// with a copy of its bytes. Not modelled yet: AF_XDP sockets that receive, a redirect from a CPU map's
+// program, offload.
+#include <climits>
 #include <cstring>
 #include <utility>
 
 #include "hook/hook.h"
+#include "map/cpumap.h"
+#include "map/devmap.h"
 #include "run/select_runtime.h"
 #include "uapi/if_link.h"
 
@@ -186,6 +191,58 @@ void net_exit(Machine& machine) {
   }
 }
 
+// The program of a map's entry sees a copy of the packet. Whether it lets the packet go on.
+static bool map_prog_passes(NetDevice& dev_rx, Prog& prog, Addr txq, const std::vector<uint8_t>& bytes) {
+  Machine& machine = dev_rx.machine;
+  Result<std::unique_ptr<XdpPacket>> packet = XdpPacket::make(machine);
+  if (!packet) return false;
+  constexpr uint32_t linear = kFrameSize - XDP_PACKET_HEADROOM - kSharedInfoSize;
+  (*packet)->fill(bytes.data(), uint32_t(bytes.size()), XDP_PACKET_HEADROOM, linear, dev_rx.rxq(0));
+  (*packet)->buff().txq = txq;
+  const RunOutcome run = bpf_prog_run(machine, prog, (*packet)->ctx());
+  return run.stop == RunStop::Returned && uint32_t(run.value) == XDP_PASS;
+}
+
+// A receive queue of the device stands for its send queue: both begin with the device.
+static void dev_map_enqueue(NetDevice& dev_rx, const DevTarget& target, Receipt& receipt) {
+  if (target.xdp_prog && !map_prog_passes(dev_rx, *target.xdp_prog, target.dev->rxq(0), receipt.packet))
+    return;
+  ++target.dev->counters.tx_packets;
+  receipt.redirected_to.push_back(target.dev->ifindex);
+}
+
+// Sends the packet where the program said. False: there is no such place.
+static bool xdp_do_redirect(NetDevice& dev, Receipt& receipt) {
+  KFN(dev.machine, xdp_do_redirect);
+  const bpf_redirect_info ri = std::exchange(init_net(dev.machine).redirect, {});
+  if (!ri.map) {
+    receipt.redirect_ifindex = ri.map_id == INT_MAX ? int(ri.tgt_index) : 0;
+    NetDevice* target = init_net(dev.machine).by_index(receipt.redirect_ifindex);
+    if (target) dev_map_enqueue(dev, {target, nullptr}, receipt);
+    return target != nullptr;
+  }
+  receipt.redirect_map_id = ri.map_id;
+  switch (ri.map->map_type) {
+    case BPF_MAP_TYPE_DEVMAP:
+    case BPF_MAP_TYPE_DEVMAP_HASH: {
+      const bool all = ri.flags & BPF_F_BROADCAST;
+      if (!all) dev_map_enqueue(dev, dev_map_target(ri.tgt_value), receipt);
+      for (const DevTarget& target :
+           all ? dev_map_targets(*ri.map, dev, ri.flags & BPF_F_EXCLUDE_INGRESS) : std::vector<DevTarget>())
+        dev_map_enqueue(dev, target, receipt);
+      if (!receipt.redirected_to.empty()) receipt.redirect_ifindex = receipt.redirected_to.front();
+      return true;
+    }
+    case BPF_MAP_TYPE_CPUMAP: {
+      const CpuTarget target = cpu_map_target(ri.tgt_value);
+      receipt.redirect_cpu = int(target.cpu);
+      if (!target.prog || map_prog_passes(dev, *target.prog, 0, receipt.packet)) ++dev.counters.to_stack;
+      return true;
+    }
+    default: return false;
+  }
+}
+
 static void count_verdict(NetDevice& dev, Receipt& receipt, const Prog& prog) {
   NetDevice::Counters& counters = dev.counters;
   if (receipt.verdict > XDP_REDIRECT) {
@@ -199,16 +256,12 @@ static void count_verdict(NetDevice& dev, Receipt& receipt, const Prog& prog) {
   switch (receipt.verdict) {
     case XDP_PASS: ++counters.to_stack; break;
     case XDP_TX: ++counters.tx_packets; break;
-    case XDP_REDIRECT: {
-      NetDevice* target = init_net(dev.machine).by_index(receipt.redirect_ifindex);
-      if (target) {
-        ++target->counters.tx_packets;
-      } else {
+    case XDP_REDIRECT:
+      if (!xdp_do_redirect(dev, receipt)) {
         ++counters.redirect_errors;
         receipt.dropped = true;
       }
       break;
-    }
     default: receipt.dropped = true;
   }
   if (receipt.dropped) ++counters.rx_dropped;
@@ -224,12 +277,11 @@ static Result<void> bpf_prog_run_xdp(NetDevice& dev, Prog& prog, std::span<const
   packet->fill(bytes.data(), uint32_t(bytes.size()), XDP_PACKET_HEADROOM, linear, dev.rxq(queue));
 
   machine.clock.advance(Clock::kPacket);
-  init_net(machine).redirect_ifindex = 0;
+  init_net(machine).redirect = {};
   RunOutcome run = bpf_prog_run(machine, prog, packet->ctx());
   receipt.ran = true;
   receipt.stop = run.stop;
   receipt.verdict = run.stop == RunStop::Returned ? uint32_t(run.value) : uint32_t(XDP_ABORTED);
-  receipt.redirect_ifindex = init_net(machine).redirect_ifindex;
   receipt.packet = packet->bytes(packet->buff().data);
   dev.spare_packets.push_back(std::move(packet));
   count_verdict(dev, receipt, prog);

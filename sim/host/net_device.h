@@ -58,12 +58,23 @@ struct NetDevice final : Object {
   Span dev_, rxq_;
 };
 
+struct Map;
+
+// What a program that redirects leaves for the moment after it.
+struct bpf_redirect_info {
+  uint64_t tgt_index = 0;     // an ifindex, or the key in a map
+  void* tgt_value = nullptr;  // the entry that a map found
+  uint32_t map_id = 0;        // INT_MAX: an ifindex, or a key without entry
+  Map* map = nullptr;
+  uint64_t flags = 0;
+};
+
 // The devices of a machine.
 struct Net {
   std::map<Addr, XdpPacket*> packets;                 // xdp_buffs in flight, by address
   std::map<int, std::unique_ptr<NetDevice>> devices;  // by ifindex
 
-  int redirect_ifindex = 0;  // where bpf_redirect of the running program sends the packet
+  bpf_redirect_info redirect;  // of the running program
 
   NetDevice* by_index(int ifindex) const;
   NetDevice* by_name(const std::string& name) const;

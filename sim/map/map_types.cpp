@@ -23,6 +23,10 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_BLOOM_FILTER: return &bloom_filter_map_ops;
     case BPF_MAP_TYPE_LRU_HASH: return &htab_lru_map_ops;
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return &htab_lru_percpu_map_ops;
+    case BPF_MAP_TYPE_DEVMAP: return &dev_map_ops;
+    case BPF_MAP_TYPE_DEVMAP_HASH: return &dev_map_hash_ops;
+    case BPF_MAP_TYPE_CPUMAP: return &cpu_map_ops;
+    case BPF_MAP_TYPE_XSKMAP: return &xsk_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
     case BPF_MAP_TYPE_INODE_STORAGE: return &inode_storage_map_ops;
@@ -49,6 +53,10 @@ MapView view_map(const Map& map) {
     case BPF_MAP_TYPE_PROG_ARRAY:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map);
     case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map);
+    case BPF_MAP_TYPE_DEVMAP:
+    case BPF_MAP_TYPE_DEVMAP_HASH: return dev_map_view(map);
+    case BPF_MAP_TYPE_XSKMAP: return xsk_map_view(map);
+    case BPF_MAP_TYPE_CPUMAP: return cpu_map_view(map);
     case BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);
     case BPF_MAP_TYPE_QUEUE:

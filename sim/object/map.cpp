@@ -117,7 +117,7 @@ static std::string bpf_map_show_fdinfo(const File& file) {
                 static_cast<unsigned long long>(map.ops->map_mem_usage ? map.ops->map_mem_usage(map) : 0),
                 map.id, map.frozen);
   std::string lines = text;
-  if (map.map_type == BPF_MAP_TYPE_PROG_ARRAY && map.owner.set)
+  if (map.owner.set)
     lines += "owner_prog_type:\t" + std::to_string(map.owner.type) + "\nowner_jited:\t" +
              std::to_string(map.owner.jited) + "\n";
   return lines;

@@ -78,7 +78,7 @@ struct MapOps {
   OpsEntry<Result<void>(Object& owner, uint32_t size)> map_local_storage_charge;
   OpsEntry<void(Object& owner, uint32_t size)> map_local_storage_uncharge;
   OpsEntry<BpfLocalStorage**(Object& owner)> map_owner_storage_ptr;
-  OpsEntry<Result<void>(Map&, uint64_t key, uint64_t flags)> map_redirect;
+  OpsEntry<uint64_t(Map&, uint64_t key, uint64_t flags)> map_redirect;  // gives an xdp_action
   OpsEntry<bool(const Map& meta, const Map& inner)> map_meta_equal;
   OpsEntry<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
   OpsEntry<uint64_t(const Map&)> map_mem_usage;

@@ -19,6 +19,20 @@ struct xdp_md {
   uint32_t egress_ifindex;
 };
 
+// Values of maps that name a device or a CPU: a program's descriptor goes in, its id comes out.
+union bpf_map_prog {
+  int32_t fd;
+  uint32_t id;
+};
+struct bpf_devmap_val {
+  uint32_t ifindex;
+  bpf_map_prog bpf_prog;
+};
+struct bpf_cpumap_val {
+  uint32_t qsize;
+  bpf_map_prog bpf_prog;
+};
+
 struct __sk_buff {
   uint32_t len;
   uint32_t pkt_type;

@@ -4,6 +4,7 @@
 // filters copy bytes out of an sk_buff. Departs from the kernel: the fragments of an XDP packet are one run
 // of bytes. bpf_redirect is XDP's; the one of SCHED_CLS is not modelled yet.
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <limits>
 
@@ -162,7 +163,7 @@ const FuncProto bpf_xdp_store_bytes_proto = {
 
 BPF_CALL_2(bpf_redirect, ifindex, flags) {
   if (flags) return XDP_ABORTED;
-  init_net(machine).redirect_ifindex = int(uint32_t(ifindex));
+  init_net(machine).redirect = {.tgt_index = uint32_t(ifindex), .map_id = INT_MAX};
   return XDP_REDIRECT;
 }
 
@@ -170,6 +171,18 @@ const FuncProto bpf_redirect_proto = {
     .func = bpf_redirect,
     .ret_type = RET_INTEGER,
     .arg_type = {ARG_ANYTHING, ARG_ANYTHING},
+};
+
+BPF_CALL_3(bpf_redirect_map, map_reg, key, flags) {
+  Map* map = map_argument(machine, map_reg);
+  if (!map || !map->ops->map_redirect) return XDP_ABORTED;
+  return MAP_OP(*map, map_redirect, *map, key, flags);
+}
+
+const FuncProto bpf_redirect_map_proto = {
+    .func = bpf_redirect_map,
+    .ret_type = RET_INTEGER,
+    .arg_type = {ARG_CONST_MAP_PTR, ARG_ANYTHING, ARG_ANYTHING},
 };
 
 static const sk_buff_layout* skb_argument(Machine& machine, Addr ctx) {
