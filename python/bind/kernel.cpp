@@ -144,6 +144,7 @@ void bind_task(py::module_& m) {
                (t.task->exited ? " (exited)>" : ">");
       });
   bind_files(task);
+  bind_sockets(task);
   bind_tracing(task);
 }
 

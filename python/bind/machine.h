@@ -51,6 +51,7 @@ ObjectView object_at(const PyTask& task, int fd);  // OSError EBADF
 py::tuple graph_tuples(const GraphPicture& picture);
 
 void bind_files(py::class_<PyTask>& task);
+void bind_sockets(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel);
 

@@ -1,10 +1,16 @@
-// Models: kernel/bpf/arraymap.c: prog_array, array_of_maps (Linux 6.18)
+// Models: kernel/bpf/arraymap.c: prog_array, perf_event_array, cgroup_array, array_of_maps (Linux 6.18)
 //
-// Arrays of what user space names by a file descriptor: programs for tail calls, inner maps. An update takes
-// the descriptor's object into a slot and counts it, a lookup from user space gives its id. A prog array
+// Arrays of what user space names by a file descriptor: programs for tail calls, inner maps,
+// perf events, cgroups. An update takes the descriptor's object into a slot and counts it, a lookup from user
+// space gives its id, if it has one. A perf event array forgets what came through a descriptor when that open
+// file of the map is closed, unless it has BPF_F_PRESERVE_ELEMS. A prog array
 // holds programs that may hold it in turn, so it empties itself when the last descriptor or pin is gone;
 // otherwise neither would ever be freed. Departs from the kernel: no code of running programs is patched when
-// a slot changes, a tail call reads the slot. Not modelled yet: perf_event_array, cgroup_array.
+// a slot changes, a tail call reads the slot.
+#include <map>
+
+#include "host/cgroup.h"
+#include "host/tracing.h"
 #include "map/arraymap.h"
 #include "map/common.h"
 #include "map/map_in_map.h"
@@ -27,6 +33,7 @@ struct FdArray final : Map {
   Object*& slot(uint32_t index) const { return reinterpret_cast<Object**>(slots.host)[index]; }
 
   Span slots;
+  std::map<uint32_t, const File*> map_files;  // of a perf event array: through which file each slot came
 };
 
 FdArray& fd_array(Map& map) { return static_cast<FdArray&>(map); }
@@ -57,6 +64,10 @@ Result<Map*> prog_array_map_alloc(Machine& machine, const bpf_attr& attr) {
   return new_map<FdArray>(machine, attr, build);
 }
 
+Result<Map*> array_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return new_map<FdArray>(machine, attr, build);
+}
+
 Result<Map*> array_of_map_alloc(Machine& machine, const bpf_attr& attr) {
   Map* meta = TRY(bpf_map_meta_alloc(machine, int(attr.inner_map_fd)));
   Result<Map*> map = new_map<FdArray>(machine, attr, build);
@@ -72,6 +83,7 @@ Result<void> fd_array_delete(Map& map, uint32_t index, bool need_defer) {
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
   Object* old = std::exchange(fd_array(map).slot(index), nullptr);
   if (!old) return refuse(Errno::NoEnt, "slot {} is empty", index);
+  fd_array(map).map_files.erase(index);
   map.ops->map_fd_put_ptr(map, old, need_defer);
   return {};
 }
@@ -87,6 +99,8 @@ void fd_array_map_free(Map& map) {
 
 void prog_array_map_free(Map& map) { fd_array_map_free(map); }
 void array_of_map_free(Map& map) { fd_array_map_free(map); }
+void perf_event_fd_array_map_free(Map& map) { fd_array_map_free(map); }
+void cgroup_fd_array_free(Map& map) { fd_array_map_free(map); }
 
 // The last descriptor or pin is gone.
 void prog_array_map_clear(Map& map) { bpf_fd_array_map_clear(map, true); }
@@ -122,6 +136,33 @@ void prog_fd_array_put_ptr(Map& map, Object* prog, bool) {
 
 uint32_t prog_fd_array_sys_lookup_elem(Object* prog) { return prog->id; }
 
+Result<Object*> perf_event_fd_array_get_ptr(Map& map, File&, int fd) {
+  File* file = TRY(perf_event_get(map.machine, fd, {"slot of perf event array {}", map.id}));
+  constexpr uint64_t PERF_ATTR_INHERIT = 2;
+  if (!(perf_event_of(*file)->attr.bits & PERF_ATTR_INHERIT)) return static_cast<Object*>(file);
+  fput(*file, {"not for perf event array {}", map.id});
+  return refuse(Errno::OpNotSupp, "an event that children inherit cannot be read from a program");
+}
+
+void perf_event_fd_array_put_ptr(Map& map, Object* file, bool) {
+  fput(static_cast<File&>(*file), {"slot of perf event array {}", map.id});
+}
+
+void perf_event_fd_array_release(Map& map, File& map_file) {
+  if (map.map_flags & BPF_F_PRESERVE_ELEMS) return;
+  const std::map<uint32_t, const File*> came_from = fd_array(map).map_files;
+  for (const auto& [index, file] : came_from)
+    if (file == &map_file) (void)fd_array_delete(map, index, true);
+}
+
+Result<Object*> cgroup_fd_array_get_ptr(Map& map, File&, int fd) {
+  return static_cast<Object*>(TRY(cgroup_get_from_fd(map.machine, fd, {"slot of cgroup array {}", map.id})));
+}
+
+void cgroup_fd_array_put_ptr(Map& map, Object* cgroup, bool) {
+  cgroup_put(static_cast<Cgroup&>(*cgroup), {"slot of cgroup array {}", map.id});
+}
+
 Prog* prog_array_elem(Map& map, uint32_t index) {
   return index < map.max_entries ? static_cast<Prog*>(fd_array(map).slot(index)) : nullptr;
 }
@@ -155,6 +196,7 @@ Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* 
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
   Object* fresh = TRY(map.ops->map_fd_get_ptr(map, map_file, int(index_of(value))));
   Object* old = std::exchange(fd_array(map).slot(index), fresh);
+  if (map.ops->map_release) fd_array(map).map_files[index] = &map_file;
   if (old) map.ops->map_fd_put_ptr(map, old, true);
   return {};
 }
@@ -182,6 +224,37 @@ const MapOps prog_array_map_ops = {
     .map_fd_sys_lookup_elem = OP(prog_fd_array_sys_lookup_elem),
     .map_mem_usage = OP(fd_array_map_mem_usage),
     .prog_array_elem = OP(prog_array_elem),
+    .each_held = OP(each_slot),
+};
+
+const MapOps perf_event_array_map_ops = {
+    .map_alloc_check = OP(fd_array_map_alloc_check),
+    .map_alloc = OP(array_map_alloc),
+    .map_release = OP(perf_event_fd_array_release),
+    .map_free = OP(perf_event_fd_array_map_free),
+    .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_elem = OP(fd_array_map_lookup_elem),
+    .map_delete_elem = OP(fd_array_map_delete_elem),
+    .map_fd_get_ptr = OP(perf_event_fd_array_get_ptr),
+    .map_fd_put_ptr = OP(perf_event_fd_array_put_ptr),
+    .map_check_btf = OP(map_check_no_btf),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .each_held = OP(each_slot),
+};
+
+const MapOps cgroup_array_map_ops = {
+    .map_alloc_check = OP(fd_array_map_alloc_check),
+    .map_alloc = OP(array_map_alloc),
+    .map_free = OP(cgroup_fd_array_free),
+    .map_get_next_key = OP(array_map_get_next_key),
+    .map_lookup_elem = OP(fd_array_map_lookup_elem),
+    .map_delete_elem = OP(fd_array_map_delete_elem),
+    .map_fd_get_ptr = OP(cgroup_fd_array_get_ptr),
+    .map_fd_put_ptr = OP(cgroup_fd_array_put_ptr),
+    .map_check_btf = OP(map_check_no_btf),
+    .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_mem_usage = OP(fd_array_map_mem_usage),
     .each_held = OP(each_slot),
 };
 

@@ -27,6 +27,12 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_DEVMAP_HASH: return &dev_map_hash_ops;
     case BPF_MAP_TYPE_CPUMAP: return &cpu_map_ops;
     case BPF_MAP_TYPE_XSKMAP: return &xsk_map_ops;
+    case BPF_MAP_TYPE_SOCKMAP: return &sock_map_ops;
+    case BPF_MAP_TYPE_SOCKHASH: return &sock_hash_ops;
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return &reuseport_array_ops;
+    case BPF_MAP_TYPE_STACK_TRACE: return &stack_trace_map_ops;
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY: return &perf_event_array_map_ops;
+    case BPF_MAP_TYPE_CGROUP_ARRAY: return &cgroup_array_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
     case BPF_MAP_TYPE_INODE_STORAGE: return &inode_storage_map_ops;
@@ -51,11 +57,16 @@ MapView view_map(const Map& map) {
     case BPF_MAP_TYPE_RINGBUF:
     case BPF_MAP_TYPE_USER_RINGBUF: return ringbuf_view(map);
     case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+    case BPF_MAP_TYPE_CGROUP_ARRAY:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map);
     case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map);
     case BPF_MAP_TYPE_DEVMAP:
     case BPF_MAP_TYPE_DEVMAP_HASH: return dev_map_view(map);
     case BPF_MAP_TYPE_XSKMAP: return xsk_map_view(map);
+    case BPF_MAP_TYPE_SOCKMAP:
+    case BPF_MAP_TYPE_SOCKHASH: return sock_map_view(map);
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return reuseport_array_view(map);
     case BPF_MAP_TYPE_CPUMAP: return cpu_map_view(map);
     case BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);

@@ -9,6 +9,9 @@
 #include "map/arraymap.h"
 #include "map/hashtab.h"
 #include "map/local_storage.h"
+#include "map/reuseport_array.h"
+#include "map/sock_map.h"
+#include "map/stackmap.h"
 
 namespace bpfsim {
 
@@ -23,12 +26,16 @@ Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
     case BPF_MAP_TYPE_PERCPU_HASH:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_copy(map, key, value);
     case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+    case BPF_MAP_TYPE_CGROUP_ARRAY:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS:
       return bpf_fd_array_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
     case BPF_MAP_TYPE_HASH_OF_MAPS:
       return bpf_fd_htab_map_lookup_elem(map, key, static_cast<uint32_t*>(value));
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_copy(map, key, value);
     case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return bpf_percpu_cgroup_storage_copy(map, key, value);
+    case BPF_MAP_TYPE_STACK_TRACE: return bpf_stackmap_extract(map, key, value, false);
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return bpf_fd_reuseport_array_lookup_elem(map, key, value);
     default: break;
   }
   if (is_queue_like(map)) return MAP_OP(map, map_peek_elem, map, value);
@@ -50,10 +57,15 @@ Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, con
     case BPF_MAP_TYPE_PERCPU_HASH:
     case BPF_MAP_TYPE_LRU_PERCPU_HASH: return bpf_percpu_hash_update(map, key, value, flags);
     case BPF_MAP_TYPE_PROG_ARRAY:
+    case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+    case BPF_MAP_TYPE_CGROUP_ARRAY:
     case BPF_MAP_TYPE_ARRAY_OF_MAPS: return bpf_fd_array_map_update_elem(map, map_file, key, value, flags);
     case BPF_MAP_TYPE_HASH_OF_MAPS: return bpf_fd_htab_map_update_elem(map, map_file, key, value, flags);
     case BPF_MAP_TYPE_PERCPU_ARRAY: return bpf_percpu_array_update(map, key, value, flags);
     case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return bpf_percpu_cgroup_storage_update(map, key, value, flags);
+    case BPF_MAP_TYPE_SOCKMAP:
+    case BPF_MAP_TYPE_SOCKHASH: return sock_map_update_elem_sys(map, key, value, flags);
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return bpf_fd_reuseport_array_update_elem(map, key, value, flags);
     default: break;
   }
   if (is_queue_like(map)) return MAP_OP(map, map_push_elem, map, value, flags);

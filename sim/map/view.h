@@ -113,6 +113,8 @@ TrieView trie_view(const Map& map);
 FdArrayView fd_array_view(const Map& map);
 FdArrayView fd_htab_view(const Map& map);
 FdArrayView dev_map_view(const Map& map);
+FdArrayView sock_map_view(const Map& map);
+FdArrayView reuseport_array_view(const Map& map);
 FdArrayView xsk_map_view(const Map& map);
 ArrayView cpu_map_view(const Map& map);
 RingView queue_stack_view(const Map& map);

@@ -1,0 +1,20 @@
+// Models: net/core/sock_map.c, include/linux/skmsg.h (Linux 6.18)
+//
+// What bpf(2) calls by the map's type instead of through its table: maps of sockets take a descriptor from
+// user space. And the programs that hang on such a map, by BPF_PROG_ATTACH with the map as target.
+#pragma once
+
+#include "object/ops.h"
+
+namespace bpfsim {
+
+Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* value, uint64_t flags);
+
+// BPF_PROG_ATTACH; the map takes over the caller's reference of the program when this succeeds.
+Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& prog);
+// BPF_PROG_DETACH of the program behind attach_bpf_fd, which must have that type.
+Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_prog_type ptype);
+// BPF_PROG_QUERY: the attached program, or null.
+Result<Prog*> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr);
+
+}  // namespace bpfsim
