@@ -308,7 +308,7 @@ Result<void> build_shtab(BpfShtab& htab, const bpf_attr& attr) {
   if (attr.max_entries > most) return refuse(Errno::Inval, "max_entries {} is too many", attr.max_entries);
   const uint64_t buckets = std::bit_ceil(attr.max_entries);
   if (buckets > most) return refuse(Errno::Inval, "{} buckets need 4 GiB or more", buckets);
-  if (buckets * sizeof(htab.buckets[0]) > htab.machine.arena.size())
+  if (buckets * sizeof(htab.buckets[0]) > htab.machine.arena.reserve())
     return refuse(Errno::NoMem, "{} buckets are more than this machine has room for", buckets);
   htab.buckets.resize(buckets);
   return {};

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import commands  # noqa: E402
 import creation  # noqa: E402
 import known  # noqa: E402
+import network  # noqa: E402
 import programs  # noqa: E402
 import storages  # noqa: E402
 import wire  # noqa: E402
@@ -83,6 +84,10 @@ def run_case(report, kernel, live, name, case):
     task = kernel.spawn("agree")
     calls, differ = commands.compare(task, live, case)
     task.exit()
+    tell(report, name, calls, differ)
+
+
+def tell(report, name, calls, differ):
     report.counts["cases"] += 1
     report.counts["calls"] += calls
     for before, ours, theirs in differ:
@@ -99,6 +104,16 @@ def all_commands(kernel, live, seed, count, seconds):
         if report.seconds() > seconds:
             break
         run_case(report, kernel, live, f"sequence {number}", commands.sequence(seed, number))
+    return report
+
+
+def network_commands(kernel, live, seed, count):
+    """Maps of devices and sockets, in a network namespace that this makes."""
+    report = Report("network")
+    cases = [*network.CASES, *(network.sequence(seed, number) for number in range(count))]
+    names = [case.__name__ for case in network.CASES] + [f"network {number}" for number in range(count)]
+    for name, (calls, differ) in zip(names, network.compare(kernel, live, cases), strict=True):
+        tell(report, name, calls, differ)
     return report
 
 
@@ -135,6 +150,7 @@ def main():
     reports = [
         random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
         all_commands(kernel, live, args.seed, sequences, seconds),
+        network_commands(kernel, live, args.seed, sequences // 5),
     ]
     for report in reports:
         print(report)

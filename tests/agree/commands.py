@@ -16,6 +16,11 @@ LRU_HASH, LRU_PERCPU_HASH, LPM_TRIE, ARRAY_OF_MAPS, HASH_OF_MAPS, QUEUE, STACK =
 RINGBUF, BLOOM_FILTER, USER_RINGBUF = 27, 30, 31
 MODELLED = (HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH, LPM_TRIE, ARRAY_OF_MAPS)
 MODELLED += (HASH_OF_MAPS, QUEUE, STACK, RINGBUF, BLOOM_FILTER, USER_RINGBUF)
+NETWORK = (14, 15, 16, 17, 18, 20, 25)  # DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, DEVMAP_HASH
+PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY = 4, 7, 8
+MODELLED += (*NETWORK, PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY)
+# Whose values of 4 bytes name something: here nothing has the number that is tried, so the slots stay empty.
+DESCRIPTORS = (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS, PERF_EVENT_ARRAY, CGROUP_ARRAY, *NETWORK)
 PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 NO_PREALLOC, NO_COMMON_LRU, NUMA_NODE, RDONLY, WRONLY, ZERO_SEED, RDONLY_PROG, WRONLY_PROG = (
     1,
@@ -218,7 +223,7 @@ def usual(kind):
         return 8, 8, 8, NO_PREALLOC
     if kind in (HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH):
         return 4, 8, 4, ZERO_SEED
-    return 4, 4 if kind in (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS) else 8, 4, 0
+    return 4, 4 if kind in DESCRIPTORS else 8, 4, 0
 
 
 def value_room(kind, value):
@@ -233,11 +238,7 @@ def element_flags(s):
         fd = s.map_create(kind, key_size, value_size, entries, flags, inner=inner)
         key = struct.pack("<II", 32, 1) if kind == LPM_TRIE else struct.pack("<I", 1)[: key_size or 0] or None
         room = value_room(kind, value_size) or 8
-        value = (
-            bytes(range(1, 9)) * (room // 8)
-            if kind not in (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS)
-            else b"\x0f\x27\0\0"
-        )
+        value = bytes(range(1, 9)) * (room // 8) if kind not in DESCRIPTORS else b"\x0f\x27\0\0"
         for mode in (0, 1, 2, 3, 4, 5, 8, 16, 1 << 32, 1 << 63):
             s.update(fd, key, value, mode)
             s.lookup(fd, key, room, mode)
@@ -312,7 +313,7 @@ def batches(s):
         else:
             keys = b"".join(struct.pack("<I", number)[:key_size] for number in range(entries))
         # No program and no map has this descriptor here: the slots of arrays and hashes of maps stay empty.
-        values = b"\x0f\x27\0\0" if kind in (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS) else bytes(range(1, 9))
+        values = b"\x0f\x27\0\0" if kind in DESCRIPTORS else bytes(range(1, 9))
         values = values * (sizes[1] * entries // len(values))
         for cmd in (UPDATE_BATCH, LOOKUP_BATCH, TAKE_BATCH, DELETE_BATCH):
             mine = dict(keys=keys, values=values) if cmd in (UPDATE_BATCH, DELETE_BATCH) else {}

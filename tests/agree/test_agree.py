@@ -47,6 +47,16 @@ def test_random_map_commands_answer_alike(machines):
     assert not report.kinds, str(report)
 
 
+def test_maps_of_devices_and_sockets_answer_alike(machines):
+    kernel, live = machines
+    try:
+        report = agree.network_commands(kernel, live, 2, 100)
+    except PermissionError as error:
+        pytest.skip(f"a network namespace cannot be made: {error}")
+    assert report.counts["calls"] > 5000
+    assert not report.kinds, str(report)
+
+
 def test_a_program_is_made_again_from_its_number():
     first, again = agree.programs.make(5, 17), agree.programs.make(5, 17)
     assert first.code == again.code and first.code != agree.programs.make(5, 18).code

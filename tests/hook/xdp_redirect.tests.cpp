@@ -1,6 +1,7 @@
 // XDP_REDIRECT through maps of devices and CPUs: where the packet goes, and which programs see it on its way.
 #include "hook/hook.h"
 #include "sim.h"
+#include "uapi/context.h"
 
 using namespace bpfsim;
 
