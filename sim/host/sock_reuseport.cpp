@@ -69,6 +69,7 @@ Result<void> sk_reuseport_attach_bpf(Sock& sk, int fd) {
   if (!prog) return prog.refusal();
   if ((*prog)->type == BPF_PROG_TYPE_SK_REUSEPORT && !sk.is_tcp() && !sk.is_udp())
     return refuse(Errno::NotSupp, "SK_REUSEPORT programs are for TCP and UDP");
+  if ((*prog)->type == BPF_PROG_TYPE_SOCKET_FILTER) TRY(check_optmem(**prog));
   return reuseport_attach_prog(sk, **prog);
 }
 

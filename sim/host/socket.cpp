@@ -214,9 +214,7 @@ Result<void> sk_attach_bpf(Sock& sk, int fd) {
   KFN(sk.machine, sk_attach_bpf);
   if (sk.filter_locked) return refuse(Errno::Perm, "SO_LOCK_FILTER forbids it");
   Prog& prog = *TRY(bpf_prog_get_type(sk.machine, fd, BPF_PROG_TYPE_SOCKET_FILTER));
-  const uint64_t size = prog.insnsi.size() * sizeof(bpf_insn);
-  if (size >= kOptmemMax)
-    return refuse(Errno::NoMem, "a program of {} bytes is above net.core.optmem_max", size);
+  TRY(check_optmem(prog));
   bpf_prog_inc(prog, {"filter of sock {}", sk.id});
   if (Prog* old = std::exchange(sk.sk_filter, &prog)) bpf_prog_put(*old, {"replaced at sock {}", sk.id});
   return {};
@@ -286,6 +284,12 @@ Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type) {
   if (prog->type != type)
     return refuse(Errno::Inval, "the program has type {}, wanted {}", uint32_t(prog->type), uint32_t(type));
   return prog;
+}
+
+Result<void> check_optmem(const Prog& prog) {
+  const uint64_t size = prog.insnsi.size() * sizeof(bpf_insn);
+  if (size < kOptmemMax) return {};
+  return refuse(Errno::NoMem, "a program of {} bytes is above net.core.optmem_max", size);
 }
 
 void sock_hold(Sock& sk, const Cause& cause) { sk.sk_refcnt.inc(cause); }

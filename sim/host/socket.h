@@ -120,5 +120,7 @@ Result<void> reuseport_detach_prog(Sock& sk);
 
 // The program behind a descriptor, if it is of that type; no reference is taken.
 Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type);
+// A socket's memory for options (net.core.optmem_max) pays for a SOCKET_FILTER program: -ENOMEM.
+Result<void> check_optmem(const Prog& prog);
 
 }  // namespace bpfsim

@@ -7,7 +7,7 @@ using namespace bpfsim;
 
 namespace {
 
-struct Group : Sim {
+struct Reuseport : Sim {
   int udp(bool reuseport, uint16_t port = 0) {
     const int fd = int(*k.socket(t, AF_INET_, SOCK_DGRAM_));
     const uint8_t on[4] = {reuseport};
@@ -25,7 +25,7 @@ struct Group : Sim {
 }  // namespace
 
 TEST_CASE("A reuseport array takes sockets that are bound with SO_REUSEPORT, once each") {
-  Group s;
+  Reuseport s;
   const long map = s.map_create(BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, 4);
   REQUIRE(map >= 0);
   const int one = s.udp(true, 5000), other = s.udp(true, 5000), alone = s.udp(false);
@@ -55,7 +55,7 @@ TEST_CASE("A reuseport array takes sockets that are bound with SO_REUSEPORT, onc
 }
 
 TEST_CASE("A socket that is closed leaves its reuseport array; a freed array lets its sockets go") {
-  Group s;
+  Reuseport s;
   const long map = s.map_create(BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, 4, 8, 4);
   const int one = s.udp(true, 5000), other = s.udp(true, 5000);
   uint32_t zero = 0, nine = 9;
