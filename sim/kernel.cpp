@@ -413,6 +413,16 @@ Result<void> Kernel::add_net_device(const std::string& name, bool has_native_xdp
   });
 }
 
+Result<void> Kernel::remove_net_device(const std::string& name) {
+  return door({"the device {} is pulled out", name}, [=](Kernel& k) -> Result<void> {
+    NetDevice* dev = init_net(k.machine()).by_name(name);
+    if (!dev) return refuse(Errno::NoDev, "there is no device {}", name);
+    if (dev->ifindex == 1) return refuse(Errno::OpNotSupp, "lo stays");
+    unregister_netdevice(*dev);
+    return {};
+  });
+}
+
 Result<Receipt> Kernel::receive(int ifindex, std::span<const uint8_t> packet, uint32_t queue) {
   return door({"a packet of {} bytes arrives at netdev {}", packet.size(), ifindex},
               [=](Kernel& k) -> Result<Receipt> {

@@ -10,7 +10,14 @@ namespace {
 
 struct PyDevice {
   std::shared_ptr<PyKernel> owner;
-  NetDevice* device;
+  int ifindex;
+  std::string name;
+  NetDevice& get() const {
+    if (NetDevice* device = owner->kernel.net().by_index(ifindex)) return *device;
+    PyErr_SetString(PyExc_ReferenceError,
+                    ("netdev " + std::to_string(ifindex) + " (" + name + ") is gone").c_str());
+    throw py::error_already_set();
+  }
 };
 
 const char* verdict_name(uint32_t verdict) {
@@ -20,7 +27,7 @@ const char* verdict_name(uint32_t verdict) {
 
 PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
   NetDevice* device = kernel->kernel.net().by_name(name);
-  if (device) return {kernel, device};
+  if (device) return {kernel, device->ifindex, name};
   std::string known;
   for (auto& [index, each] : kernel->kernel.net().devices) known += (known.empty() ? "" : ", ") + each->name;
   throw py::key_error("this machine has no device '" + name + "'; it has " + known);
@@ -32,21 +39,24 @@ PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::stri
                           "'");
   if (!kernel->kernel.add_net_device(name, native_xdp))
     throw py::value_error("the device '" + name + "' exists already");
-  return {kernel, kernel->kernel.net().by_name(name)};
+  return {kernel, kernel->kernel.net().by_name(name)->ifindex, name};
+}
+
+void remove_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
+  ok_or_raise(kernel->kernel.remove_net_device(name));
 }
 
 Receipt receive_packet(const PyDevice& self, const py::buffer& packet, uint32_t queue) {
   Bytes bytes(packet, false);
   if (bytes.size() > 0x10000)
     throw py::value_error("a packet has at most 65536 bytes, not " + std::to_string(bytes.size()));
-  Result<Receipt> receipt =
-      self.owner->kernel.receive(self.device->ifindex, {bytes.data(), bytes.size()}, queue);
+  Result<Receipt> receipt = self.owner->kernel.receive(self.ifindex, {bytes.data(), bytes.size()}, queue);
   raise_pending();
   return value_or_raise(std::move(receipt));
 }
 
 py::dict counters(const PyDevice& self) {
-  const NetDevice::Counters& counted = self.device->counters;
+  const NetDevice::Counters& counted = self.get().counters;
   py::dict fields;
   fields["rx_packets"] = counted.rx_packets;
   fields["rx_bytes"] = counted.rx_bytes;
@@ -106,20 +116,23 @@ void bind_net(py::module_& m) {
       .def("__repr__",
            [](const Receipt& r) { return std::string("<Receipt ") + verdict_name(r.verdict) + ">"; });
   py::class_<PyDevice>(m, "NetDevice", "A network device of a simulated machine.")
-      .def_property_readonly("name", [](const PyDevice& d) { return d.device->name; })
+      .def_property_readonly("name", [](const PyDevice& d) { return d.name; })
       .def_property_readonly("kernel", [](const PyDevice& d) { return d.owner; })
-      .def_property_readonly("ifindex", [](const PyDevice& d) { return d.device->ifindex; })
+      .def_property_readonly("ifindex", [](const PyDevice& d) { return d.ifindex; })
       .def_property_readonly("counters", &counters, "Packets, bytes, and how often each verdict was given.")
       .def("receive", &receive_packet, py::arg("packet"), py::arg("queue") = 0,
            "A packet of 0 to 65536 bytes arrives; an attached XDP program sees it. Models the driver's "
            "receive path.")
-      .def("__repr__", [](const PyDevice& d) {
-        return "<NetDevice " + std::to_string(d.device->ifindex) + " " + d.device->name + ">";
-      });
+      .def("__repr__",
+           [](const PyDevice& d) { return "<NetDevice " + std::to_string(d.ifindex) + " " + d.name + ">"; });
   m.def("net_device", &net_device, py::arg("kernel"), py::arg("name"),
         "A device by name; KeyError names those there.");
   m.def("add_net_device", &add_net_device, py::arg("kernel"), py::arg("name"), py::arg("native_xdp") = true,
         "A new device; without native_xdp its driver knows only generic XDP.");
+  m.def(
+      "remove_net_device", &remove_net_device, py::arg("kernel"), py::arg("name"),
+      "Takes a device away: programs come off it, links lose it, maps forget it. OSError ENODEV; EOPNOTSUPP\n"
+      "for lo.");
   m.def("rtnl_setlink_xdp", &rtnl_setlink_xdp, py::arg("task"), py::arg("device"), py::arg("fd"),
         py::arg("flags") = 0, py::arg("expected_fd") = py::none(),
         "Attaches a program as `ip link set dev ... xdp` does (fd -1 detaches) and returns the bytes of the\n"

@@ -90,6 +90,7 @@ _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device
 _machine.add_net_device = objects.add_net_device
+_machine.remove_net_device = objects.remove_net_device
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -245,3 +245,8 @@ def net_device(kernel: Any, name: str) -> _core.NetDevice:
 def add_net_device(kernel: Any, name: str, native_xdp: bool = True) -> _core.NetDevice:
     """A new network device; without ``native_xdp`` only generic XDP. ValueError if the name is taken."""
     return _core.add_net_device(kernel, name, native_xdp)
+
+
+def remove_net_device(kernel: Any, name: str) -> None:
+    """The device goes: programs come off it, links lose it, maps forget it."""
+    _core.remove_net_device(kernel, name)

@@ -39,6 +39,8 @@ std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for 
 
 // Takes every XDP program off every device, as a machine does that shuts down.
 void net_exit(Machine& machine);
+// Takes a device away: programs come off it, links lose it, maps forget it.
+void unregister_netdevice(NetDevice& dev);
 
 // What became of a packet that arrived.
 struct Receipt {

@@ -178,17 +178,31 @@ Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr) {
   return link.release();
 }
 
+static void dev_xdp_uninstall(NetDevice& dev) {
+  for (NetDevice::XdpState& state : dev.xdp_state) {
+    if (Link* link = std::exchange(state.link, nullptr)) xdp_link(*link).dev = nullptr;
+    if (Prog* prog = std::exchange(state.prog, nullptr))
+      bpf_prog_put(*prog, {"netdev {} is gone", dev.ifindex});
+    if (Prog* prog = std::exchange(state.installed, nullptr))
+      bpf_prog_put(*prog, {"netdev {} is gone", dev.ifindex});
+  }
+}
+
 void net_exit(Machine& machine) {
   if (!machine.net) return;
-  for (auto& [ifindex, dev] : machine.net->devices) {
-    for (NetDevice::XdpState& state : dev->xdp_state) {
-      if (Link* link = std::exchange(state.link, nullptr)) xdp_link(*link).dev = nullptr;
-      if (Prog* prog = std::exchange(state.prog, nullptr))
-        bpf_prog_put(*prog, {"netdev {} is gone", ifindex});
-      if (Prog* prog = std::exchange(state.installed, nullptr))
-        bpf_prog_put(*prog, {"netdev {} is gone", ifindex});
-    }
-  }
+  for (auto& [ifindex, dev] : machine.net->devices) dev_xdp_uninstall(*dev);
+}
+
+// The maps' entries of the device go in the same grace period, before it.
+void unregister_netdevice(NetDevice& dev) {
+  Machine& machine = dev.machine;
+  KernelEntry entry(machine);
+  KFN(machine, unregister_netdevice_many);
+  emit<LifeEvent>(machine, dev, "free queued");
+  dev_xdp_uninstall(dev);
+  dev_map_remove_netdev(dev);
+  std::shared_ptr<NetDevice> gone = std::move(init_net(machine).devices.extract(dev.ifindex).mapped());
+  machine.rcu.call_rcu(dev.label(), &dev, [gone] { emit<LifeEvent>(gone->machine, *gone, "freed"); });
 }
 
 // The program of a map's entry sees a copy of the packet. Whether it lets the packet go on.

@@ -62,7 +62,7 @@ NetDevice* Net::by_name(const std::string& name) const {
 
 NetDevice& register_netdevice(Machine& machine, const std::string& name, bool has_native_xdp) {
   auto& devices = init_net(machine).devices;
-  int ifindex = devices.empty() ? 1 : devices.rbegin()->first + 1;
+  const int ifindex = init_net(machine).next_ifindex++;
   auto device = std::make_unique<NetDevice>(machine, name, ifindex, has_native_xdp);
   return *(devices[ifindex] = std::move(device));
 }

@@ -74,6 +74,7 @@ struct Net {
   std::map<Addr, XdpPacket*> packets;                 // xdp_buffs in flight, by address
   std::map<int, std::unique_ptr<NetDevice>> devices;  // by ifindex
 
+  int next_ifindex = 1;        // the number of a device that is gone is not used again
   bpf_redirect_info redirect;  // of the running program
 
   NetDevice* by_index(int ifindex) const;

@@ -17,6 +17,7 @@
 #include "map/view.h"
 #include "map/xdp_redirect.h"
 #include "object/tail_call.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -55,10 +56,10 @@ uint32_t index_of(const void* key) {
   return index;
 }
 
-Result<void> dev_map_alloc_check(Machine&, const bpf_attr& attr) {
+Result<void> dev_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
-  if (attr.value_size != 4 && attr.value_size != 8)
+  if (attr.value_size != 4 && (attr.value_size != 8 || !has(Gate::devmap_prog, machine.version)))
     return refuse(Errno::Inval, "value_size must be 4 (ifindex) or 8 (ifindex, prog fd), is {}",
                   attr.value_size);
   if (uint32_t extra = attr.map_flags & ~DEV_CREATE_FLAG_MASK)

@@ -139,8 +139,7 @@ TEST_CASE("A device that goes takes its entries out of every map") {
     CHECK(s.put(map, 0, uint32_t(veth.ifindex), prog) == 0);
     CHECK(s.put(map, 1, 1, prog) == 0);
   }
-  dev_map_remove_netdev(veth);
-  s.machine().rcu.grace_period();
+  REQUIRE(s.k.remove_net_device("veth0"));
   CHECK(s.refs(prog) == 3);
   uint32_t value[2], key = 0;
   for (long map : {array, hash}) CHECK(s.map_lookup(map, &key, value) == minus(Errno::NoEnt));

@@ -74,3 +74,22 @@ def test_a_redirect_through_a_devmap_shows_in_the_receipt():
     del ports[1]
     assert k.net_device("eth0").receive(bytes(64)).verdict == "XDP_ABORTED"
     assert link.fd > 0
+
+
+def test_a_device_that_goes_takes_programs_and_entries_along():
+    k = bpfsim.Kernel()
+    task, veth = k.spawn(), k.add_net_device("veth0")
+    ports = task.map_create("devmap_hash", key_size=4, value_size=4, max_entries=2)
+    ports[7] = veth.ifindex
+    prog = task.prog_load("xdp", "r0 = 2\nexit")
+    link = task.link_create(prog, veth)
+    k.remove_net_device("veth0")
+    assert 7 not in ports
+    assert link.fd > 0
+    with pytest.raises(ReferenceError, match="veth0"):
+        _ = veth.counters
+    with pytest.raises(OSError) as refused:
+        k.remove_net_device("lo")
+    assert refused.value.errno == errno.EOPNOTSUPP
+    assert k.add_net_device("veth0").ifindex == veth.ifindex + 1
+    agree(k)
