@@ -48,18 +48,21 @@ Result<void> dev_xdp_install(NetDevice& dev, bpf_xdp_mode mode, Prog* prog) {
   if (mode == XDP_MODE_HW)
     return refuse(dev.has_native_xdp ? Errno::Inval : Errno::OpNotSupp,
                   "no device here runs XDP in hardware");
-  if (prog) {
-    bpf_xdp_mode other = mode == XDP_MODE_SKB ? XDP_MODE_DRV : XDP_MODE_SKB;
-    if (dev.xdp_state[other].effective())
-      return refuse(Errno::Exist, "Native and generic XDP can't be active at the same time");
-    if (prog->expected_attach_type == BPF_XDP_DEVMAP)
-      return refuse(Errno::Inval, "BPF_XDP_DEVMAP programs can not be attached to a device");
-    if (prog->expected_attach_type == BPF_XDP_CPUMAP)
-      return refuse(Errno::Inval, "BPF_XDP_CPUMAP programs can not be attached to a device");
-    bpf_prog_inc(*prog, {"installed in the driver of netdev {}", dev.ifindex});
-  }
+  if (prog) bpf_prog_inc(*prog, {"installed in the driver of netdev {}", dev.ifindex});
   if (Prog* old = std::exchange(dev.xdp_state[mode].installed, prog))
     bpf_prog_put(*old, {"out of the driver of netdev {}", dev.ifindex});
+  return {};
+}
+
+// What no device allows, asked before whether this one can run XDP in that mode.
+Result<void> may_be_attached(const NetDevice& dev, bpf_xdp_mode mode, const Prog& prog) {
+  const bpf_xdp_mode other = mode == XDP_MODE_SKB ? XDP_MODE_DRV : XDP_MODE_SKB;
+  if (mode != XDP_MODE_HW && dev.xdp_state[other].effective())
+    return refuse(Errno::Exist, "Native and generic XDP can't be active at the same time");
+  if (prog.expected_attach_type == BPF_XDP_DEVMAP)
+    return refuse(Errno::Inval, "BPF_XDP_DEVMAP programs can not be attached to a device");
+  if (prog.expected_attach_type == BPF_XDP_CPUMAP)
+    return refuse(Errno::Inval, "BPF_XDP_CPUMAP programs can not be attached to a device");
   return {};
 }
 
@@ -85,6 +88,7 @@ Result<void> dev_xdp_attach(NetDevice& dev, XdpLink* link, Prog* new_prog, Prog*
   if (link) new_prog = link->prog;
   if (new_prog && (flags & XDP_FLAGS_UPDATE_IF_NOEXIST) && cur_prog)
     return refuse(Errno::Busy, "XDP program already attached");
+  if (new_prog) TRY(may_be_attached(dev, mode, *new_prog));
 
   if (new_prog != cur_prog) TRY(dev_xdp_install(dev, mode, new_prog));
   if (link)

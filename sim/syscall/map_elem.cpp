@@ -211,9 +211,11 @@ SysResult map_freeze(Machine& machine, const bpf_attr& attr) {
   Map& map = *TRY(fd.map);
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return refuse(Errno::NotSupp, "a struct_ops map cannot be frozen");
-  TRY(need_perms(fd, FMODE_WRITE));
+  const bool by_descriptor = has(Gate::freeze_by_descriptor, machine.version);
+  if (by_descriptor) TRY(need_perms(fd, FMODE_WRITE));
   if (map.writecnt) return refuse(Errno::Busy, "{} writers or writable mappings hold the map", map.writecnt);
   if (map.frozen) return refuse(Errno::Busy, "the map is frozen already");
+  if (!by_descriptor && !bpf_capable(machine)) return refuse(Errno::Perm, "freezing a map needs CAP_BPF");
   map.frozen = true;
   return 0;
 }

@@ -15,7 +15,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import commands  # noqa: E402
 import creation  # noqa: E402
 import known  # noqa: E402
+import lifetimes  # noqa: E402
 import network  # noqa: E402
+import pair  # noqa: E402
 import programs  # noqa: E402
 import storages  # noqa: E402
 import wire  # noqa: E402
@@ -45,7 +47,8 @@ class Report:
 
     def __str__(self):
         counts = ", ".join(f"{number} {what}" for what, number in self.counts.items())
-        lines = [f"{self.part}: {counts}; {self.seconds():.1f} s", f"  disagreements: {sum(self.kinds.values())}"]
+        took = f"{self.seconds():.1f} s ({self.seconds() / 60:.1f} minutes)"
+        lines = [f"{self.part}: {counts}; {took}", f"  disagreements: {sum(self.kinds.values())}"]
         lines += [f"    {number} by {kind}" for kind, number in self.kinds.most_common()]
         lines += [f"    {number} known: {why}" for why, number in self.excused.most_common()]
         return "\n".join(lines + self.shown)
@@ -117,18 +120,43 @@ def network_commands(kernel, live, seed, count):
     return report
 
 
+def random_lives(make_kernel, seed, count, seconds):
+    """Chunks of a state machine (lifetimes.py) until enough commands were compared; the live side may be refused."""
+    report = Report("lifetimes")
+    live, number = pair.LiveSide(wire.possible_cpus()), 0
+    try:
+        while report.counts["commands"] < count and report.seconds() < seconds:
+            found = lifetimes.run_chunk(make_kernel, live, report, seed, number)
+            number += 1
+            if found:
+                report.disagree("lifetimes", "", lambda found=found: found)
+    finally:
+        live.stop()
+    report.counts["chunks"] = number
+    return report
+
+
+def like_this_one():
+    """A simulated machine with as many CPUs as this one."""
+    import bpfsim
+
+    return bpfsim.Kernel(cpus=wire.possible_cpus())
+
+
 def sides():
     """(a simulated machine like this one, a task on the live kernel); PermissionError where that is not allowed."""
     import bpfsim
 
     live = bpfsim.LiveKernel()
-    return bpfsim.Kernel(cpus=wire.possible_cpus()), live.spawn("agree"), live.release
+    return like_this_one(), live.spawn("agree"), live.release
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev agree", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--long", action="store_true", help="100,000 programs and 5,000 sequences, however long it takes"
+        "--long",
+        action="store_true",
+        help="100,000 programs, 5,000 sequences and 200,000 lifetime commands, however long it takes",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the random part (default 1)")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="one random program, in full")
@@ -146,12 +174,17 @@ def main():
         )
         print(show(args.only, made, ours, theirs, "asked for"))
         return 0
-    count, sequences, seconds = (100_000, 5_000, float("inf")) if args.long else (25_000, 1_000, 25)
+    endless = float("inf")
+    count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 1_000, 20_000, 25)
     reports = [
         random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
         all_commands(kernel, live, args.seed, sequences, seconds),
         network_commands(kernel, live, args.seed, sequences // 5),
     ]
+    try:
+        reports.append(random_lives(like_this_one, args.seed, lives, seconds))
+    except PermissionError as error:
+        print(f"lifetimes: not compared, since a namespace of its own is refused: {error}")
     for report in reports:
         print(report)
     return 1 if any(report.kinds for report in reports) else 0

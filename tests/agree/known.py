@@ -47,6 +47,21 @@ KNOWN = (
     ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
     Known("commands", r"\| PROG_BIND_MAP [^|]*: EINVAL \| PROG_BIND_MAP ", "PROG_BIND_MAP is not modelled"),
+    Known(
+        "lifetimes",
+        r"PROG_LOAD [^|]*byte 1(5[2-9]|6[0-7]) set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
+        "signatures are not modelled; this kernel cannot check them either (ENOTSUP)",
+    ),
+    Known(
+        "lifetimes",
+        r"^(rename|rmdir|mkdir|unlink|listdir) .*'/sys/fs/?(bpf/?)?'",
+        "BPFFS is the only file system: the directories above it refuse with another errno (EXDEV, EPERM)",
+    ),
+    Known(
+        "lifetimes",
+        r"LINK_CREATE [^|]* type 46 [^|]*\|[^|]*\| EINVAL [^|]*\| ",
+        "links on tc (tcx) are not modelled",
+    ),
     Known("commands", r"test_run .* PROG_LOAD kprobe: EINVAL \| PROG_LOAD kprobe: a desc", "kprobes are not modelled"),
 )
 

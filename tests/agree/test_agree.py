@@ -57,6 +57,15 @@ def test_maps_of_devices_and_sockets_answer_alike(machines):
     assert not report.kinds, str(report)
 
 
+def test_objects_live_and_die_alike(machines):
+    try:
+        report = agree.random_lives(agree.like_this_one, 2, 4_000, 12)
+    except PermissionError as error:
+        pytest.skip(f"a namespace of its own is refused: {error}")
+    assert report.counts["commands"] > 500 and report.counts["lives"] > 10
+    assert not report.kinds, str(report)
+
+
 def test_a_program_is_made_again_from_its_number():
     first, again = agree.programs.make(5, 17), agree.programs.make(5, 17)
     assert first.code == again.code and first.code != agree.programs.make(5, 18).code

@@ -1,0 +1,347 @@
+"""A simulated machine and the live kernel, side by side, while tasks fork, share descriptors, pin, attach and exit.
+
+A ``World`` hands each call to a task of both sides (live_task.py is the live one's) and compares result, errno,
+attr and every buffer. Descriptors are the same number on both sides. Ids are not: when an object first shows
+itself, the pair of its ids is noted, and from then on one stands for the other wherever an id is shown or asked
+for. After each step every noted id must exist on both sides or on neither. The live kernel frees what a freed
+object held only after a grace period, so there the judge waits; what stays different for ``PATIENCE`` seconds is a
+disagreement.
+"""
+
+import contextlib
+import errno
+import marshal
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import known
+import live_task
+import wire
+from bpfsim import _core
+
+PATIENCE = 5.0
+NEXT_ID = {
+    "prog": wire.PROG_GET_NEXT_ID,
+    "map": wire.MAP_GET_NEXT_ID,
+    "btf": wire.BTF_GET_NEXT_ID,
+    "link": wire.LINK_GET_NEXT_ID,
+}
+ID_AT = {"prog": 4, "map": 4, "link": 4, "btf": 12}  # in the struct that OBJ_GET_INFO_BY_FD fills
+DEVICES = (1, 2)
+XDP_FLAGS_SKB, XDP_FLAGS_DRV = 2, 4
+
+
+class Disagreement(AssertionError):
+    """The two sides differ; words is what known.py's patterns are searched in."""
+
+
+class KnownDisagreement(Exception):
+    """One that known.py lists. What follows in this world would differ too, so it ends here."""
+
+
+class Id(NamedTuple):
+    """One object, as each side numbers it."""
+
+    kind: str
+    sim: int
+    live: int
+
+
+def setlink_message(ifindex, fd, flags, expected=None):
+    """RTM_SETLINK with IFLA_XDP: descriptor, flags and, with expected, the program that must be there."""
+
+    def attribute(kind, payload):
+        return struct.pack("<HH", 4 + len(payload), kind) + payload
+
+    inner = attribute(1, struct.pack("<i", fd)) + attribute(3, struct.pack("<I", flags))
+    if expected is not None:
+        inner += attribute(8, struct.pack("<i", expected))
+    body = struct.pack("<BBHiII", 0, 0, 0, ifindex, 0, 0) + attribute(43 | 1 << 15, inner)
+    return struct.pack("<IHHII", 16 + len(body), 19, 5, 1, 0) + body
+
+
+class LiveSide:
+    """The live kernel's tasks: the watcher, which stays, and those that it or another forked."""
+
+    def __init__(self, cpus):
+        self.folder = tempfile.TemporaryDirectory(prefix="bpfsim-agree-")
+        where = str(Path(self.folder.name) / "tasks")
+        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.door.bind(where)
+        self.door.listen(64)
+        self.door.settimeout(10)
+        command = [sys.executable, "-E", live_task.__file__, where, str(cpus)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            self.watcher = LiveTask(self, None, 0)
+        except TimeoutError:
+            self.process.kill()
+            raise PermissionError(self.process.communicate()[1].strip() or "no live task came up") from None
+
+    def stop(self):
+        self.watcher.line.close()
+        self.process.wait(10)
+        self.process.stderr.close()
+        self.door.close()
+        self.folder.cleanup()
+
+
+class LiveTask:
+    """A process of the live side, by the methods that it answers."""
+
+    def __init__(self, side, parent, number):
+        self.side = side
+        if parent:
+            parent.tell("fork", number)
+        elif side.process.poll() is not None:
+            raise TimeoutError
+        self.line, _ = side.door.accept()
+        self.line.settimeout(60)
+        told, self.pid = self.hear()
+        assert told == number
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def tell(self, *words):
+        self.line.send(marshal.dumps(words))
+
+    def hear(self):
+        answer = self.line.recv(live_task.LARGEST)
+        if not answer:
+            raise RuntimeError(f"live task {self.pid} is gone")
+        return marshal.loads(answer)
+
+    def ask(self, *words):
+        self.tell(*words)
+        return self.hear()
+
+    def fork(self, number):
+        return LiveTask(self.side, self, number)
+
+    def exit(self):
+        self.tell("exit")
+        select.select([self.pidfd], [], [], 60)
+        os.close(self.pidfd)
+        self.line.close()
+
+
+class SimTask:
+    """The same requests, to a task of the simulated machine."""
+
+    def __init__(self, task):
+        self.task = task
+
+    def ask(self, what, *words):
+        if what == "bpf":
+            return live_task.perform(self.task.sys_bpf, *words)
+        call = {"setlink": self.task.rtnl_setlink}.get(what) or getattr(self.task, what)
+        try:
+            return call(*words) or (0 if what != "listdir" else [])
+        except OSError as error:
+            return -error.errno
+
+    def fork(self):
+        return SimTask(self.task.fork())
+
+    def exit(self):
+        self.task.exit()
+
+
+class Both:
+    """A task on both sides, and what its descriptors are."""
+
+    def __init__(self, sim, live, files):
+        self.sim, self.live, self.files = sim, live, files
+
+
+class World:
+    """One simulated machine, fresh, and the live side, cleaned; ``end`` leaves nothing on either."""
+
+    def __init__(self, make_kernel, live, report):
+        self.kernel, self.live, self.report = make_kernel(), live, report
+        self.watcher = SimTask(self.kernel.spawn("watcher"))
+        self.alive, self.dead, self.tasks, self.spawned, self.before = [], [], [], 1, "(the first call)"
+        sim = SimTask(self.kernel.spawn("task"))
+        self.tasks.append(Both(sim, live.watcher.fork(self.number()), {}))
+
+    def number(self):
+        self.spawned += 1
+        return self.spawned - 1
+
+    # ---- calls ----
+
+    def compare(self, what, ours, theirs):
+        if ours == theirs:
+            self.before = f"{what} = {ours}"
+            return
+        words = f"{what} | {self.before} | {ours} | {theirs}"
+        why = known.reason("lifetimes", words)
+        if why:
+            self.report.excused[why] += 1
+            raise KnownDisagreement(why)
+        raise Disagreement(f"{what}\n  before: {self.before}\n  simulator:   {ours}\n  live kernel: {theirs}")
+
+    def bpf(self, task, what, cmd, attr, *, size=None, buffers=(), pointers=(), asked=(), shown=(), hidden=()):
+        """One command to both; the result and the buffers that it left.
+
+        asked: [(offset in attr, Id)] to fill in; shown: [(buffer, offset, kind)] where ids come back; hidden:
+        [(buffer, from, to)] what may differ. Buffer -1 is the attr.
+        """
+        self.report.counts["commands"] += 1
+        attrs = bytearray(attr), bytearray(attr)
+        for offset, which in asked:
+            struct.pack_into("<I", attrs[0], offset, which.sim)
+            struct.pack_into("<I", attrs[1], offset, which.live)
+        ours = task.sim.ask("bpf", cmd, bytes(attrs[0]), size, list(buffers), list(pointers))
+        told = self.tell(ours, 0, asked, shown, hidden)
+        for again in range(100):
+            theirs = task.live.ask("bpf", cmd, bytes(attrs[1]), size, list(buffers), list(pointers))
+            if self.tell(theirs, 1, asked, shown, hidden) == told or "prog array" not in what or again == 99:
+                break
+            time.sleep(0.002)  # the last descriptor's close empties a prog array from a work queue
+        self.compare(what, told, self.tell(theirs, 1, asked, shown, hidden))
+        return ours[0], ours[2]
+
+    def tell(self, answer, side, asked, shown, hidden):
+        """A side's answer as it is compared: ids as the simulator's, what may differ as 0xcc."""
+        result, attr, buffers = answer
+        parts = [bytearray(attr), *map(bytearray, buffers)]
+        for offset, which in asked:
+            struct.pack_into("<I", parts[0], offset, which.sim)
+        for part, start, end in hidden:
+            room = parts[part + 1]
+            room[start : min(end, len(room))] = b"\xcc" * max(0, min(end, len(room)) - start)
+        if side and result >= 0:
+            for part, offset, kind in shown:
+                room = parts[part + 1]
+                if offset + 4 <= len(room):
+                    number = struct.unpack_from("<I", room, offset)[0]
+                    ours = next((one.sim for one in self.alive if one.kind == kind and one.live == number), number)
+                    struct.pack_into("<I", room, offset, ours)
+        attr_text = bytes(parts[0]).rstrip(b"\0").hex()
+        return f"{wire.name(result)} attr {attr_text} buffers {[part.hex() for part in parts[1:]]}"
+
+    def file_call(self, task, what, *words):
+        self.report.counts["commands"] += 1
+        ours, theirs = task.sim.ask(what, *words), task.live.ask(what, *words)
+        name = [one if isinstance(one, list) else wire.name(one) for one in (ours, theirs)]
+        shown = [word.hex() if isinstance(word, bytes) else word for word in words]
+        self.compare(f"{what} {shown}", *name)
+        return ours
+
+    # ---- tasks ----
+
+    def fork(self, task):
+        self.report.counts["commands"] += 1
+        sim = task.sim.fork()
+        self.tasks.append(Both(sim, task.live.fork(self.number()), dict(task.files)))
+
+    def exit(self, task):
+        self.report.counts["commands"] += 1
+        self.tasks.remove(task)
+        task.sim.exit()
+        task.live.exit()
+
+    # ---- objects ----
+
+    def adopt(self, task, fd, kind, about=None):
+        """Notes the object behind a new descriptor: the same one on both sides, new or known."""
+        if fd < 0:
+            return None
+        answers = []
+        for side in (task.sim, task.live):
+            attr = struct.pack("<IIQ", fd, ID_AT[kind] + 4, 0).ljust(16, b"\0")
+            answer = side.ask("bpf", wire.OBJ_GET_INFO_BY_FD, attr, 16, [bytes(ID_AT[kind] + 4)], [(-1, 8, 0)])
+            answers.append(struct.unpack_from("<I", answer[2][0], ID_AT[kind])[0] if answer[0] == 0 else answer[0])
+        one = next((one for one in self.alive if one.kind == kind and answers[0] == one.sim), None)
+        other = next((one for one in self.alive if one.kind == kind and answers[1] == one.live), None)
+        self.compare(f"which {kind} descriptor {fd} is", str(one), str(other))
+        if not one:
+            one = Id(kind, *answers)
+            self.alive.append(one)
+        task.files[fd] = (one, about if about is not None else self.about(one))
+        return one
+
+    def about(self, one):
+        """What is remembered about an object, from any descriptor of it."""
+        for task in self.tasks:
+            for which, about in task.files.values():
+                if which == one:
+                    return about
+        return self.remembered.get(one, {})
+
+    @property
+    def remembered(self):
+        return self.__dict__.setdefault("_remembered", {})
+
+    def judge(self):
+        """After a step: counters equal edges, and each id is there on both sides or on neither."""
+        wrong = _core.graph_disagreements(self.kernel)
+        if wrong:
+            raise Disagreement(f"counters differ from edges after {self.before}: {wrong}")
+        ours = live_task.LiveTask.exist(self.watched(), [(NEXT_ID[one.kind], one.sim) for one in self.alive])
+        asked = [(NEXT_ID[one.kind], one.live) for one in self.alive]
+        until = time.monotonic() + PATIENCE
+        while True:
+            theirs = self.live.watcher.ask("exist", asked)
+            if theirs == ours or time.monotonic() > until:
+                break
+            time.sleep(0.001)
+        for one, here, there in zip(list(self.alive), ours, theirs, strict=True):
+            self.compare(f"existence of {one.kind} {one.sim}", *("there" if yes else "gone" for yes in (here, there)))
+            if not here:
+                self.alive.remove(one)
+                self.dead.append(one)
+
+    def watched(self):
+        """Something with a sys_bpf for exist()."""
+        task = self.watcher.task
+
+        class Watcher:
+            @staticmethod
+            def sys_bpf(cmd, block, size):
+                return task.sys_bpf(cmd, block, size)
+
+        return Watcher
+
+    # ---- the end ----
+
+    def clean(self):
+        """Everything exits and is unlinked and detached, on both sides, also after a disagreement."""
+        for task in list(self.tasks):
+            self.exit(task)
+        wipe(self.watcher.task)
+        self.live.watcher.ask("wipe")
+        for ifindex in DEVICES:
+            for flags in (XDP_FLAGS_SKB, XDP_FLAGS_DRV):
+                message = setlink_message(ifindex, -1, flags)
+                self.watcher.ask("setlink", message)
+                self.live.watcher.ask("setlink", message)
+
+    def end(self):
+        self.clean()
+        self.judge()
+        left = [str(one) for one in self.alive] + list(_core.graph_leaks(self.kernel))
+        for kind, cmd in NEXT_ID.items():
+            if self.watcher.task.sys_bpf(cmd, bytearray(12)) != -errno.ENOENT:
+                left.append(f"a {kind} of the simulator")
+        if left:
+            raise Disagreement(f"left at the end: {left}")
+
+
+def wipe(task, path=live_task.BPFFS):
+    for name in task.listdir(path):
+        with contextlib.suppress(OSError):
+            task.unlink(f"{path}/{name}")
+            continue
+        wipe(task, f"{path}/{name}")
+        task.rmdir(f"{path}/{name}")

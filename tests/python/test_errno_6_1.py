@@ -1,0 +1,47 @@
+"""Every check of 6.1's bpf(2) that tests/syscall/errno_6_1.tsv calls a case, run into on a machine of that version."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import bpfsim
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("errno_6_1", ROOT / "tests/syscall/errno_6_1.py")
+errno_6_1 = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(errno_6_1)
+
+TABLE = errno_6_1.rows()
+NAMED = [row for row in TABLE if row.verdict == "case"]
+
+
+@pytest.fixture(scope="module")
+def ours():
+    """The names of functions that sim/ has."""
+    text = "\n".join(path.read_text() for path in (ROOT / "sim").rglob("*.cpp"))
+    return set(re.findall(r"\b(\w+)\(", text))
+
+
+@pytest.mark.parametrize("row", NAMED, ids=lambda row: f"{row.function}:{row.line}")
+def test_the_check_refuses(row, ours):
+    world = errno_6_1.World(bpfsim)
+    with pytest.raises(OSError) as refused:  # noqa: PT011 which one is judged below
+        errno_6_1.CASES[f"{row.function}:{row.line}"](world)
+    error = refused.value
+    assert error.errname == row.errno, error
+    assert "not modelled" not in error.reason
+    if row.refuses:
+        assert error.check == row.refuses
+    elif row.function in ours:
+        assert error.check == row.function
+
+
+def test_table_and_cases_are_one_to_one():
+    assert sorted(f"{row.function}:{row.line}" for row in NAMED) == sorted(errno_6_1.CASES)
+    assert len({(row.function, row.line, row.errno) for row in TABLE}) == len(TABLE)
+
+
+def test_what_is_left_is_counted():
+    found = errno_6_1.counts()
+    assert sum(found.values()) == len(TABLE) and found["case"] > 150
