@@ -19,6 +19,7 @@
 #include "map/map_types.h"
 #include "map/ringbuf.h"
 #include "object/file.h"
+#include "object/mmap.h"
 #include "object/ops.h"
 #include "object/pidfd.h"
 #include "object/registry.h"
@@ -85,6 +86,7 @@ struct KernelState {
 
   const MachineOptions options;
   Machine machine;
+  MappedMemory mapped{machine};
   Registry registry;
   std::unique_ptr<Inode> bpffs = bpf_mount(machine);
   std::vector<std::unique_ptr<Task>> tasks;  // by pid, from kFirstPid on
@@ -98,6 +100,7 @@ struct KernelState {
 Kernel::Kernel(const MachineOptions& options, size_t history_bytes)
     : state_(std::make_unique<KernelState>(options)) {
   state_->machine.calls = &kCalls;
+  state_->machine.mapped = &state_->mapped;
   state_->machine.registry = &state_->registry;
   state_->machine.bpffs = state_->bpffs.get();
   if (history_bytes) state_->journal = std::make_unique<Journal>(state_->machine, history_bytes);
@@ -211,6 +214,7 @@ Task& Kernel::fork(Task& parent) {
     TaskEntry in(k.machine(), *parent);
     copy_files(child, *parent);
     cgroup_fork(child, *parent);
+    dup_mmap(child, *parent);
     return child;
   });
 }
@@ -221,6 +225,7 @@ void Kernel::exit(Task& task) {
     TaskEntry in(k.machine(), *task);
     KFN(k.machine(), do_exit);
     task->exited = true;
+    exit_mmap(*task);
     exit_files(*task);
     cgroup_exit(*task);
     if (task->bpf_storage)  // after a grace period, as the task itself
@@ -280,6 +285,27 @@ Result<int64_t> Kernel::open(Task& task, const std::string& path, uint32_t flags
 Result<int> Kernel::pidfd_open(Task& task, int pid, uint32_t flags) {
   return door(task, {"pidfd_open({}, {})", pid, flags},
               [=](Kernel& k, Task&) { return bpfsim::pidfd_open(k.machine(), pid, flags); });
+}
+
+Result<uint64_t> Kernel::mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags,
+                              uint64_t offset) {
+  return door(task, {"mmap({}, {} bytes, offset {})", fd, length, offset},
+              [=](Kernel&, Task& task) { return sys_mmap(task, fd, length, prot, flags, offset); });
+}
+
+Result<void> Kernel::munmap(Task& task, uint64_t addr, uint64_t length) {
+  return door(task, {"munmap({}, {} bytes)", addr, length},
+              [=](Kernel&, Task& task) { return sys_munmap(task, addr, length); });
+}
+
+Result<void> Kernel::user_load(const Task& task, uint64_t addr, void* to, uint64_t size) const {
+  return bpfsim::user_load(task, addr, to, size);
+}
+
+Result<void> Kernel::user_store(Task& task, uint64_t addr, const void* from, uint64_t size) {
+  const std::string bytes(static_cast<const char*>(from), size);
+  return door(task, {"stores {} bytes at {}", size, addr},
+              [=](Kernel&, Task& task) { return bpfsim::user_store(task, addr, bytes.data(), size); });
 }
 
 Result<void> Kernel::mkdir(Task& task, const std::string& path, uint32_t mode) {

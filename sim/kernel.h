@@ -59,6 +59,11 @@ class Kernel {
   Result<int64_t> bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size = sizeof(bpf_attr));
   Result<int> close(Task& task, int fd);
   Result<int> dup(Task& task, int fd);
+  // mmap(2), munmap(2), and what the task's own code loads and stores in what it has mapped (object/mmap.h).
+  Result<uint64_t> mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags, uint64_t offset);
+  Result<void> munmap(Task& task, uint64_t addr, uint64_t length);
+  Result<void> user_load(const Task& task, uint64_t addr, void* to, uint64_t size) const;
+  Result<void> user_store(Task& task, uint64_t addr, const void* from, uint64_t size);
   Result<int64_t> open(Task& task, const std::string& path, uint32_t flags = 0);  // BPFFS and cgroups
   Result<int> pidfd_open(Task& task, int pid, uint32_t flags = 0);
   Result<void> mkdir(Task& task, const std::string& path, uint32_t mode = 0777);

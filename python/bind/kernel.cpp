@@ -146,6 +146,7 @@ void bind_task(py::module_& m) {
   bind_files(task);
   bind_sockets(task);
   bind_tracing(task);
+  bind_mmap(m, task);
 }
 
 }  // namespace

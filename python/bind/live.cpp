@@ -47,6 +47,14 @@ void bind_live(py::module_& m) {
       .def(
           "dup", [](LiveTask&, int fd) { return descriptor_or_raise(LiveKernel::dup(fd)); }, py::arg("fd"),
           "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
+      .def(
+          "fdinfo",
+          [](LiveTask&, int fd) {
+            std::string text = LiveKernel::fdinfo(fd);
+            if (text.empty()) raise_refusal(refuse(Errno::NoEnt, "fd {} is not open", fd));
+            return text;
+          },
+          py::arg("fd"), "The text of /proc/self/fdinfo/FD. OSError ENOENT.")
       .def_property_readonly("possible_cpus", [](const LiveTask&) { return LiveKernel::possible_cpus(); })
       .def_readonly("name", &LiveTask::name);
   py::class_<Live>(m, "LiveKernel",

@@ -28,6 +28,11 @@ int64_t LiveKernel::dup(int fd) {
   return copy < 0 ? -errno : copy;
 }
 
+std::string LiveKernel::fdinfo(int fd) {
+  std::ifstream file("/proc/self/fdinfo/" + std::to_string(fd));
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 // The list of numbers ends with the highest one: "0-3", "0", "0-1,4-7".
 uint32_t LiveKernel::possible_cpus() {
   std::string list;
@@ -57,6 +62,7 @@ std::string LiveKernel::unavailable() {
 int64_t LiveKernel::sys_bpf(int, void*, uint32_t) { return -38; }  // ENOSYS
 int64_t LiveKernel::close(int) { return -38; }
 int64_t LiveKernel::dup(int) { return -38; }
+std::string LiveKernel::fdinfo(int) { return ""; }
 uint32_t LiveKernel::possible_cpus() { return 1; }
 std::string LiveKernel::release() { return ""; }
 std::string LiveKernel::unavailable() { return "this host is not Linux"; }

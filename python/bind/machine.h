@@ -54,6 +54,7 @@ void bind_files(py::class_<PyTask>& task);
 void bind_sockets(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel);
+void bind_mmap(py::module_& m, py::class_<PyTask>& task);
 
 // Ctrl-C that arrived during a call.
 inline void raise_pending() {

@@ -40,14 +40,18 @@ bool bpf_net_capable(const Machine& machine) {
   return capable(machine, CAP_SYS_ADMIN) || capable(machine, CAP_NET_ADMIN);
 }
 
+static UserMemory& memory_at(Machine& machine, uint64_t user) {
+  return user >= kMmapBase && machine.mapped ? *machine.mapped : *machine.user;
+}
+
 Result<void> copy_from_user(Machine& machine, void* to, uint64_t user, size_t size) {
-  if (!machine.user->read(to, user, size))
+  if (!memory_at(machine, user).read(to, user, size))
     return refuse(Errno::Fault, "{} bytes at user address {} cannot be read", size, user);
   return {};
 }
 
 Result<void> copy_to_user(Machine& machine, uint64_t user, const void* from, size_t size) {
-  if (!machine.user->write(user, from, size))
+  if (!memory_at(machine, user).write(user, from, size))
     return refuse(Errno::Fault, "{} bytes at user address {} cannot be written", size, user);
   return {};
 }

@@ -83,6 +83,7 @@ class Machine {
   Rcu rcu;
   TrustedUserMemory trusted_memory;
   UserMemory* user = &trusted_memory;
+  UserMemory* mapped = nullptr;  // what the current task has mapped, above kMmapBase (object/mmap.h)
 
   Context boot;  // what runs when no task does
   Context* current = &boot;

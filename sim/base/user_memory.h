@@ -16,6 +16,10 @@
 
 namespace bpfsim {
 
+// Where mmap(2) puts a task's mappings: addresses that no process has, so that the kernel can tell them from
+// pointers of this process.
+inline constexpr uint64_t kMmapBase = 1ull << 56;
+
 struct UserMemory {
   virtual ~UserMemory() = default;
   virtual bool read(void* to, uint64_t user, size_t size) = 0;

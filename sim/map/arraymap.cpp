@@ -4,8 +4,7 @@
 // keeps for each index one copy for every CPU: copy `cpu` lies at `base + cpu * stride`, where the stride is
 // value_size rounded up to 8. An unprivileged owner gets an array of a power of two, so that a speculated
 // index, masked, stays inside. Departs from the kernel: user space maps a BPF_F_MMAPABLE array by getting
-// the address of its pages, since machine and user share one process. Not modelled yet: special fields in
-// values (bpf_spin_lock, bpf_timer, kptr), so BPF_F_LOCK is refused.
+// the address of its pages, since machine and user share one process.
 #include "map/arraymap.h"
 
 #include "btf/btf_types.h"
@@ -136,8 +135,8 @@ Result<void> array_map_update_elem(Map& map, const void* key, const void* value,
   if (index >= array.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, array.max_entries);
   if (flags & BPF_NOEXIST) return refuse(Errno::Exist, "every element of an array exists already");
-  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
-  std::memcpy(array.elem(index, array.percpu() ? map.machine.current->cpu : 0), value, array.value_size);
+  TRY(check_lock_flag(map, flags));
+  copy_map_value(map, array.elem(index, array.percpu() ? map.machine.current->cpu : 0), value);
   return {};
 }
 
@@ -232,7 +231,7 @@ Result<void> bpf_percpu_array_copy(Map& map, const void* key, void* values) {
   uint32_t index = index_of(key);
   if (index >= array.max_entries)
     return refuse(Errno::NoEnt, "index {} is not below max_entries {}", index, array.max_entries);
-  std::memcpy(values, array.elem(index), array.distance());
+  copy_map_values(map, values, array.elem(index), true);
   return {};
 }
 
@@ -243,7 +242,7 @@ Result<void> bpf_percpu_array_update(Map& map, const void* key, const void* valu
   if (index >= array.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, array.max_entries);
   if (flags == BPF_NOEXIST) return refuse(Errno::Exist, "every element of an array exists already");
-  std::memcpy(array.elem(index), values, array.distance());
+  copy_map_values(map, array.elem(index), values, false);
   return {};
 }
 

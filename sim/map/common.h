@@ -33,6 +33,28 @@ inline bool bpf_map_flags_access_ok(uint32_t flags) {
 
 inline uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
+// One value, less its special fields: those of the place that it is copied to stay as they are.
+inline void copy_map_value(const Map& map, void* to, const void* from) {
+  if (!map.record) {
+    std::memcpy(to, from, map.value_size);
+  } else {
+    bpf_obj_memcpy(map.record, to, from, map.value_size);
+  }
+}
+// Of a per-CPU map: with the bytes that round it up to 8, but not if it has special fields.
+inline void copy_map_value_long(const Map& map, void* to, const void* from) {
+  bpf_obj_memcpy(map.record, to, from, map.record ? map.value_size : uint32_t(round_up(map.value_size, 8)));
+}
+// The copies for all CPUs, one behind the other on both sides; user space never sees the special fields.
+inline void copy_map_values(const Map& map, void* to, const void* from, bool to_user) {
+  const uint64_t stride = round_up(map.value_size, 8);
+  for (uint32_t cpu = 0; cpu < map.machine.cpus; ++cpu) {
+    uint8_t* one = static_cast<uint8_t*>(to) + cpu * stride;
+    copy_map_value_long(map, one, static_cast<const uint8_t*>(from) + cpu * stride);
+    if (to_user) bpf_obj_init(map.record, one);
+  }
+}
+
 // A new map, or the refusal of what it allocates: `build` fills the map in and may fail.
 template <class M>
 Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*build)(M&, const bpf_attr&)) {

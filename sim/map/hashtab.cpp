@@ -9,8 +9,7 @@
 // others when none is free. In a hash of maps the value is the inner map, replaced in place. With
 // BPF_F_ZERO_SEED the order of keys is that of a live kernel. Departs from the kernel: no bucket locks, one
 // free list instead of one for each CPU, and an element given back by a BPF_F_NO_PREALLOC map stays with the
-// map for its next insertion. Not modelled yet: special fields in values (bpf_spin_lock, bpf_timer, kptr), so
-// BPF_F_LOCK is refused.
+// map for its next insertion.
 #include "map/hashtab.h"
 
 #include "map/htab.h"
@@ -295,9 +294,9 @@ Result<void> check_flags(const HtabElem* old, uint64_t flags) {
 // A value for all CPUs, or from a program for its own CPU.
 void pcpu_copy_value(BpfHtab& htab, HtabElem* l, const void* value, bool onallcpus) {
   if (onallcpus)
-    std::memcpy(htab.place(l), value, uint64_t(htab.stride()) * htab.machine.cpus);
+    copy_map_values(htab, htab.place(l), value, false);
   else
-    std::memcpy(htab.percpu_value(l, htab.machine.current->cpu), value, htab.value_size);
+    copy_map_value(htab, htab.percpu_value(l, htab.machine.current->cpu), value);
 }
 
 Result<HtabElem*> alloc_one(BpfHtab& htab) {
@@ -336,12 +335,16 @@ Result<HtabElem*> alloc_htab_elem(BpfHtab& htab, const void* key, uint32_t hash,
 Result<void> htab_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfHtab& htab = htab_of(map);
   if ((flags & ~BPF_F_LOCK) > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
-  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
+  TRY(check_lock_flag(map, flags));
   uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
   HtabElem* old = lookup_elem_raw(htab, hash, key);
   TRY(check_flags(old, flags));
+  if (old && flags & BPF_F_LOCK) {  // under the lock, the old element itself is written over
+    copy_map_value(map, htab.value(old), value);
+    return {};
+  }
   HtabElem* l = TRY(alloc_htab_elem(htab, key, hash, old));
-  std::memcpy(htab.value(l), value, htab.value_size);
+  copy_map_value(map, htab.value(l), value);
   link_first(htab, l);
   if (!old) {
     ++htab.count;
@@ -422,7 +425,7 @@ Result<void> htab_lru_map_update_elem(Map& map, const void* key, const void* val
     bpf_lru_push_free(htab.lru, l->lru_node);
     return checked;
   }
-  std::memcpy(htab.value(l), value, htab.value_size);
+  copy_map_value(map, htab.value(l), value);
   link_first(htab, l);
   if (!old) {
     ++htab.count;
@@ -493,7 +496,8 @@ Result<void> htab_map_lookup_and_delete_elem(Map& map, const void* key, void* va
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
   if (!l) return refuse(Errno::NoEnt, "the key is not there");
-  std::memcpy(value, htab.value(l), htab.value_size);
+  copy_map_value(map, value, htab.value(l));
+  bpf_obj_init(map.record, value);
   delete_elem(htab, l);
   return {};
 }
@@ -508,7 +512,7 @@ Result<void> htab_percpu_map_lookup_and_delete_elem(Map& map, const void* key, v
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
   if (!l) return refuse(Errno::NoEnt, "the key is not there");
-  std::memcpy(value, htab.place(l), uint64_t(htab.stride()) * htab.machine.cpus);
+  copy_map_values(map, value, htab.place(l), true);
   delete_elem(htab, l);
   return {};
 }
@@ -552,7 +556,7 @@ uint64_t htab_map_mem_usage(const Map& map) {
     uint64_t entries = uint64_t(map.max_entries) + (htab.has_extra_elems() ? cpus : 0);
     usage += entries * htab.elem_size;
     if (htab.percpu()) usage += entries * htab.stride() * cpus;
-    if (htab.has_extra_elems()) usage += cpus * sizeof(void*);
+    if (!htab.percpu() && !htab.is_lru()) usage += cpus * sizeof(void*);
   } else {
     usage += (htab.elem_size + kSizeofLlistNode) * uint64_t(htab.count);
     if (htab.percpu()) usage += (kSizeofLlistNode + sizeof(void*) + htab.stride() * cpus) * htab.count;
@@ -566,7 +570,7 @@ Result<void> bpf_percpu_hash_copy(Map& map, const void* key, void* values) {
   BpfHtab& htab = htab_of(map);
   HtabElem* l = htab_map_lookup(htab, key);
   if (!l) return refuse(Errno::NoEnt, "the key is not there");
-  std::memcpy(values, htab.place(l), uint64_t(htab.stride()) * htab.machine.cpus);
+  copy_map_values(map, values, htab.place(l), true);
   return {};
 }
 

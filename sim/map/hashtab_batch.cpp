@@ -32,7 +32,14 @@ void copy_element(const BpfHtab& htab, HtabElem* l, Batch& batch) {
     value = reinterpret_cast<const uint8_t*>(&map_id);
   }
   batch.keys.insert(batch.keys.end(), l->key(), l->key() + htab.key_size);
-  batch.values.insert(batch.values.end(), value, value + size);
+  const size_t at = batch.values.size();
+  batch.values.resize(at + size);
+  if (htab.percpu()) {
+    copy_map_values(htab, &batch.values[at], value, true);
+  } else {
+    copy_map_value(htab, &batch.values[at], value);
+    bpf_obj_init(htab.record, &batch.values[at]);
+  }
 }
 
 // Copies a bucket, and empties it if asked: the last element goes first.

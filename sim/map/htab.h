@@ -29,7 +29,7 @@ struct BpfHtab final : Map {
   bool is_lru() const {
     return map_type == BPF_MAP_TYPE_LRU_HASH || map_type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
   }
-  bool has_extra_elems() const { return !percpu() && !is_lru(); }
+  bool has_extra_elems() const { return !percpu() && !is_lru() && !of_maps(); }
   bool prealloc() const { return !(map_flags & BPF_F_NO_PREALLOC); }
   uint32_t stride() const { return uint32_t(round_up(value_size, 8)); }
   HtabElem*& bucket(uint32_t hash) const {

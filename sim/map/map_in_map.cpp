@@ -3,9 +3,10 @@
 // The verifier checks a program against a template of the inner map, so every inner map must look like it:
 // type, sizes and flags; max_entries may differ except for arrays, whose bounds programs rely on. One level
 // only: an inner map has no inner maps. Departs from the kernel: the template is a whole Map that is hidden
-// from the machine's table of objects. Not modelled yet: the comparison of special fields (locks, timers) in
-// the values' BTF.
+// from the machine's table of objects.
 #include "map/map_in_map.h"
+
+#include <algorithm>
 
 #include "map/common.h"
 #include "object/btf.h"
@@ -27,6 +28,7 @@ Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
   machine.objects.erase(meta->serial);
   meta->ops = inner.ops;
   meta->bypass_spec_v1 = inner.bypass_spec_v1;
+  meta->record = inner.record;
   meta->btf = inner.btf;
   if (meta->btf) btf_get(*meta->btf, {"template of an inner map"});
   return meta;
@@ -38,9 +40,17 @@ void bpf_map_meta_free(Map* meta) {
   delete meta;
 }
 
+// Fields that name a struct of the program's BTF are the same only if that is the same BTF.
+static bool btf_record_equal(const Map& a, const Map& b) {
+  const auto names_struct = [](const BtfField& field) { return field.btf_id && !field.kernel_struct; };
+  const auto& fields = a.record.fields;
+  return a.record == b.record && (a.btf == b.btf || std::none_of(fields.begin(), fields.end(), names_struct));
+}
+
 bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
   return meta.map_type == inner.map_type && meta.key_size == inner.key_size &&
-         meta.value_size == inner.value_size && meta.map_flags == inner.map_flags;
+         meta.value_size == inner.value_size && meta.map_flags == inner.map_flags &&
+         btf_record_equal(meta, inner);
 }
 
 Result<Object*> bpf_map_fd_get_ptr(Map& map, File&, int fd) {

@@ -7,6 +7,7 @@
 #include "map/map_value.h"
 
 #include "map/arraymap.h"
+#include "map/common.h"
 #include "map/hashtab.h"
 #include "map/local_storage.h"
 #include "map/reuseport_array.h"
@@ -46,7 +47,8 @@ Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
   else
     element = TRY(MAP_OP(map, map_lookup_elem, map, key));
   if (!element) return refuse(Errno::NoEnt, "no element has this key");
-  std::memcpy(value, element, map.value_size);
+  copy_map_value(map, value, element);
+  bpf_obj_init(map.record, value);
   return {};
 }
 
@@ -73,12 +75,16 @@ Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, con
   return MAP_OP(map, map_update_elem, map, key, value, flags);
 }
 
-Result<void> check_batch_elem_flags(const Map&, const bpf_attr& attr) {
-  if (attr.batch.elem_flags & ~uint64_t(BPF_F_LOCK))
-    return refuse(Errno::Inval, "elem_flags {}: only BPF_F_LOCK may be", attr.batch.elem_flags);
-  if (attr.batch.elem_flags & BPF_F_LOCK)
+Result<void> check_lock_flag(const Map& map, uint64_t flags) {
+  if (flags & BPF_F_LOCK && !map.record.has(BPF_SPIN_LOCK))
     return refuse(Errno::Inval, "BPF_F_LOCK, but the value has no bpf_spin_lock");
   return {};
+}
+
+Result<void> check_batch_elem_flags(const Map& map, const bpf_attr& attr) {
+  if (attr.batch.elem_flags & ~uint64_t(BPF_F_LOCK))
+    return refuse(Errno::Inval, "elem_flags {}: only BPF_F_LOCK may be", attr.batch.elem_flags);
+  return check_lock_flag(map, attr.batch.elem_flags);
 }
 
 Result<void> put_batch_count(Machine& machine, UserAttr uattr, uint32_t count) {

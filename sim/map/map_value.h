@@ -29,6 +29,8 @@ class Buffer {
   std::unique_ptr<uint64_t[]> large_;
 };
 
+// BPF_F_LOCK wants a value with a bpf_spin_lock.
+Result<void> check_lock_flag(const Map& map, uint64_t flags);
 Result<void> bpf_map_copy_value(Map& map, const void* key, void* value);
 Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, const void* value,
                                   uint64_t flags);

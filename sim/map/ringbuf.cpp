@@ -7,9 +7,12 @@
 // sets DISCARD. User space reads records in their order and stops at a busy one. The header also says how
 // many pages it lies behind the start of the ring, so that a sample leads back to its ring. Departs from the
 // kernel: it maps the data pages twice in a row, so that a record that runs over the end is contiguous; here
-// the data area is twice as long and such a record lies across the border, where every reader looks for it.
+// the data area is twice as long and such a record lies across the border; when it is committed, what is
+// behind the border is copied to the beginning, the only place that mmap shows (map_mmap_page).
 // No lock; a wake-up is counted, and map_poll answers at once. Not modelled yet: bpf_user_ringbuf_drain.
 #include "map/ringbuf.h"
+
+#include <algorithm>
 
 #include "map/common.h"
 #include "map/map_in_map.h"
@@ -118,6 +121,12 @@ Result<Span> ringbuf_map_mmap_user(Map& map, uint64_t offset, uint64_t length, b
   return map_pages(ringbuf_of(map), offset, length);
 }
 
+// The data's second half is its first once more.
+uint64_t ringbuf_map_mmap_page(const Map& map, uint64_t offset) {
+  constexpr uint64_t data = kData - kConsumerPage;
+  return offset < data ? offset : data + ((offset - data) & ringbuf_of(map).mask);
+}
+
 uint64_t ringbuf_avail_data_sz(const RingbufMap& rb) { return rb.producer_pos() - rb.consumer_pos(); }
 
 uint32_t ringbuf_map_poll_kern(Map& map, File&) {
@@ -177,6 +186,13 @@ RingbufMap* ringbuf_restore_from_rec(Machine& machine, Addr header) {
   return &ringbuf_of(*map);
 }
 
+// A record that runs over the end: user space looks for the rest at the beginning, too.
+void show_across_the_border(const RingbufMap& rb, uint64_t offset, uint64_t size) {
+  const uint64_t end = kData + rb.mask + 1;
+  if (offset + size <= end) return;
+  std::memcpy(&rb.at<uint8_t>(kData), &rb.at<uint8_t>(end), std::min(offset + size - end, rb.mask + 1));
+}
+
 uint64_t ringbuf_map_mem_usage(const Map& map) {
   uint64_t data_pages = map.max_entries / kPageSize;
   return kSizeofBpfRingbufMap + (kMetaPages + data_pages) * kPageSize +
@@ -190,6 +206,7 @@ void bpf_ringbuf_commit(Machine& machine, Addr sample, uint64_t flags, bool disc
   RingbufMap* rb = ringbuf_restore_from_rec(machine, header);
   if (!rb) return;
   auto& record = *reinterpret_cast<RingbufHeader*>(machine.arena.host(header));
+  show_across_the_border(*rb, header - rb->ring.addr, record_size(record.len));
   record.len ^= BPF_RINGBUF_BUSY_BIT;
   if (discard) record.len |= BPF_RINGBUF_DISCARD_BIT;
   // A consumer that has read everything before this record may be asleep.
@@ -224,6 +241,7 @@ const MapOps ringbuf_map_ops = {
     .map_poll = OP(ringbuf_map_poll_kern),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(ringbuf_map_mem_usage),
+    .map_mmap_page = OP(ringbuf_map_mmap_page),
     .ringbuf_reserve = OP(ringbuf_reserve),
     .ringbuf_query = OP(ringbuf_query),
 };
@@ -239,6 +257,7 @@ const MapOps user_ringbuf_map_ops = {
     .map_poll = OP(ringbuf_map_poll_user),
     .map_meta_equal = OP(bpf_map_meta_equal),
     .map_mem_usage = OP(ringbuf_map_mem_usage),
+    .map_mmap_page = OP(ringbuf_map_mmap_page),
 };
 
 }  // namespace bpfsim

@@ -9,12 +9,22 @@
 #include <string>
 #include <vector>
 
+#include "base/arena.h"
 #include "object/object.h"
 
 namespace bpfsim {
 
 struct BpfLocalStorage;  // map/bpf_local_storage.h
 struct File;
+struct Vma;
+
+// What a mapping of a file asks of it (vm_operations_struct and the mmap of file_operations).
+struct MmapOps {
+  Result<Span> (*mmap)(File& file, const Vma& vma);     // the pages, or why not
+  void (*open)(File& file, const Vma& vma);             // one more such mapping: fork, or a part of one
+  void (*close)(File& file, const Vma& vma);            // one less
+  uint64_t (*page)(const File& file, uint64_t offset);  // where this offset lies, if pages are mapped twice
+};
 
 // What a kind of file does. `name` is the anon inode's name: "bpf-map", "bpf-prog", "bpf_link", "btf".
 struct FileOps {
@@ -26,6 +36,7 @@ struct FileOps {
   Result<std::string> (*read)(File& file, size_t size) = nullptr;
   // ioctl(2). Null: ENOTTY.
   Result<int64_t> (*unlocked_ioctl)(File& file, uint32_t cmd, uint64_t arg) = nullptr;
+  const MmapOps* mmap = nullptr;                     // null: -ENODEV
   bool only_finds = false;                           // a pidfd: it finds private_data and keeps nothing alive
   std::string (*inode_name)(const File&) = nullptr;  // null: the inode that all anonymous files share
 };
@@ -69,16 +80,18 @@ class FdTable {
   static constexpr int kLimit = 1024;  // RLIMIT_NOFILE of a fresh login
 
   // The lowest free descriptor, or -EMFILE. The file's reference moves in.
-  Result<int> install(File* file);
+  Result<int> install(File* file, bool close_on_exec = false);
   File* get(int fd) const;      // null: -EBADF; also for one that was opened with O_PATH
   File* get_raw(int fd) const;  // that one too
   File* take(int fd);           // empties the slot, the caller now owns the reference
   Result<void> check_room() const;
   const std::vector<File*>& slots() const { return slots_; }
+  bool close_on_exec(int fd) const { return get_raw(fd) && close_on_exec_[size_t(fd)]; }
 
  private:
   std::vector<File*> slots_;
-  int lowest_ = 0;  // no slot below is free
+  std::vector<bool> close_on_exec_;  // of the descriptor, not of the file: dup does not copy it
+  int lowest_ = 0;                   // no slot below is free
 };
 
 // A reference that stands on the stack of a syscall: an edge of the graph while the syscall lasts.
@@ -88,7 +101,16 @@ struct InFlight {
   const char* via;
 };
 
-// A process. exit() closes what its table holds.
+// A stretch of a task's addresses that shows the pages of a file (struct vm_area_struct). It holds the file.
+struct Vma {
+  uint64_t start, length;  // user addresses; object/mmap.h
+  uint64_t offset;         // in the file
+  File* file;
+  bool shared, read, write;
+  Span pages;
+};
+
+// A process. exit() closes what its table holds and unmaps what it has mapped.
 struct Task final : Object {
   Task(Machine& machine, int pid, std::string comm, const Credentials& cred);
   std::string label() const override;
@@ -99,6 +121,8 @@ struct Task final : Object {
   Credentials cred;
   uint32_t cpu = 0;  // where its syscalls run
   FdTable files;
+  std::vector<Vma> mappings;  // object/mmap.h
+  uint64_t next_mapping = kMmapBase;
   Task* parent = nullptr;
   Object* cgroup = nullptr;  // host/cgroup.h; null: the root of the hierarchy
   bool exited = false;

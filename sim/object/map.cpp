@@ -77,7 +77,6 @@ void bpf_map_put_with_uref(Map& map, const Cause& cause) {
   bpf_map_put(map, cause);
 }
 
-
 Map* map_from_handle(const Machine& machine, Addr handle) {
   return static_cast<Map*>(machine.handles.resolve(HandleKind::Map, handle));
 }
@@ -123,6 +122,42 @@ static std::string bpf_map_show_fdinfo(const File& file) {
   return lines;
 }
 
-const FileOps bpf_map_fops = {"bpf-map", bpf_map_release, bpf_map_show_fdinfo, Counter::UserRefs};
+static Map& map_of(const File& file) { return static_cast<Map&>(*file.private_data); }
+
+static void bpf_map_mmap_open(File& file, const Vma& vma) {
+  if (vma.write) ++map_of(file).writecnt;
+}
+
+static void bpf_map_mmap_close(File& file, const Vma& vma) {
+  if (vma.write) --map_of(file).writecnt;
+}
+
+// While it is mapped for writing, a map cannot be frozen, and a frozen one cannot be mapped so.
+static Result<Span> bpf_map_mmap(File& file, const Vma& vma) {
+  Map& map = map_of(file);
+  KFN(map.machine, bpf_map_mmap);
+  if (map.record) return refuse(Errno::NotSupp, "the values have special fields");
+  if (!map.ops->map_mmap) return refuse(Errno::NotSupp, "map type {} has no pages to map", map.map_type);
+  if (!vma.shared) return refuse(Errno::Inval, "not MAP_SHARED, or the descriptor is read-only");
+  if (vma.write && map.frozen) return refuse(Errno::Perm, "the map is frozen");
+  if (vma.write && map.map_flags & BPF_F_RDONLY_PROG)
+    return refuse(Errno::Access, "programs may only read this map, and rely on what they read");
+  const Span pages = TRY(MAP_OP(map, map_mmap, map, vma.offset, vma.length, vma.write));
+  bpf_map_mmap_open(file, vma);
+  return pages;
+}
+
+static uint64_t bpf_map_page(const File& file, uint64_t offset) {
+  Map& map = map_of(file);
+  return map.ops->map_mmap_page ? map.ops->map_mmap_page(map, offset) : offset;
+}
+
+static const MmapOps bpf_map_mmap_ops = {bpf_map_mmap, bpf_map_mmap_open, bpf_map_mmap_close, bpf_map_page};
+
+const FileOps bpf_map_fops = {.name = "bpf-map",
+                              .release = bpf_map_release,
+                              .show_fdinfo = bpf_map_show_fdinfo,
+                              .holds = Counter::UserRefs,
+                              .mmap = &bpf_map_mmap_ops};
 
 }  // namespace bpfsim

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "object/btf_record.h"
 #include "object/object.h"
 #include "uapi/bpf.h"
 #include "uapi/bpf_attr.h"
@@ -36,6 +37,7 @@ struct Map : Object {
   Map* inner_map_meta = nullptr;
 
   Btf* btf = nullptr;
+  BtfRecord record;  // the special fields of a value, if it has any
   uint32_t btf_key_type_id = 0, btf_value_type_id = 0, btf_vmlinux_value_type_id = 0;
 
   // The kind of program that a prog array accepts, set by the first one that it meets.

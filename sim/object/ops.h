@@ -84,6 +84,9 @@ struct MapOps {
   OpsEntry<uint64_t(const Map&)> map_mem_usage;
   // The program at an index of a prog array, or null. The kernel's tail call reads array->ptrs itself.
   OpsEntry<Prog*(Map&, uint32_t index)> prog_array_elem;
+  // Where an offset of the mapping lies when the same pages are mapped twice. The kernel's page tables say
+  // it.
+  OpsEntry<uint64_t(const Map&, uint64_t offset)> map_mmap_page;
   // For the helpers of ring buffers, which in the kernel stand in the map's own file. A reserve gives the
   // sample's address, or 0.
   OpsEntry<Addr(Map&, uint64_t size)> ringbuf_reserve;

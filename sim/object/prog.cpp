@@ -100,7 +100,9 @@ std::string bpf_prog_tag_str(const Prog& prog) {
 
 static std::string bpf_prog_show_fdinfo(const File& file) {
   const auto& prog = static_cast<const Prog&>(*file.private_data);
-  const uint64_t memlock = (prog.insnsi.size() * sizeof(bpf_insn) + kPageSize - 1) / kPageSize * kPageSize;
+  constexpr uint64_t kSizeofBpfProg = 96;
+  const uint64_t size = kSizeofBpfProg + prog.insnsi.size() * sizeof(bpf_insn);
+  const uint64_t memlock = (size + kPageSize - 1) / kPageSize * kPageSize;
   return "prog_type:\t" + std::to_string(prog.type) + "\nprog_jited:\t" + std::to_string(prog.jited) +
          "\nprog_tag:\t" + bpf_prog_tag_str(prog) + "\nmemlock:\t" + std::to_string(memlock) +
          "\nprog_id:\t" + std::to_string(prog.id) + "\nrun_time_ns:\t" + std::to_string(prog.stats.nsecs) +

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "btf/btf_check.h"
+#include "btf/btf_fields.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
 #include "uapi/gates.h"
@@ -48,6 +49,8 @@ static Result<Btf*> btf_parse_attr(Machine& machine, const bpf_attr& attr, uint6
   Result<void> copied = copy_from_user(machine, data.data(), attr.btf, data.size());
   Result<BtfTypes> types = copied.refusal();
   if (copied) types = btf_parse(data, log.needed() ? &text : nullptr, btf_kind_max(machine.version));
+  if (types)
+    if (Result<void> metas = btf_check_struct_metas(*types, machine.version); !metas) types = metas.refusal();
   bpf_vlog_write(log, text);
   TRY(finalize_log(machine, log, uattr, uattr_size));
   auto parsed = std::make_shared<const BtfTypes>(TRY(std::move(types)));

@@ -4,6 +4,9 @@
 // map_alloc_check, then who may have that type; only then memory is spent.
 //
 // Not modelled yet: BPF_F_TOKEN_FD, offload to a device, and what an exclusive map (excl_prog_hash) refuses.
+#include <algorithm>
+
+#include "btf/btf_fields.h"
 #include "btf/btf_types.h"
 #include "object/btf.h"
 #include "object/registry.h"
@@ -128,8 +131,60 @@ static Result<void> check_excl_prog_hash(Machine& machine, const bpf_attr& attr)
   return copy_from_user(machine, hash, attr.excl_prog_hash, sizeof hash);
 }
 
+// Which types of maps may have which special fields in their values.
+static bool map_may_have(bpf_map_type type, btf_field_type field, Version version) {
+  const auto one_of = [type](std::initializer_list<bpf_map_type> types) {
+    return std::find(types.begin(), types.end(), type) != types.end();
+  };
+  const bool storage = one_of({BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_TASK_STORAGE,
+                               BPF_MAP_TYPE_CGRP_STORAGE});
+  const bool hash_or_array = one_of({BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY});
+  switch (field) {
+    case BPF_SPIN_LOCK:
+    case BPF_RES_SPIN_LOCK: return hash_or_array || storage || type == BPF_MAP_TYPE_CGROUP_STORAGE;
+    case BPF_TIMER:
+    case BPF_WORKQUEUE:
+    case BPF_TASK_WORK:
+    case BPF_LIST_HEAD:
+    case BPF_RB_ROOT: return hash_or_array || type == BPF_MAP_TYPE_LRU_HASH;
+    case BPF_KPTR_UNREF:
+    case BPF_KPTR_REF:
+    case BPF_KPTR_PERCPU:
+    case BPF_REFCOUNT:
+      if (version < "6.4"_v)
+        return hash_or_array || one_of({BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY});
+      return hash_or_array || storage ||
+             one_of({BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
+                     BPF_MAP_TYPE_PERCPU_ARRAY});
+    case BPF_UPTR: return type == BPF_MAP_TYPE_TASK_STORAGE;
+    default: return false;
+  }
+}
+
+// A value whose special fields cannot be understood counts as one without: only programs that want them will
+// be refused.
+static Result<void> find_special_fields(Map& map, const Btf& btf, uint32_t value_id) {
+  constexpr uint32_t mask = BPF_SPIN_LOCK | BPF_RES_SPIN_LOCK | BPF_TIMER | BPF_KPTR | BPF_LIST_HEAD |
+                            BPF_RB_ROOT | BPF_REFCOUNT | BPF_WORKQUEUE | BPF_UPTR | BPF_TASK_WORK;
+  Machine& machine = map.machine;
+  Result<BtfRecord> record = btf_parse_fields(*btf.types, value_id, mask, map.value_size, machine.version);
+  if (!record || !*record) return {};
+  const bool strict = machine.version >= "6.2"_v || record->has(BPF_KPTR);
+  if (strict && !bpf_capable(machine)) return refuse(Errno::Perm, "special fields in values need CAP_BPF");
+  if (map.map_flags & (strict ? BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG : BPF_F_RDONLY_PROG))
+    return refuse(Errno::Access, "programs need to read and write values with special fields");
+  for (const BtfField& field : record->fields)
+    if (!map_may_have(map.map_type, field.type, machine.version))
+      return refuse(!strict && field.type == BPF_SPIN_LOCK ? Errno::NotSupp : Errno::OpNotSupp,
+                    "map type {} cannot have a {} in its values", map.map_type,
+                    btf_field_type_name(field.type));
+  TRY(btf_check_fields(*btf.types, *record, machine.version));
+  map.record = *std::move(record);
+  return {};
+}
+
 // The types of key and value are the caller's word, but their sizes must be those of the map.
-static Result<void> map_check_btf(const Map& map, const Btf& btf, uint32_t key_id, uint32_t value_id) {
+static Result<void> map_check_btf(Map& map, const Btf& btf, uint32_t key_id, uint32_t value_id) {
   if (key_id) {
     const int64_t size = btf.types->size_of(key_id);
     if (size != int64_t(map.key_size))
@@ -140,11 +195,12 @@ static Result<void> map_check_btf(const Map& map, const Btf& btf, uint32_t key_i
   const int64_t size = btf.types->size_of(value_id);
   if (size != int64_t(map.value_size))
     return refuse(Errno::Inval, "BTF says that the value has {} bytes, the map {}", size, map.value_size);
-  if (!map.ops->map_check_btf) return {};
-  // The map's own check sees through typedef and const, as btf_type_id_size() gives it.
+  // From here on typedef and const are seen through, as btf_type_id_size() gives it.
   uint32_t key = key_id, value = value_id;
   btf.types->skip_modifiers(key_id, &key);
   btf.types->skip_modifiers(value_id, &value);
+  TRY(find_special_fields(map, btf, value));
+  if (!map.ops->map_check_btf) return {};
   return MAP_OP(map, map_check_btf, map, btf, key, value);
 }
 

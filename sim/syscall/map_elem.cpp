@@ -3,8 +3,7 @@
 // The commands on elements. Key and value are copied in and out of user memory here; what happens to them is
 // the map type's: its table of operations for most, and for values that user space sees in another form (one
 // for each CPU, a descriptor) a function of the map's file, chosen by type as the kernel does.
-//
-// Not modelled yet: values with a bpf_spin_lock, so BPF_F_LOCK is always refused as for a value without one.
+// BPF_F_LOCK takes the value's bpf_spin_lock, and nobody else can hold it: one simulated CPU runs at a time.
 #include <optional>
 
 #include "map/map_value.h"
@@ -46,11 +45,6 @@ Result<void> need_perms(const MapFd& fd, uint32_t mode) {
                 fd.borrowed.get()->f_mode, mode);
 }
 
-Result<void> no_spin_lock(uint64_t flags) {
-  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK, but the value has no bpf_spin_lock");
-  return {};
-}
-
 // __bpf_copy_key(): a map without keys wants a null pointer.
 Result<void*> copy_key(Map& map, uint64_t ukey, Buffer& key) {
   if (map.key_size == 0) {
@@ -77,7 +71,7 @@ SysResult map_lookup_elem(Machine& machine, const bpf_attr& attr) {
   MapFd fd(machine, attr.map_fd);
   Map& map = *TRY(fd.map);
   TRY(need_perms(fd, FMODE_READ));
-  TRY(no_spin_lock(attr.flags));
+  TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
   const void* key = TRY(copy_key(map, attr.key, key_copy));
   if (map.map_type == BPF_MAP_TYPE_BLOOM_FILTER) {  // asks about the value that it is given
@@ -97,7 +91,7 @@ SysResult map_update_elem(Machine& machine, const bpf_attr& attr) {
   Map& map = *TRY(fd.map);
   WriteActive writing(map);
   TRY(need_perms(fd, FMODE_WRITE));
-  TRY(no_spin_lock(attr.flags));
+  TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
   const void* key = TRY(copy_key(map, attr.key, key_copy));
   TRY(copy_from_user(machine, value.data(), attr.value, value.size()));
@@ -145,7 +139,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   TRY(need_perms(fd, FMODE_READ | FMODE_WRITE));
   const bool pops = map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK;
   if (attr.flags && pops) return refuse(Errno::Inval, "a queue or stack takes no flags here");
-  TRY(no_spin_lock(attr.flags));
+  TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
   const void* key = TRY(copy_key(map, attr.key, key_copy));
   if (pops) {
@@ -211,6 +205,7 @@ SysResult map_freeze(Machine& machine, const bpf_attr& attr) {
   Map& map = *TRY(fd.map);
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return refuse(Errno::NotSupp, "a struct_ops map cannot be frozen");
+  if (map.record) return refuse(Errno::NotSupp, "a map with special fields in its values cannot be frozen");
   const bool by_descriptor = has(Gate::freeze_by_descriptor, machine.version);
   if (by_descriptor) TRY(need_perms(fd, FMODE_WRITE));
   if (map.writecnt) return refuse(Errno::Busy, "{} writers or writable mappings hold the map", map.writecnt);

@@ -57,6 +57,8 @@ static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map)
     return reject(env, Errno::Inval,
                   "Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
   if (map.map_type == BPF_MAP_TYPE_ARENA) return not_modelled(env, "an arena map");
+  if (map.record || (map.inner_map_meta && map.inner_map_meta->record))
+    return not_modelled(env, "a map with special fields (locks, timers, kptrs) in its values");
   return Errno::None;
 }
 

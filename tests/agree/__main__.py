@@ -14,9 +14,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import commands  # noqa: E402
 import creation  # noqa: E402
+import fields  # noqa: E402
 import known  # noqa: E402
 import lifetimes  # noqa: E402
 import network  # noqa: E402
+import objects  # noqa: E402
 import pair  # noqa: E402
 import programs  # noqa: E402
 import storages  # noqa: E402
@@ -101,7 +103,7 @@ def tell(report, name, calls, differ):
 
 def all_commands(kernel, live, seed, count, seconds):
     report = Report("commands")
-    for case in (*commands.WRITTEN, *creation.CASES, *storages.CASES):
+    for case in (*commands.WRITTEN, *creation.CASES, *storages.CASES, *objects.WRITTEN, *fields.WRITTEN):
         run_case(report, kernel, live, case.__name__, case)
     for number in range(count):
         if report.seconds() > seconds:

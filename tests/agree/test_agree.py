@@ -1,6 +1,8 @@
 """A short form of ./dev agree for the test suite: the same bytes to the simulator and to the live kernel."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,15 @@ def test_random_programs_are_judged_and_run_alike(machines):
 
 
 @pytest.mark.parametrize(
-    "case", (*agree.commands.WRITTEN, *agree.creation.CASES, *agree.storages.CASES), ids=lambda case: case.__name__
+    "case",
+    (
+        *agree.commands.WRITTEN,
+        *agree.creation.CASES,
+        *agree.storages.CASES,
+        *agree.objects.WRITTEN,
+        *agree.fields.WRITTEN,
+    ),
+    ids=lambda case: case.__name__,
 )
 def test_a_command_answers_alike(machines, case):
     kernel, live = machines
@@ -81,3 +91,36 @@ def test_a_disagreement_is_seen(machines):
     made.code = made.code.replace(b"\2", b"\3")
     theirs = agree.programs.ask(live, buffers, made)
     assert (ours.retval, theirs.retval) == ("0x2", "0x3") and ours.log != theirs.log
+
+
+XDP_LINK = """
+import ctypes, struct, sys
+sys.path[:0] = sys.argv[1:3]
+if ctypes.CDLL(None).unshare(0x40000000):  # a network namespace of its own: lo is nobody else's
+    sys.exit(3)
+import bpfsim, commands, objects
+for task in (bpfsim.Kernel().spawn("agree"), bpfsim.LiveKernel().spawn("agree")):
+    side = commands.Side(task)
+    prog = side.prog_load("XDP", prog_type=6)
+    attr = bytearray(168)
+    struct.pack_into("<4I", attr, 0, prog, 1, 37, 0)
+    link = side.call("LINK_CREATE", commands.LINK_CREATE, attr, fd=True)
+    objects.fdinfo(side, "a link", link)
+    attr = bytearray(168)
+    struct.pack_into("<I", attr, 0, link)
+    side.call("LINK_DETACH", commands.LINK_DETACH, attr)
+    objects.fdinfo(side, "a link without its device", link)
+    side.close()
+    print(side.transcript)
+"""
+
+
+def test_the_text_of_a_link_is_alike(machines):
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "python")]
+    done = subprocess.run([sys.executable, "-c", XDP_LINK, *paths], capture_output=True, text=True, check=False)
+    if done.returncode == 3:
+        pytest.skip("no network namespace can be made here")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = done.stdout.splitlines()
+    assert "link_type:\\txdp\\n" in theirs.replace("\\\\", "\\")
+    assert ours == theirs

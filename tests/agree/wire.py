@@ -95,3 +95,32 @@ class Programs:
         struct.pack_into("<IIIIQ", attr, 0, fd, 0, self.packet.size, 0, self.packet.address)
         result = task.sys_bpf(PROG_TEST_RUN, attr)
         return result, struct.unpack_from("<I", attr, 4)[0]
+
+
+class LivePages:
+    """mmap(2) of the live kernel, with the interface of bpfsim's MappedPages."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def __init__(self, fd, length, prot, flags, offset):
+        address = self.libc.mmap(None, length, prot, flags, fd, offset)
+        if address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "mmap")
+        self.address, self.length = address, length
+
+    def __getitem__(self, part):
+        return ctypes.string_at(self.address + part.start, part.stop - part.start)
+
+    def __setitem__(self, part, data):
+        ctypes.memmove(self.address + part.start, data, len(data))
+
+    def munmap(self):
+        self.libc.munmap(self.address, self.length)
+
+
+def unmap_live(address, length):
+    if LivePages.libc.munmap(address, length):
+        raise OSError(ctypes.get_errno(), "munmap")

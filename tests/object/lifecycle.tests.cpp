@@ -102,7 +102,8 @@ TEST_CASE("fdinfo says what the file holds") {
   const long fd = s.map_create(BPF_MAP_TYPE_HASH, 4, 8, 16, BPF_F_RDONLY);
   CHECK_THAT(
       *fdinfo(s.t, int(fd)),
-      Catch::Matchers::StartsWith("pos:\t0\nflags:\t02000000\nmap_type:\t1\nkey_size:\t4\nvalue_size:\t8\n"
-                                  "max_entries:\t16\nmap_flags:\t0x0\n"));
+      Catch::Matchers::StartsWith(
+          "pos:\t0\nflags:\t02000000\nmnt_id:\t17\nino:\t17\nmap_type:\t1\nkey_size:\t4\nvalue_size:\t8\n"
+          "max_entries:\t16\nmap_flags:\t0x0\n"));
   CHECK(fdinfo(s.t, 99).err() == Errno::NoEnt);
 }

@@ -121,3 +121,61 @@ TEST_CASE("Which kernels have the batch commands, and for which types") {
     CHECK(s.batch(BPF_MAP_UPDATE_BATCH, fd, nullptr, nullptr, &key, values, 1) == c.expected);
   }
 }
+
+// One line for each check of Linux 6.1 (its generic_map_*_batch, bpf_map_do_batch and the hash's own), less
+// those for a kernel without memory.
+TEST_CASE("The batch commands of 6.1 refuse what each of its checks refuses") {
+  constexpr int L = BPF_MAP_LOOKUP_BATCH, T = BPF_MAP_LOOKUP_AND_DELETE_BATCH, U = BPF_MAP_UPDATE_BATCH,
+                D = BPF_MAP_DELETE_BATCH;
+  constexpr bpf_map_type A = BPF_MAP_TYPE_ARRAY, H = BPF_MAP_TYPE_HASH;
+  uint32_t keys[4] = {}, token = 0, high = 99;
+  uint64_t values[4] = {};
+  const uint64_t k = user_ptr(keys), v = user_ptr(values), out = user_ptr(&token), nowhere = 16;
+  struct {
+    const char* what;
+    int cmd;
+    bpf_map_type type;
+    uint32_t map_flags;
+    decltype(bpf_attr::batch) batch;  // map_fd is filled in
+    long expected;
+  } cases[] = {
+      {"elem_flags of a deletion", D, H, 0, {0, 0, k, 0, 1, 0, BPF_EXIST, 0}, -22},
+      {"BPF_F_LOCK of a deletion", D, H, 0, {0, 0, k, 0, 1, 0, BPF_F_LOCK, 0}, -22},
+      {"key of a deletion", D, H, 0, {0, 0, nowhere, 0, 1, 0, 0, 0}, -14},
+      {"elem_flags of an update", U, A, 0, {0, 0, k, v, 1, 0, BPF_NOEXIST, 0}, -22},
+      {"BPF_F_LOCK of an update", U, A, 0, {0, 0, k, v, 1, 0, BPF_F_LOCK, 0}, -22},
+      {"key of an update", U, A, 0, {0, 0, nowhere, v, 1, 0, 0, 0}, -14},
+      {"value of an update", U, A, 0, {0, 0, k, nowhere, 1, 0, 0, 0}, -14},
+      {"elem_flags of a lookup", L, A, 0, {0, out, k, v, 1, 0, BPF_EXIST, 0}, -22},
+      {"BPF_F_LOCK of a lookup", L, A, 0, {0, out, k, v, 1, 0, BPF_F_LOCK, 0}, -22},
+      {"in_batch of a lookup", L, A, 0, {nowhere, out, k, v, 1, 0, 0, 0}, -14},
+      {"keys of a lookup", L, A, 0, {0, out, nowhere, v, 1, 0, 0, 0}, -14},
+      {"values of a lookup", L, A, 0, {0, out, k, nowhere, 1, 0, 0, 0}, -14},
+      {"out_batch of a lookup", L, A, 0, {0, nowhere, k, v, 1, 0, 0, 0}, -14},
+      {"a write-only descriptor", L, A, BPF_F_WRONLY, {0, out, k, v, 1, 0, 0, 0}, -1},
+      {"a read-only descriptor", U, A, BPF_F_RDONLY, {0, out, k, v, 1, 0, 0, 0}, -1},
+      {"no such command for an array", T, A, 0, {0, out, k, v, 1, 0, 0, 0}, -524},
+      {"elem_flags of a hash", L, H, 0, {0, out, k, v, 1, 0, BPF_EXIST, 0}, -22},
+      {"BPF_F_LOCK of a hash", T, H, 0, {0, out, k, v, 1, 0, BPF_F_LOCK, 0}, -22},
+      {"flags of a hash", L, H, 0, {0, out, k, v, 1, 0, 0, 1}, -22},
+      {"in_batch of a hash", L, H, 0, {nowhere, out, k, v, 1, 0, 0, 0}, -14},
+      {"no such bucket", L, H, 0, {user_ptr(&high), out, k, v, 1, 0, 0, 0}, -2},
+      {"keys of a hash", L, H, 0, {0, out, nowhere, v, 4, 0, 0, 0}, -14},
+      {"values of a hash", T, H, 0, {0, out, k, nowhere, 4, 0, 0, 0}, -14},
+      {"out_batch of a hash", L, H, 0, {0, nowhere, k, v, 4, 0, 0, 0}, -14},
+      {"the last bucket", L, H, 0, {0, out, k, v, 4, 0, 0, 0}, -2},
+      {"nothing wanted", L, H, 0, {0, 0, 0, 0, 0, 0, 0, 0}, 0},
+  };
+  for (const auto& c : cases) {
+    INFO(c.what);
+    BatchSim s(version("6.1"));
+    const long fd = s.map_create(c.type, 4, 8, 4, c.map_flags);
+    uint32_t key = 1;
+    uint64_t value = 1;
+    if (!c.map_flags) REQUIRE(s.map_update(fd, &key, &value) == 0);
+    bpf_attr attr;
+    attr.batch = c.batch;
+    attr.batch.map_fd = uint32_t(fd);
+    CHECK(s.bpf(c.cmd, attr) == c.expected);
+  }
+}

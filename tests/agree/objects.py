@@ -1,0 +1,275 @@
+"""What is seen of an object beside its commands: /proc/PID/fdinfo, mapped pages. Cases as in commands.py."""
+
+import re
+import struct
+
+import wire
+from commands import (
+    ARRAY,
+    ARRAY_OF_MAPS,
+    BLOOM_FILTER,
+    HASH,
+    HASH_OF_MAPS,
+    LPM_TRIE,
+    MMAPABLE,
+    MODELLED,
+    NO_COMMON_LRU,
+    NO_PREALLOC,
+    NUMA_NODE,
+    PROG_ARRAY,
+    QUEUE,
+    RDONLY,
+    RDONLY_PROG,
+    RETURN_2,
+    RINGBUF,
+    STACK,
+    USER_RINGBUF,
+    WRONLY,
+    WRONLY_PROG,
+    btf,
+    usual,
+    value_room,
+)
+from wire import Buffer
+
+# Lines that differ by nature: ids, the mount and inode of a boot, whether a program was compiled.
+BY_NATURE = re.compile(r"^((?:map|prog|btf|link)_id|mnt_id|ino|prog_jited|owner_jited):\t\d+$", re.M)
+READ, WRITE, EXEC = 1, 2, 4
+SHARED, PRIVATE, VALIDATE = 1, 2, 3
+PAGE = 4096
+
+
+def fdinfo(s, what, fd):
+    try:
+        s.note(f"fdinfo of {what}: " + repr(BY_NATURE.sub(r"\1:\t#", s.task.fdinfo(fd))))
+    except OSError:
+        s.note(f"fdinfo of {what}: nothing")
+
+
+def fdinfo_of_maps(s):
+    """Every type, with sizes and flags that change its memory, empty and with elements."""
+    for kind in MODELLED:
+        key_size, value_size, entries, flags = usual(kind)
+        inner = s.map_create(ARRAY, 4, 8, 2) if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS) else 0
+        sizes = [(key_size, value_size)]
+        if kind in (QUEUE, STACK, BLOOM_FILTER):
+            sizes += [(0, 1), (0, 12), (0, 100)]
+        elif kind == LPM_TRIE:
+            sizes += [(5, 1), (20, 100), (260, 3)]
+        elif key_size and kind not in (PROG_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS):
+            sizes += [(4, 1), (4, 12), (4, 100)] + ([(1, 8), (9, 8), (13, 4096)] if kind != ARRAY else [])
+        counts = (4096, 8192, 65536) if kind in (RINGBUF, USER_RINGBUF) else (1, 2, 3, 7, 64, 100, 1000)
+        for bits in (0, NO_PREALLOC, NO_COMMON_LRU, MMAPABLE, NUMA_NODE, RDONLY, WRONLY, RDONLY_PROG, WRONLY_PROG):
+            for key, value in sizes:
+                if value > 1000 and bits == NO_PREALLOC:
+                    continue  # the live kernel runs out of such large elements now and then: ENOMEM
+                for count in counts:
+                    fd = s.map_create(kind, key, value, count, flags | bits, inner=inner)
+                    fdinfo(s, f"type {kind}", fd)
+                    for number in range(3):
+                        if kind == LPM_TRIE:
+                            name = struct.pack("<I", 8 * number).ljust(key, b"\1")
+                        else:
+                            name = struct.pack("<I", number).ljust(key, b"\0")[:key] or None
+                        of_maps = kind in (ARRAY_OF_MAPS, HASH_OF_MAPS)
+                        data = struct.pack("<I", inner & 0xFFFFFFFF) if of_maps else b"\1" * value_room(kind, value)
+                        s.update(fd, name, data)
+                        s.transcript.pop() if of_maps else None  # it shows a descriptor's number
+                    fdinfo(s, f"type {kind} with elements", fd)
+                    s.close(fd)
+        for extra in range(1, 16):
+            if kind == BLOOM_FILTER:
+                for count in (1, 10, 1000, 100_000):
+                    fd = s.map_create(kind, 0, 8, count, extra=extra)
+                    fdinfo(s, f"bloom filter, {extra} hash functions", fd)
+                    s.close(fd)
+        s.close()
+
+
+def fdinfo_of_others(s):
+    """Programs of several sizes, BTF, a frozen map, a prog array with an owner, a second descriptor."""
+    for count in (2, 3, 500, 501, 502, 1012, 1013, 4000):
+        fd = s.prog_load(f"of {count} instructions", RETURN_2[:8] * (count - 1) + RETURN_2[8:])
+        fdinfo(s, f"{count} instructions", fd)
+        s.close(fd)
+    types = struct.pack("<III", 1, 1 << 24, 4) + struct.pack("<I", 1 << 24 | 32)
+    raw = Buffer(btf(types, b"\0int\0"))
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<QQI", attr, 0, raw.address, 0, raw.size)
+    fdinfo(s, "BTF", s.call("BTF_LOAD", wire.BTF_LOAD, attr, fd=True))
+    slots = s.map_create(PROG_ARRAY, 4, 4, 3)
+    prog = s.prog_load("XDP", prog_type=wire.XDP)
+    for what, fd in (("prog array", slots), ("XDP", prog), ("nothing", 9999)):
+        fdinfo(s, what, fd)
+    key, value = Buffer(bytes(4)), Buffer(struct.pack("<I", prog & 0xFFFFFFFF))
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<IIQQ", attr, 0, slots & 0xFFFFFFFF, 0, key.address, value.address)
+    s.call("a program into the array", wire.MAP_UPDATE_ELEM, attr)
+    fdinfo(s, "prog array with a program", slots)
+    frozen = s.map_create(HASH, 4, 8, 3)
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<I", attr, 0, frozen & 0xFFFFFFFF)
+    s.call("FREEZE", wire.MAP_FREEZE, attr)
+    fdinfo(s, "a frozen map", frozen)
+    second = s.task.dup(frozen)
+    s.open.append(second)
+    fdinfo(s, "its second descriptor", second)
+
+
+class Pages:
+    """mmap and munmap on either side."""
+
+    def __init__(self, s):
+        self.s, self.mapped = s, []
+        self.live = not hasattr(s.task, "mmap")
+
+    def map(self, what, fd, length=PAGE, *, prot=READ | WRITE, flags=SHARED, offset=0):
+        shown = f"mmap of {what}: {length} bytes from {offset}, prot {prot}, flags {flags:#x}"
+        try:
+            if self.live:
+                pages = wire.LivePages(fd, length, prot, flags, offset)
+            else:
+                pages = self.s.task.mmap(fd, length, prot, flags, offset % (1 << 64))
+        except OSError as error:
+            self.s.note(f"{shown}: {error.errno}")
+            return None
+        self.s.note(f"{shown}: mapped")
+        self.mapped.append(pages)
+        return pages
+
+    def unmap(self, what, address, length):
+        try:
+            wire.unmap_live(address, length) if self.live else self.s.task.munmap(address, length)
+            self.s.note(f"munmap {what}: 0")
+        except OSError as error:
+            self.s.note(f"munmap {what}: {error.errno}")
+
+    def close(self):
+        for pages in self.mapped:
+            pages.munmap()
+        self.mapped.clear()
+
+
+def mmap_refusals(s):
+    """Each kind of descriptor with every length, offset, protection and flag by turns."""
+    pages = Pages(s)
+    inner = s.map_create(ARRAY, 4, 8, 2)
+    created = [(f"type {kind}", s.map_create(kind, *usual(kind), inner=inner)) for kind in MODELLED]
+    created = [(what, fd) for what, fd in created if fd >= 0]
+    for bits in (0, RDONLY, WRONLY, RDONLY_PROG, WRONLY_PROG):
+        for value, entries in ((8, 2), (8, 512), (8, 513), (100, 200)):
+            what = f"an array of {entries} times {value}, flags {bits:#x}"
+            created.append((what, s.map_create(ARRAY, 4, value, entries, MMAPABLE | bits)))
+    created.append(("a ring of 16384", s.map_create(RINGBUF, 0, 0, 16384)))
+    created.append(("a user ring of 16384", s.map_create(USER_RINGBUF, 0, 0, 16384)))
+    created += [("a program", s.prog_load("for mmap")), ("nothing", 9999), ("less than nothing", -1)]
+    for what, fd in created:
+        for prot in (0, READ, WRITE, READ | WRITE, EXEC, READ | EXEC, 8):
+            for flags in (SHARED, PRIVATE):
+                pages.map(what, fd, prot=prot, flags=flags)
+        for prot in (READ, READ | WRITE):
+            for length in (
+                0,
+                1,
+                PAGE,
+                PAGE + 1,
+                3 * PAGE,
+                8 * PAGE,
+                10 * PAGE,
+                11 * PAGE,
+                1 << 46,
+                1 << 47,
+                -1 % (1 << 64),
+            ):
+                for offset in (0, PAGE, 2 * PAGE, 3 * PAGE, 100, -PAGE, 1 << 62):
+                    pages.map(what, fd, length, prot=prot, offset=offset)
+                    pages.close()
+        for flags in (
+            0,
+            VALIDATE,
+            4,
+            8,
+            SHARED | 0x100,
+            SHARED | 0x2000,
+            VALIDATE | 0x8000,
+            SHARED | 0x40000,
+            VALIDATE | 1 << 21,
+        ):
+            pages.map(what, fd, prot=READ, flags=flags)
+        pages.close()
+    for address, length in (
+        (1 << 16, PAGE),
+        (65537, PAGE),
+        (1 << 16, 0),
+        (1 << 16, 100),
+        (1 << 63, PAGE),
+        (1 << 16, 1 << 63),
+    ):
+        pages.unmap(f"{length} bytes at {address:#x}", address, length)
+
+
+def mmap_and_freeze(s):
+    """A writable mapping keeps a map from being frozen, with or without its descriptor; each part of it does."""
+    pages = Pages(s)
+
+    def freeze(fd, what):
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<I", attr, 0, fd & 0xFFFFFFFF)
+        s.call(f"FREEZE {what}", wire.MAP_FREEZE, attr)
+
+    fd = s.map_create(ARRAY, 4, 8, 2048, MMAPABLE)
+    whole = pages.map("four pages", fd, 4 * PAGE)
+    pages.map("the first again, to read", fd, prot=READ)
+    freeze(fd, "while mapped")
+    pages.unmap("the second page", whole.address + PAGE, PAGE)
+    freeze(fd, "with three pages left")
+    pages.unmap("the second page again", whole.address + PAGE, PAGE)
+    pages.unmap("the last two pages", whole.address + 2 * PAGE, 2 * PAGE)
+    freeze(fd, "with one page left")
+    pages.unmap("the first page", whole.address, 1)
+    freeze(fd, "with a mapping to read")
+    pages.map("a frozen map, to write", fd, PAGE)
+    pages.map("a frozen map, to read", fd, prot=READ)
+    pages.mapped.remove(whole)
+    s.update(fd, bytes(4), bytes(8))
+    pages.close()
+
+
+def mmap_of_an_array(s):
+    """What one side writes, the other reads; a pointer of bpf(2) may point into a mapping."""
+    pages = Pages(s)
+    for value, entries in ((8, 100), (12, 700), (1, 5)):
+        fd = s.map_create(ARRAY, 4, value, entries, MMAPABLE)
+        stride = (value + 7) // 8 * 8
+        size = (entries * stride + PAGE - 1) // PAGE * PAGE
+        view = pages.map("all of it", fd, size)
+        for index in (0, 1, entries - 1):
+            s.update(fd, struct.pack("<I", index), bytes(range(1, value + 1)))
+            s.note(f"  page shows {view[index * stride : index * stride + stride].hex()}")
+            view[index * stride : index * stride + value] = bytes([index & 255]) * value
+            s.lookup(fd, struct.pack("<I", index), value)
+        key = Buffer(bytes(4))
+        for cmd, name in ((wire.MAP_UPDATE_ELEM, "UPDATE"), (wire.MAP_LOOKUP_ELEM, "LOOKUP")):
+            for offset in (0, stride, size - value):
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<IIQQ", attr, 0, fd, 0, key.address, view.address + offset)
+                s.call(f"{name} with a value in the mapping, from {offset}", cmd, attr)
+        s.note(f"all: {view[0:size].hex()}")
+        pages.close()
+
+
+def numa_nodes(s):
+    """The node that a map asks for, with the flag and without, and what cannot lie on one node."""
+    for kind in MODELLED:
+        key, value, entries, flags = usual(kind)
+        inner = s.map_create(ARRAY, 4, 8, 2) if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS) else 0
+        for bits in (0, NUMA_NODE, NUMA_NODE | NO_COMMON_LRU, NUMA_NODE | NO_PREALLOC):
+            for node in (0, 1, 63, 64, 1023, 1024, (1 << 31) - 1, 1 << 31, (1 << 32) - 2, (1 << 32) - 1):
+                before = len(s.transcript)
+                fd = s.map_create(kind, key, value, entries, flags | bits, inner=inner, numa=node)
+                s.transcript[before] = f"node {node:#x}, " + s.transcript[before]
+                s.close(fd)
+        s.close()
+
+
+WRITTEN = (numa_nodes, fdinfo_of_maps, fdinfo_of_others, mmap_refusals, mmap_and_freeze, mmap_of_an_array)
