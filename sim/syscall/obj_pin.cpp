@@ -14,7 +14,7 @@ static Result<std::string> getname(Machine& machine, const bpf_attr& attr) {
   Result<std::string> path = strncpy_from_user(machine, attr.pathname, kPathMax);
   if (path.err() == Errno::TooBig)
     return refuse(Errno::NameTooLong, "a path has at most {} bytes", kPathMax - 1);
-  if (path && (attr.file_flags & BPF_F_PATH_FD) && !path->starts_with("/"))
+  if (path && !path->empty() && (attr.file_flags & BPF_F_PATH_FD) && !path->starts_with("/"))
     return refuse(Errno::BadF, "path_fd {} is not a directory", attr.path_fd);
   return path;
 }

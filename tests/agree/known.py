@@ -27,7 +27,7 @@ KNOWN = (
     ),
     Known(
         "programs",
-        r"helpers (.*,)?46\b",
+        r"verdict \| \S+ program of this type cannot use helper bpf_get_socket_cookie#46 \| ",
         "bpf_get_socket_cookie is not modelled",
     ),
     Known(

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 TASKS, MAPS_OF_MAPS = 3, (ARRAY_OF_MAPS, HASH_OF_MAPS)
 SCHED_CLS = 3
 KINDS = (1, 2, 3, 5, 6, 9, 10, 11, 12, 13, 22, 23, 27, 30, 31)  # map types; the others are not among the rules yet
-EXAMPLES, STEPS = 25, 60  # of a chunk
+EXAMPLES, STEPS = 8, 60  # of a chunk
 NOWHERE = 9999  # no descriptor on either side; 0 is a file here and none there
 
 number = st.integers(0, 63)
