@@ -103,6 +103,7 @@ Kernel::Kernel(const MachineOptions& options, size_t history_bytes)
   state_->machine.mapped = &state_->mapped;
   state_->machine.registry = &state_->registry;
   state_->machine.bpffs = state_->bpffs.get();
+  register_vmlinux_btf(state_->machine);
   if (history_bytes) state_->journal = std::make_unique<Journal>(state_->machine, history_bytes);
 }
 
@@ -114,6 +115,7 @@ Kernel::~Kernel() {
   net_exit(state_->machine);
   state_->machine.cgroups.reset();
   bpf_kill_super(*state_->bpffs);
+  tracing_exit(state_->machine);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
   rcu.grace_period();

@@ -30,6 +30,9 @@ enum class Group {
   EnableStats,
   IterCreate,
   BindMap,
+  TaskFdQuery,
+  TokenCreate,
+  StreamRead,
 };
 
 Group group_of(int cmd) {
@@ -69,6 +72,9 @@ Group group_of(int cmd) {
     case BPF_ENABLE_STATS: return Group::EnableStats;
     case BPF_ITER_CREATE: return Group::IterCreate;
     case BPF_PROG_BIND_MAP: return Group::BindMap;
+    case BPF_TASK_FD_QUERY: return Group::TaskFdQuery;
+    case BPF_TOKEN_CREATE: return Group::TokenCreate;
+    case BPF_PROG_STREAM_READ_BY_FD: return Group::StreamRead;
   }
   return Group::None;
 }

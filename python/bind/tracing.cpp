@@ -1,7 +1,9 @@
 // perf_event_open, read and ioctl of a task, and what of the machine can be traced.
 #include "host/tracing.h"
 
+#include "btf/btf_types.h"
 #include "machine.h"
+#include "object/btf.h"
 
 namespace bpfsim {
 
@@ -113,6 +115,20 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
             return names;
           },
           "The kernel functions that a kprobe may name.")
+      .def(
+          "btf_id",
+          [](PyKernel& k, const std::string& name) {
+            const Btf* btf = k.kernel.tracing().btf_vmlinux;
+            if (!btf) throw py::value_error("this machine has no BTF of its own");
+            for (uint32_t kind : {BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_STRUCT})
+              if (uint32_t id = btf->types->find_by_name(name, kind)) return id;
+            throw py::value_error("the machine's BTF has no function, typedef or struct called '" + name +
+                                  "'");
+          },
+          py::arg("name"),
+          "The id in the machine's own BTF of a function (bpf_iter_bpf_map), typedef (btf_trace_sys_enter) "
+          "or\n"
+          "struct: what attach_btf_id takes. ValueError when there is none.")
       .def(
           "add_tracepoint",
           [](PyKernel& k, const std::string& system, const std::string& name, uint32_t num_args) {

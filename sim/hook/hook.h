@@ -37,6 +37,9 @@ Result<Link*> bpf_kprobe_link_attach(Prog& prog, const bpf_attr& attr);
 Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie);
 std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for another kind of link
 
+extern const VerifierOps tracing_verifier_ops;  // tracing_btf.cpp
+extern const ProgOps tracing_prog_ops;
+
 // Takes every XDP program off every device, as a machine does that shuts down.
 void net_exit(Machine& machine);
 // Takes a device away: programs come off it, links lose it, maps forget it.

@@ -14,7 +14,7 @@ namespace bpfsim {
 
 namespace {
 
-enum : uint16_t { FILTER = 1, TC = 2, XDP = 4, TRACE = 8, ANY = FILTER | TC | XDP };
+enum : uint16_t { FILTER = 1, TC = 2, XDP = 4, TRACE = 8, ITER = 16, ANY = FILTER | TC | XDP };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
 struct HelperSet {
@@ -30,8 +30,8 @@ constexpr HelperSet helper_sets[] = {
 #undef HELPER_SET
 };
 
-uint16_t set_of(bpf_prog_type type) {
-  switch (type) {
+uint16_t set_of(const Prog& prog) {
+  switch (prog.type) {
     case BPF_PROG_TYPE_SOCKET_FILTER: return FILTER;
     case BPF_PROG_TYPE_SCHED_CLS:
     case BPF_PROG_TYPE_SCHED_ACT: return TC;
@@ -41,8 +41,8 @@ uint16_t set_of(bpf_prog_type type) {
     case BPF_PROG_TYPE_PERF_EVENT:
     case BPF_PROG_TYPE_RAW_TRACEPOINT:
     case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
-    case BPF_PROG_TYPE_SYSCALL:
-    case BPF_PROG_TYPE_TRACING: return TRACE;
+    case BPF_PROG_TYPE_SYSCALL: return TRACE;
+    case BPF_PROG_TYPE_TRACING: return prog.expected_attach_type == BPF_TRACE_ITER ? TRACE | ITER : TRACE;
     default: return 0;
   }
 }
@@ -74,6 +74,7 @@ const VerifierOps* verifier_of(bpf_prog_type type) {
     case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_verifier_ops;
     case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_verifier_ops;
     case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_verifier_ops;
+    case BPF_PROG_TYPE_TRACING: return &tracing_verifier_ops;
     case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_verifier_ops;
     default: return nullptr;
   }
@@ -90,6 +91,7 @@ const ProgOps* prog_of(bpf_prog_type type) {
     case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_prog_ops;
     case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_prog_ops;
     case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_prog_ops;
+    case BPF_PROG_TYPE_TRACING: return &tracing_prog_ops;
     case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_prog_ops;
     default: return nullptr;
   }
@@ -112,7 +114,7 @@ const ProgOps* prog_ops(bpf_prog_type type) { return prog_of(type); }
 const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
   const Machine& machine = prog.machine;
   for (const HelperSet& set : helper_sets) {
-    if (set.id != id || !(set.types & set_of(prog.type))) continue;
+    if (set.id != id || !(set.types & set_of(prog))) continue;
     auto since = Version::parse(helper_since(id)), from = Version::parse(set.from);
     if ((since && machine.version < *since) || (from && machine.version < *from)) return nullptr;
     return may(machine, set.needs) ? helper_proto(id) : nullptr;

@@ -2,7 +2,7 @@
 //
 // Which program type has which tables. All 32 types have a row; a type that is not modelled has null in it
 // and loading such a program is refused in plain words. What is modelled: XDP, SOCKET_FILTER, SCHED_CLS,
-// SCHED_ACT, KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT(_WRITABLE), SYSCALL.
+// SCHED_ACT, KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT(_WRITABLE), TRACING, SYSCALL.
 #pragma once
 
 #include <span>

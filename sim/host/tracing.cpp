@@ -7,8 +7,11 @@
 
 #include <algorithm>
 
+#include "btf/vmlinux.h"
 #include "object/btf.h"
 #include "object/file.h"
+#include "object/registry.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -221,6 +224,22 @@ KernelFunction& Tracing::add_function(const std::string& name) {
 Tracing& tracing(Machine& machine) {
   if (!machine.tracing) machine.tracing = std::make_shared<Tracing>(machine);
   return *machine.tracing;
+}
+
+void register_vmlinux_btf(Machine& machine) {
+  if (!machine.config.on("CONFIG_DEBUG_INFO_BTF") || machine.version < "5.4"_v) return;
+  const VmlinuxBtf& vmlinux = vmlinux_btf();
+  Btf& btf = *new Btf(machine, vmlinux.data, vmlinux.types);
+  btf.kernel_btf = true;
+  btf.name = "vmlinux";
+  btf.refcnt.inc({"the kernel's own"});
+  if (has(Gate::vmlinux_btf_id, machine.version)) btf.id = machine.registry->btf_idr.alloc(&btf);
+  tracing(machine).btf_vmlinux = &btf;
+}
+
+void tracing_exit(Machine& machine) {
+  if (!machine.tracing) return;
+  if (Btf* btf = std::exchange(machine.tracing->btf_vmlinux, nullptr)) btf_put(*btf, {"the machine halts"});
 }
 
 PerfEvent* perf_event_of(const File& file) {

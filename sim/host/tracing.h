@@ -25,6 +25,7 @@ namespace bpfsim {
 
 struct File;
 struct Btf;
+struct SeqFile;
 
 struct Tracepoint {
   std::string system, name;       // "raw_syscalls", "sys_enter"
@@ -80,6 +81,7 @@ struct Tracing final : Object {
   std::deque<Tracepoint> tracepoints;
   std::deque<KernelFunction> functions;
   Btf* btf_vmlinux = nullptr;
+  std::map<Addr, SeqFile*> seq_files;  // by the address that programs know
 
   Tracepoint* raw_tracepoint(const std::string& name);
   Tracepoint* trace_event(uint32_t id);
@@ -91,6 +93,9 @@ struct Tracing final : Object {
 
 // The machine's, made when first asked for.
 Tracing& tracing(Machine& machine);
+// At boot: the machine's own BTF becomes an object, with an id where the version gives it one. And at halt.
+void register_vmlinux_btf(Machine& machine);
+void tracing_exit(Machine& machine);
 
 // The file behind a descriptor of the current task if it is a perf event, with a reference: EBADF otherwise.
 Result<File*> perf_event_get(Machine& machine, int fd, const Cause& cause);

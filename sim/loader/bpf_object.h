@@ -7,8 +7,8 @@
 //
 // Departs from libbpf: `maps` sections with struct bpf_map_def still work (libbpf 1.0 dropped them); what
 // libbpf finds out by probing the kernel is told here by LoadOptions::kernel_version. Not modelled yet: CO-RE
-// relocations, externs (.ksyms, .kconfig: kernel functions and variables), struct_ops, attach targets that
-// need the kernel's BTF (fentry, LSM, ...), BTF sanitizing for kernels that lack a kind, PROG_BIND_MAP of
+// relocations, externs (.ksyms, .kconfig: kernel functions and variables), struct_ops, attach targets
+// in LSM hooks and modules, BTF sanitizing for kernels that lack a kind, PROG_BIND_MAP of
 // .rodata, static linking.
 #pragma once
 
@@ -101,6 +101,7 @@ struct BpfProgram {
   uint32_t type = BPF_PROG_TYPE_UNSPEC;  // may be changed between open and load, as the next two
   uint32_t expected_attach_type = 0;
   uint32_t prog_flags = 0;
+  uint32_t attach_btf_id = 0;  // found in the kernel's BTF when it is loaded
   const SectionDef* def = nullptr;
 
   std::vector<bpf_insn> elf_insns;  // as the file has them

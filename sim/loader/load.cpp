@@ -235,20 +235,62 @@ class ObjectLoader {
     return {};
   }
 
+  // The kernel's own BTF is the one that INFO calls "vmlinux". libbpf reads /sys/kernel/btf/vmlinux; the
+  // commands serve as well, and work on a simulated machine too.
+  Result<const BtfTypes*> kernel_btf() {
+    if (kernel_btf_) return &*kernel_btf_;
+    bpf_attr by_id;
+    by_id.btf_id = 1;
+    const long fd = call(BPF_BTF_GET_FD_BY_ID, by_id, "open the kernel's BTF");
+    if (fd < 0) return refuse(Errno(-fd), "the kernel has no BTF of its own");
+    std::vector<uint8_t> bytes;
+    long done = 0;
+    for (int pass = 0; pass < 2 && done >= 0; ++pass) {  // how large it is, then the bytes
+      bpf_btf_info info{};
+      info.btf = address(bytes.data());
+      info.btf_size = uint32_t(bytes.size());
+      bpf_attr attr;
+      attr.info.bpf_fd = uint32_t(fd);
+      attr.info.info_len = sizeof info;
+      attr.info.info = address(&info);
+      done = call(BPF_OBJ_GET_INFO_BY_FD, attr,
+                  pass ? "read the kernel's BTF" : "how large the kernel's BTF is");
+      if (done >= 0 && !pass) bytes.resize(info.btf_size);
+    }
+    close_now(int(fd));
+    if (done < 0) return refuse(Errno(-done), "the kernel's BTF cannot be read");
+    kernel_btf_ = TRY(BtfTypes::parse(bytes));
+    return &*kernel_btf_;
+  }
+
+  // SEC("iter/bpf_map") names the function bpf_iter_bpf_map, SEC("tp_btf/sys_enter") the type
+  // btf_trace_sys_enter, SEC("fentry/do_exit") the function itself.
+  Result<void> find_attach_btf_id(BpfProgram& program) {
+    const size_t slash = program.section.find('/');
+    if (slash == program.section.npos || program.attach_btf_id) return {};
+    std::string name = program.section.substr(slash + 1);
+    uint32_t kind = BTF_KIND_FUNC;
+    if (program.expected_attach_type == BPF_TRACE_RAW_TP) name = "btf_trace_" + name, kind = BTF_KIND_TYPEDEF;
+    if (program.expected_attach_type == BPF_TRACE_ITER) name = "bpf_iter_" + name;
+    const BtfTypes* types = TRY(kernel_btf());
+    program.attach_btf_id = types->find_by_name(name, kind);
+    if (!program.attach_btf_id)
+      return refuse(Errno::Srch, "program '{}': the kernel's BTF has no {}", program.name, name);
+    return {};
+  }
+
   Result<void> load_program(BpfProgram& program, const std::vector<BpfProgram>& pristine) {
     if (!program.def && program.type == BPF_PROG_TYPE_UNSPEC)
       return refuse(Errno::Inval, "program '{}': section '{}' names no program type", program.name,
                     program.section);
-    if (program.def && (program.def->flags & SectionDef::SEC_ATTACH_BTF))
-      return refuse(Errno::OpNotSupp,
-                    "program '{}': section '{}' needs the kernel's BTF, which is not modelled yet",
-                    program.name, program.section);
+    if (program.def && (program.def->flags & SectionDef::SEC_ATTACH_BTF)) TRY(find_attach_btf_id(program));
     // What was opened may have been given another type since.
     const BpfProgram asked = program;
     TRY(loader::relocate_program(object_, program, pristine));
     program.type = asked.type;
     program.expected_attach_type = asked.expected_attach_type;
     program.prog_flags = asked.prog_flags;
+    program.attach_btf_id = asked.attach_btf_id;
     if (program.has_core_relos)
       return refuse(Errno::OpNotSupp, "program '{}' has CO-RE relocations, which are not modelled yet",
                     program.name);
@@ -266,6 +308,7 @@ class ObjectLoader {
     attr.license = address(object_.license.c_str());
     attr.kern_version = object_.kern_version;
     attr.prog_flags = program.prog_flags;
+    attr.attach_btf_id = program.attach_btf_id;
     if (has("4.15"_v)) set_name(attr.prog_name, program.name);
     if (object_.btf_fd >= 0 && has("5.0"_v)) {
       attr.prog_btf_fd = uint32_t(object_.btf_fd);
@@ -314,6 +357,7 @@ class ObjectLoader {
   BpfObject& object_;
   const SysBpf& sys_bpf_;
   const LoadOptions& options_;
+  std::optional<BtfTypes> kernel_btf_;
 };
 
 }  // namespace

@@ -108,6 +108,11 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 bool is_drawn(const Object& object) {
+  if (object.kind == ObjectKind::Kernel) return false;
+  if (object.kind == ObjectKind::Btf) {
+    const auto& btf = static_cast<const Btf&>(object);
+    if (btf.kernel_btf) return btf.refcnt.value() > 1;  // when somebody but the machine holds it
+  }
   return object.kind != ObjectKind::File || &static_cast<const File&>(object).f_op != &tty_fops;
 }
 
@@ -212,7 +217,7 @@ std::string ObjectGraph::dot() const {
   }
   std::set<std::string> drawn;  // an edge that holds two counters is one arrow
   for (const GraphEdge& edge : edges) {
-    if (!is_drawn(*nodes[edge.to])) continue;
+    if (!is_drawn(*nodes[edge.from]) || !is_drawn(*nodes[edge.to])) continue;
     std::string line = "  n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) +
                        " [label=" + quoted(edge.via) + (edge.strong ? "" : ", style=dashed") + "];\n";
     if (drawn.insert(line).second) out += line;
@@ -233,7 +238,7 @@ GraphPicture graph_picture(const Machine& machine) {
         {node.serial, node.kind, node.label(), counted(node, Counter::Refs), user_refs, graph.root[i]});
   }
   for (const GraphEdge& edge : graph.edges) {
-    if (!is_drawn(*graph.nodes[edge.to])) continue;
+    if (!is_drawn(*graph.nodes[edge.from]) || !is_drawn(*graph.nodes[edge.to])) continue;
     picture.edges.push_back(
         {graph.nodes[edge.from]->serial, graph.nodes[edge.to]->serial, edge.counter, edge.strong, edge.via});
   }

@@ -32,13 +32,6 @@ struct SubprogInfo {  // what remains of a subprogram after verification
   std::string name;
 };
 
-// struct bpf_ctx_arg_aux: what an argument of an iterator's context points at.
-struct CtxArgAux {
-  uint32_t offset;  // in the context
-  uint32_t reg_type;
-  uint32_t btf_id;
-};
-
 struct ProgAux {
   explicit ProgAux(Object& prog) : refcnt(prog, Counter::Refs) {}
   Refcount refcnt;
@@ -50,6 +43,7 @@ struct ProgAux {
   uint32_t max_pkt_offset = 0;
   uint32_t verified_insns = 0;
   uint32_t max_tp_access = 0;
+  uint32_t max_rdonly_access = 0, max_rdwr_access = 0;  // of an iterator's key and value
   std::vector<Map*> used_maps;
   std::vector<Btf*> used_btfs;
   Btf* btf = nullptr;
@@ -60,7 +54,6 @@ struct ProgAux {
   Btf* attach_btf = nullptr;       // where attach_btf_id lies
   std::string attach_func_name;    // the function or tracepoint that it names
   uint32_t attach_func_proto = 0;  // type id of its prototype
-  std::vector<CtxArgAux> ctx_arg_info;
   Prog* dst_prog = nullptr;
   bool sleepable = false, xdp_has_frags = false, tail_call_reachable = false, changes_pkt_data = false;
   bool dev_bound = false;

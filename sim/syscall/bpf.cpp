@@ -3,8 +3,8 @@
 // The door of bpf(2): how many bytes of union bpf_attr come in, who may come in at all, and which room they
 // go to. A command that this version lacks is EINVAL, as a number that no version has.
 //
-// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY, RAW_TRACEPOINT_OPEN, TASK_FD_QUERY, ITER_CREATE.
-// They are refused with EINVAL and a reason that says so.
+// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY. They are refused with EINVAL and a reason that says
+// so.
 #include "syscall/bpf.h"
 
 #include <algorithm>
@@ -95,6 +95,7 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_OBJ_GET_INFO_BY_FD: return bpf_obj_get_info_by_fd(machine, attr, uattr);
     case BPF_RAW_TRACEPOINT_OPEN: return bpf_raw_tracepoint_open(machine, attr);
     case BPF_TASK_FD_QUERY: return bpf_task_fd_query(machine, attr, uattr);
+    case BPF_ITER_CREATE: return bpf_iter_create(machine, attr);
     case BPF_ENABLE_STATS: return bpf_enable_stats(machine, attr);
     case BPF_PROG_BIND_MAP: return bpf_prog_bind_map(machine, attr);
     case BPF_TOKEN_CREATE: return token_create(machine, attr);

@@ -64,6 +64,7 @@ SysResult bpf_prog_test_run(Machine& machine, const bpf_attr& attr, UserAttr uat
 SysResult link_create(Machine& machine, const bpf_attr& attr);                             // link.cpp
 SysResult link_update(Machine& machine, const bpf_attr& attr);
 SysResult link_detach(Machine& machine, const bpf_attr& attr);
+SysResult bpf_iter_create(Machine& machine, const bpf_attr& attr);
 SysResult bpf_link_settle(Link& link, const char* command);  // a new link gets reference, id and descriptor
 // task_fd_query.cpp
 SysResult bpf_raw_tracepoint_open(Machine& machine, const bpf_attr& attr);

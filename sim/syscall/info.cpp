@@ -99,6 +99,8 @@ Insns bpf_insn_prepare_dump(const Prog& prog) {
       insn.imm = BPF_FUNC_tail_call;
     } else if (insn.code == (0x05 | kCallArgs)) {
       insn.code = kCall;
+    } else if (BPF_CLASS(insn.code) == BPF_LDX && BPF_MODE(insn.code) == BPF_PROBE_MEM) {
+      insn.code = BPF_LDX | BPF_SIZE(insn.code) | BPF_MEM;  // the guard is the kernel's own affair
     } else if (insn.code == kLdImm64 && i + 1 < insns.size()) {
       map_from_imm(prog, insn, insns[i + 1]);
       ++i;
@@ -120,6 +122,7 @@ Result<void> fill_privileged(Machine& machine, const Prog& prog, bpf_prog_info& 
   info.jited_prog_len = 0;
   info.nr_jited_ksyms = info.nr_jited_func_lens = 1;
   info.attach_btf_id = prog.aux->attach_btf_id;
+  if (prog.aux->attach_btf) info.attach_btf_obj_id = prog.aux->attach_btf->id;
   TRY(copy_list(machine, prog.aux->func_info, info.nr_func_info, info.func_info));
   TRY(copy_list(machine, prog.aux->line_info, info.nr_line_info, info.line_info));
   info.nr_jited_line_info = 0;

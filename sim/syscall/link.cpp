@@ -4,6 +4,7 @@
 // touches the hook, so that nothing can fail once the program is attached.
 //
 // Not modelled yet: every hook but XDP and tracing.
+#include "hook/bpf_iter.h"
 #include "hook/hook.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
@@ -44,6 +45,7 @@ static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
                   prog.expected_attach_type, create.attach_type);
   if (prog.expected_attach_type == BPF_TRACE_RAW_TP)
     return bpf_raw_tp_link_attach(prog, 0, create.tracing.cookie);
+  if (prog.expected_attach_type == BPF_TRACE_ITER) return bpf_iter_link_attach(prog, attr);
   return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie);
 }
 
@@ -142,6 +144,19 @@ SysResult link_detach(Machine& machine, const bpf_attr& attr) {
   bpf_link_put(link, {"bpf(BPF_LINK_DETACH) is over"});
   if (!done) return done.refusal();
   return 0;
+}
+
+SysResult bpf_iter_create(Machine& machine, const bpf_attr& attr) {
+  KFN(machine, bpf_iter_create);
+  TRY(check_attr(machine, BPF_ITER_CREATE, attr));
+  if (attr.iter_create.flags)
+    return refuse(Errno::Inval, "flags {} have no meaning here", attr.iter_create.flags);
+  Link& link = *TRY(bpf_link_get_from_fd(machine, int(attr.iter_create.link_fd), {"bpf(BPF_ITER_CREATE)"}));
+  Holding held(machine, link, "bpf(BPF_ITER_CREATE)");
+  SysResult fd = bpf_iter_new_fd(link);
+  held.release();
+  bpf_link_put(link, {"bpf(BPF_ITER_CREATE) is over"});
+  return fd;
 }
 
 }  // namespace bpfsim

@@ -6,6 +6,7 @@
 // Not modelled yet: tokens, programs bound to a device (prog_ifindex), signatures.
 #include <algorithm>
 
+#include "host/tracing.h"
 #include "object/btf.h"
 #include "object/registry.h"
 #include "object/tail_call.h"
@@ -70,20 +71,25 @@ bool attach_type_fits(uint32_t prog_type, uint32_t attach_type) {
 // What the new program will be attached to inside the kernel, if it says so: a program, or a function by BTF.
 struct AttachTarget {
   Prog* dst_prog = nullptr;
-  bool attach_btf = false;
+  Btf* attach_btf = nullptr;
 };
 
 Result<AttachTarget> find_attach_target(Machine& machine, const bpf_attr& attr) {
-  if (!attr.attach_prog_fd) return AttachTarget{nullptr, attr.attach_btf_id != 0};
+  if (!attr.attach_prog_fd) {
+    if (!attr.attach_btf_id) return AttachTarget{};
+    Btf* vmlinux = tracing(machine).btf_vmlinux;  // bpf_get_btf_vmlinux()
+    if (!vmlinux) return refuse(Errno::Inval, "this machine has no BTF of its own");
+    btf_get(*vmlinux, {"attach_btf_id {}", int64_t(attr.attach_btf_id)});
+    return AttachTarget{nullptr, vmlinux};
+  }
   const Cause cause{"attach_prog_fd {} of task {}", int64_t(attr.attach_prog_fd), machine.current->pid};
   if (Result<Prog*> prog = bpf_prog_get(machine, int(attr.attach_prog_fd), cause))
-    return AttachTarget{*prog, false};
+    return AttachTarget{*prog, nullptr};
   Result<Btf*> btf = btf_get_by_fd(machine, int(attr.attach_btf_obj_fd), cause);
   if (!btf) return refuse(Errno::Inval, "fd {} is neither program nor BTF", attr.attach_prog_fd);
-  const bool kernel_btf = (*btf)->kernel_btf;
-  btf_put(**btf, {"attach target read"});
-  if (!kernel_btf) return refuse(Errno::NotSupp, "attaching through a program's own BTF");
-  return AttachTarget{nullptr, true};
+  if ((*btf)->kernel_btf) return AttachTarget{nullptr, *btf};
+  btf_put(**btf, {"no attach target"});
+  return refuse(Errno::NotSupp, "attaching through a program's own BTF");
 }
 
 Result<void> bpf_prog_load_check_attach(const bpf_attr& attr, const AttachTarget& target) {
@@ -184,11 +190,13 @@ SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32
   const AttachTarget target = TRY(find_attach_target(machine, attr));
   if (Result<void> fits = bpf_prog_load_check_attach(attr, target); !fits) {
     if (target.dst_prog) bpf_prog_put(*target.dst_prog, {"not attached to"});
+    if (target.attach_btf) btf_put(*target.attach_btf, {"no attach target"});
     return fits.refusal();
   }
 
   Prog& prog = *new Prog(machine);
   prog.aux->dst_prog = target.dst_prog;
+  prog.aux->attach_btf = target.attach_btf;
   prog.aux->refcnt.inc({"born in task {}", machine.current->pid});
   Holding newborn(machine, prog, "bpf(BPF_PROG_LOAD)");
   if (Result<void> ready = init_prog(prog, attr, uattr, size); !ready) {

@@ -7,6 +7,7 @@
 
 #include "isa/disasm.h"
 #include "verifier/backtrack.h"
+#include "verifier/btf_access.h"
 #include "verifier/mem.h"
 #include "verifier/print_state.h"
 #include "verifier/regs.h"
@@ -69,7 +70,7 @@ const RegTypes* compatible_reg_types(uint32_t arg_type) {
   }
 }
 
-Errno check_reg_type(bpf_verifier_env& env, uint32_t regno, uint32_t arg_type) {
+Errno check_reg_type(bpf_verifier_env& env, uint32_t regno, uint32_t arg_type, const char* wanted_struct) {
   const bpf_reg_state& reg = env.cur_regs()[regno];
   const RegTypes* compatible = compatible_reg_types(arg_type);
   if (!compatible) return verifier_bug(env, "unsupported arg type %u", arg_type);
@@ -81,8 +82,7 @@ Errno check_reg_type(bpf_verifier_env& env, uint32_t regno, uint32_t arg_type) {
   for (uint32_t want : compatible->types) {
     if (want == NOT_INIT) break;
     if (type == want) {
-      if (base_type(reg.type) == PTR_TO_BTF_ID)
-        return not_modelled(env, "kernel structs as arguments of helpers");
+      if (base_type(reg.type) == PTR_TO_BTF_ID) return check_btf_arg(env, regno, wanted_struct);
       return Errno::None;
     }
     if (!expected.empty()) expected += ", ";
@@ -276,7 +276,7 @@ Errno check_func_arg(bpf_verifier_env& env, uint32_t arg, bpf_call_arg_meta& met
     return reject(env, Errno::Access, "helper access to the packet is not allowed\n");
   if (base_type(arg_type) == ARG_PTR_TO_MAP_VALUE) MUST(resolve_map_arg_type(env, meta, arg_type));
   if (!(reg.is_null() && type_may_be_null(arg_type))) {
-    MUST(check_reg_type(env, regno, arg_type));
+    MUST(check_reg_type(env, regno, arg_type, fn.arg_btf[arg]));
     MUST(check_func_arg_reg_off(env, reg, regno, arg_type));
   }
   if (arg_type_is_release(arg_type)) MUST(check_release(env, regno, meta));

@@ -81,6 +81,7 @@ Errno convert_access(bpf_verifier_env& env, uint32_t i, Insns& patch) {
     case PTR_TO_BTF_ID:
     case uint32_t(PTR_TO_BTF_ID) | PTR_UNTRUSTED:
     case uint32_t(PTR_TO_BTF_ID) | MEM_ALLOC | PTR_UNTRUSTED:
+    case uint32_t(PTR_TO_MEM) | MEM_RDONLY | PTR_UNTRUSTED:
       if (!is_load(insn)) return keep();
       patch.push_back(probe_load(insn));
       return Errno::None;

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "verifier/args.h"
+#include "verifier/btf_access.h"
 #include "verifier/print_state.h"
 #include "verifier/regs.h"
 #include "verifier/stack.h"
@@ -190,9 +191,11 @@ Errno ctx_pointer_access(bpf_verifier_env& env, const Access& a) {
   if (info.reg_type == SCALAR_VALUE) {
     mark_reg_unknown(env, value);
   } else {
-    if (base_type(info.reg_type) == PTR_TO_BTF_ID)
-      return not_modelled(env, "pointers to kernel structs in a context (off=%d)", a.off);
     mark_reg_known_zero(value);
+    if (base_type(info.reg_type) == PTR_TO_BTF_ID) {
+      value.btf = env.prog.aux->attach_btf;
+      value.btf_id = info.btf_id;
+    }
     if (type_may_be_null(info.reg_type)) value.id = ++env.id_gen;
     value.subreg_def = DEF_NOT_SUBREG;
   }
@@ -245,10 +248,10 @@ Errno other_pointer_access(bpf_verifier_env& env, const Access& a) {
     return not_modelled(env, "reading fields of a %s", reg_type_str(type).c_str());
   }
   if (base_type(type) == PTR_TO_BTF_ID && !type_may_be_null(type))
-    return not_modelled(env, "reading kernel structs by BTF id");
+    return check_ptr_to_btf_access(env, a.regno, a.off, a.size, a.t, a.value_regno);
   if (type == CONST_PTR_TO_MAP) return not_modelled(env, "reading the fields of a map");
   if (base_type(type) == PTR_TO_BUF && !type_may_be_null(type))
-    return not_modelled(env, "buffers of iterators");
+    return check_buffer_access(env, a.regno, a.off, a.size, a.t, a.value_regno);
   if (type == PTR_TO_ARENA) return not_modelled(env, "arenas");
   return reject(env, Errno::Access, "R%u invalid mem access '%s'\n", a.regno, reg_type_str(type).c_str());
 }
@@ -504,8 +507,8 @@ Errno check_helper_mem_access(bpf_verifier_env& env, uint32_t regno, int access_
     case PTR_TO_STACK:
       return check_stack_range_initialized(env, regno, reg.off, access_size, zero_size_allowed, access_type,
                                            meta);
-    case PTR_TO_BUF: return not_modelled(env, "buffers of iterators");
-    case PTR_TO_BTF_ID: return not_modelled(env, "reading kernel structs by BTF id");
+    case PTR_TO_BUF: return check_buffer_access(env, regno, reg.off, access_size, access_type, -1);
+    case PTR_TO_BTF_ID: return check_ptr_to_btf_access(env, regno, reg.off, access_size, access_type, -1);
     case PTR_TO_CTX:
       // A context that is not rewritten (BPF_PROG_TYPE_SYSCALL) is memory like any other.
       if (!env.ops->convert_ctx_access) {

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "isa/disasm.h"
+#include "verifier/btf_access.h"
 
 namespace bpfsim {
 
@@ -112,6 +113,7 @@ void add_reg(std::string& out, const bpf_func_state& state, const bpf_reg_state&
   if (type == SCALAR_VALUE && reg.precise) out += 'P';
   if (reg.is_scalar_const()) return add_snum(out, int64_t(reg.var_off.value));
   out += reg_type_str(type);
+  if (base_type(type) == PTR_TO_BTF_ID) out += btf_reg_name(reg);
   if (type == PTR_TO_ARENA) return;
   if (type == PTR_TO_STACK) {
     if (state.frameno != reg.frameno) out += '[' + std::to_string(reg.frameno) + ']';

@@ -2,13 +2,13 @@
 //
 // The list of passes. The first half judges the program, the second makes of it what will run. The errno of a
 // refusal comes with the last line that was logged as its reason, also when no log was asked for. Not
-// modelled yet: what check_attach_btf_id asks of programs that attach to kernel functions; offloaded
-// programs.
+// modelled yet: offloaded programs.
 #include "verifier/verifier.h"
 
 #include <chrono>
 #include <cstddef>
 
+#include "verifier/attach_target.h"
 #include "verifier/cfg.h"
 #include "verifier/do_check.h"
 #include "verifier/env.h"
@@ -29,30 +29,6 @@ void who_loads(bpf_verifier_env& env) {
   env.strict_alignment = (flags & BPF_F_STRICT_ALIGNMENT) && !(flags & BPF_F_ANY_ALIGNMENT);
   env.test_state_freq = env.bpf_capable && (flags & BPF_F_TEST_STATE_FREQ);
   env.test_reg_invariants = flags & BPF_F_TEST_REG_INVARIANTS;
-}
-
-bool can_be_sleepable(const Prog& prog) {
-  switch (prog.type) {
-    case BPF_PROG_TYPE_TRACING:
-      return prog.expected_attach_type == BPF_TRACE_FENTRY || prog.expected_attach_type == BPF_TRACE_FEXIT ||
-             prog.expected_attach_type == BPF_MODIFY_RETURN || prog.expected_attach_type == BPF_TRACE_ITER;
-    case BPF_PROG_TYPE_LSM: return prog.expected_attach_type != BPF_LSM_CGROUP;
-    case BPF_PROG_TYPE_KPROBE:
-    case BPF_PROG_TYPE_STRUCT_OPS: return true;
-    default: return false;
-  }
-}
-
-Errno check_attach_btf_id(bpf_verifier_env& env) {
-  KFN(env.machine, check_attach_btf_id);
-  const bool sleepable = env.prog.aux->sleepable;
-  if (env.prog.type == BPF_PROG_TYPE_SYSCALL)
-    return sleepable ? Errno::None : reject(env, Errno::Inval, "Syscall programs can only be sleepable\n");
-  if (sleepable && !can_be_sleepable(env.prog))
-    return reject(
-        env, Errno::Inval,
-        "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
-  return Errno::None;
 }
 
 Errno check_program(bpf_verifier_env& env) {

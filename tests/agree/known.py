@@ -46,7 +46,6 @@ KNOWN = (
         "the map type is not modelled",
     ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
-    Known("commands", r"\| PROG_BIND_MAP [^|]*: EINVAL \| PROG_BIND_MAP ", "PROG_BIND_MAP is not modelled"),
     Known(
         "lifetimes",
         r"PROG_LOAD [^|]*byte 1(5[2-9]|6[0-7]) set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
@@ -67,7 +66,6 @@ KNOWN = (
         r"LINK_CREATE [^|]* type 46 [^|]*\|[^|]*\| EINVAL [^|]*\| ",
         "links on tc (tcx) are not modelled",
     ),
-    Known("commands", r"test_run .* PROG_LOAD kprobe: EINVAL \| PROG_LOAD kprobe: a desc", "kprobes are not modelled"),
 )
 
 

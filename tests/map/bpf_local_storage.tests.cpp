@@ -211,7 +211,7 @@ TEST_CASE("a pin that is open with O_PATH keeps its map after the unlink") {
   CHECK(object_graph(s.machine()).disagreements().empty());
   CHECK(object_graph(s.machine()).why_alive(map).size() == 1);
   CHECK(s.close(open) == 0);
-  CHECK(s.alive() == std::vector<std::string>{"btf 1", "file (btf)"});
+  CHECK(s.alive() == std::vector<std::string>{"btf 2", "file (btf)"});
 }
 
 TEST_CASE("what open(2) refuses") {

@@ -438,3 +438,48 @@ def test_open_and_pidfd_open_give_descriptors(k):
     with pytest.raises(ProcessLookupError):
         task.pidfd_open(1)
     agree(k)
+
+
+PIDS = """
+r6 = *(u64 *)(r1 + 0)
+r7 = *(u64 *)(r1 + 8)
+if r7 == 0 goto end
+r3 = *(u32 *)(r7 + 1264)
+*(u32 *)(r10 - 4) = r3
+r1 = *(u64 *)(r6 + 0)
+r2 = r10
+r2 += -4
+r3 = 4
+call 127
+end:
+r0 = 0
+exit
+"""
+
+
+def test_an_iterator_tells_the_pid_of_each_task(k):
+    task = k.spawn("reader")
+    others = [k.spawn("one"), k.spawn("two")]
+    prog = bpfsim.prog_load(
+        task, "tracing", PIDS, expected_attach_type="trace_iter", attach_btf_id=k.btf_id("bpf_iter_task")
+    )
+    link = task.bpf("LINK_CREATE", prog_fd=prog.fd, attach_type="trace_iter")
+    file = task.bpf("ITER_CREATE", link_fd=link)
+    text = task.read(file)
+    pids = [int.from_bytes(text[i : i + 4], "little") for i in range(0, len(text), 4)]
+    assert pids == [task.pid, *(other.pid for other in others)]
+    assert task.read(file) == b""
+    assert "bpf_iter" in repr(task.fds[file])
+    with pytest.raises(ValueError):
+        k.btf_id("no_such_function")
+
+
+def test_a_raw_tracepoint_is_opened_and_queried(k):
+    task = k.spawn("tracer")
+    prog = bpfsim.prog_load(task, "raw_tracepoint", "r0 = 0\nexit")
+    link = task.bpf("RAW_TRACEPOINT_OPEN", name="sys_enter", prog_fd=prog.fd)
+    name = bytearray(16)
+    reply = task.bpf("TASK_FD_QUERY", pid=task.pid, fd=link, buf=name, buf_len=len(name))
+    assert bytes(name).rstrip(b"\0") == b"sys_enter"
+    assert (reply.buf_len, reply.fd_type) == (9, 0)
+    assert task.object_at(link).refcnt == 1

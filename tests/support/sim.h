@@ -8,6 +8,7 @@
 
 #include "catch.h"
 #include "kernel.h"
+#include "object/btf.h"
 #include "object/file.h"
 #include "object/graph.h"
 #include "object/link.h"
@@ -108,8 +109,9 @@ struct Sim {
     std::vector<std::string> labels;
     for (const auto& [serial, object] : machine().objects)
       if ((object->kind == ObjectKind::Prog || object->kind == ObjectKind::Map ||
-           object->kind == ObjectKind::Link || object->kind == ObjectKind::Btf ||
-           object->kind == ObjectKind::File) &&
+           object->kind == ObjectKind::Link || object->kind == ObjectKind::File ||
+           object->kind == ObjectKind::PerfEvent || object->kind == ObjectKind::SeqFile ||
+           (object->kind == ObjectKind::Btf && !static_cast<Btf*>(object)->kernel_btf)) &&
           is_drawn(*object))
         labels.push_back(object->label());
     return labels;

@@ -49,7 +49,7 @@ TEST_CASE("ids are walked in order, and a descriptor is made of one") {
   CHECK(fd_by_id(s, BPF_MAP_GET_FD_BY_ID, 0) == minus(Errno::NoEnt));
   CHECK(fd_by_id(s, BPF_PROG_GET_FD_BY_ID, 1) == minus(Errno::NoEnt));
   CHECK(fd_by_id(s, BPF_LINK_GET_FD_BY_ID, 1) == minus(Errno::NoEnt));
-  CHECK(fd_by_id(s, BPF_BTF_GET_FD_BY_ID, 1) == minus(Errno::NoEnt));
+  CHECK(fd_by_id(s, BPF_BTF_GET_FD_BY_ID, 2) == minus(Errno::NoEnt));  // 1 is the kernel's own
   CHECK(fd_by_id(s, BPF_MAP_GET_FD_BY_ID, 1, BPF_F_RDONLY | BPF_F_WRONLY) == minus(Errno::Inval));
   CHECK(fd_by_id(s, BPF_MAP_GET_FD_BY_ID, 1, 1) == minus(Errno::Inval));
   const long reader = fd_by_id(s, BPF_MAP_GET_FD_BY_ID, 1, BPF_F_RDONLY);

@@ -1,0 +1,217 @@
+// Models: kernel/bpf/btf.c (btf_parse_vmlinux) (Linux 6.18)
+//
+// See vmlinux.h. The rows of vmlinux.def become BTF: a type is written as C writes it ("struct bpf_map *",
+// "char[16]"), and made when it is first named.
+#include "btf/vmlinux.h"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <string>
+
+#include "btf/btf_build.h"
+#include "btf/btf_check.h"
+#include "uapi/bpf.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+namespace {
+
+enum class Row : uint8_t { Struct, Member, Func, Tracepoint };
+struct VmlinuxRow {
+  Row row;
+  const char* name;
+  const char* text;  // a member's type, a function's return type, a tracepoint's arguments
+  const char* args;
+  uint32_t number;  // size or offset
+};
+
+constexpr VmlinuxRow kRows[] = {
+#define VMLINUX_STRUCT(name, size) {Row::Struct, #name, "", "", size},
+#define VMLINUX_MEMBER(name, type, offset) {Row::Member, #name, type, "", offset},
+#define VMLINUX_FUNC(name, ret, args) {Row::Func, #name, ret, args, 0},
+#define VMLINUX_TRACEPOINT(name, args) {Row::Tracepoint, #name, "", args, 0},
+#include "btf/vmlinux.def"
+#undef VMLINUX_STRUCT
+#undef VMLINUX_MEMBER
+#undef VMLINUX_FUNC
+#undef VMLINUX_TRACEPOINT
+};
+
+struct Scalar {
+  const char* name;
+  uint32_t size, encoding;
+};
+constexpr Scalar kInts[] = {{"char", 1, BTF_INT_SIGNED},      {"unsigned char", 1, 0},
+                            {"short unsigned int", 2, 0},     {"int", 4, BTF_INT_SIGNED},
+                            {"unsigned int", 4, 0},           {"long int", 8, BTF_INT_SIGNED},
+                            {"long unsigned int", 8, 0},      {"long long int", 8, BTF_INT_SIGNED},
+                            {"long long unsigned int", 8, 0}, {"bool", 1, BTF_INT_BOOL}};
+constexpr const char* kTypedefs[][2] = {{"u8", "unsigned char"},
+                                        {"u16", "short unsigned int"},
+                                        {"u32", "unsigned int"},
+                                        {"u64", "long long unsigned int"},
+                                        {"size_t", "long unsigned int"},
+                                        {"loff_t", "long long int"},
+                                        {"pid_t", "int"}};
+
+struct Arg {
+  std::string type, name;
+};
+
+// "struct bpf_map * map, u32 act"
+std::vector<Arg> arguments(std::string_view text) {
+  std::vector<Arg> args;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(", "), text.size());
+    const std::string_view arg = text.substr(0, comma);
+    const size_t space = arg.rfind(' ');
+    args.push_back({std::string(arg.substr(0, space)), std::string(arg.substr(space + 1))});
+    text.remove_prefix(std::min(comma + 2, text.size()));
+  }
+  return args;
+}
+
+bool is_pointer(std::string_view type) { return type.ends_with(" *"); }
+constexpr std::string_view kMdPtr = "__bpf_md_ptr ";
+bool is_md_ptr(std::string_view type) { return type.starts_with(kMdPtr); }
+bool is_array(std::string_view type) { return type.ends_with(']'); }
+
+// Structs refer to each other through pointers, so ids are settled before anything is made: scalars first, as
+// they come, then every struct, then every pointer and array in the order in which the rows name them.
+class VmlinuxBuilder {
+ public:
+  std::vector<uint8_t> build() {
+    add_scalars();
+    number_types();
+    for (size_t i = 0; i < std::size(kRows); ++i)
+      if (kRows[i].row == Row::Struct) add_struct(i);
+    for (const std::string& text : derived_) add_derived(text);
+    for (const VmlinuxRow& row : kRows) {
+      if (row.row == Row::Func)
+        builder_.add_func(row.name, add_proto(row.text, arguments(row.args)), BTF_FUNC_STATIC);
+      if (row.row == Row::Tracepoint) add_tracepoint(row);
+    }
+    return builder_.bytes();
+  }
+
+ private:
+  template <class Rows>
+  void add_enum(const char* name, const Rows& rows) {
+    std::vector<BtfBuilder::Enumerator> values;
+    for (const auto& row : rows) values.push_back({row.name, int64_t(row.number)});
+    last_ = ids_[std::string("enum ") + name] = builder_.add_enum(name, 4, values);
+  }
+
+  void add_scalars() {
+    for (const Scalar& type : kInts) ids_[type.name] = builder_.add_int(type.name, type.size, type.encoding);
+    for (auto [name, to] : kTypedefs) ids_[name] = builder_.add_ref(BTF_KIND_TYPEDEF, name, ids_[to]);
+    add_enum("bpf_map_type", map_types());
+    add_enum("bpf_prog_type", prog_types());
+    add_enum("bpf_attach_type", attach_types());
+    add_enum("bpf_link_type", link_types());
+  }
+
+  void number_derived(const std::string& text) {
+    if (!(is_pointer(text) || is_array(text) || is_md_ptr(text)) || ids_.count(text)) return;
+    ids_[text] = ++last_;
+    derived_.push_back(text);
+  }
+
+  // The key of a member's type: an anonymous union is named after its one member.
+  static std::string key_of(const VmlinuxRow& row) {
+    return is_md_ptr(row.text) ? std::string(row.text) + " " + row.name : row.text;
+  }
+
+  void number_types() {
+    for (const VmlinuxRow& row : kRows)
+      if (row.row == Row::Struct) ids_[std::string("struct ") + row.name] = ++last_;
+    for (const VmlinuxRow& row : kRows) {
+      if (is_md_ptr(row.text)) number_derived(std::string(row.text).substr(kMdPtr.size()));
+      number_derived(key_of(row));
+      for (const Arg& arg : arguments(row.args)) number_derived(arg.type);
+    }
+  }
+
+  uint32_t type(const std::string& text) const {
+    if (text == "void") return 0;
+    auto known = ids_.find(text);
+    if (known == ids_.end()) throw std::logic_error("vmlinux.def names the type " + text);
+    return known->second;
+  }
+
+  void add_struct(size_t at) {
+    std::vector<BtfBuilder::Member> members;
+    for (size_t i = at + 1; i < std::size(kRows) && kRows[i].row == Row::Member; ++i)
+      members.push_back({kRows[i].name, type(key_of(kRows[i])), kRows[i].number * 8, 0});
+    builder_.add_struct(kRows[at].name, kRows[at].number, members);
+  }
+
+  void add_derived(const std::string& text) {
+    if (is_md_ptr(text)) {
+      const size_t space = text.rfind(' ');
+      builder_.add_struct(
+          "", 8, {{text.substr(space + 1), type(text.substr(kMdPtr.size(), space - kMdPtr.size())), 0, 0}},
+          true);
+      return;
+    }
+    if (is_pointer(text)) {
+      builder_.add_ptr(type(text.substr(0, text.size() - 2)));
+      return;
+    }
+    const size_t bracket = text.find('[');
+    builder_.add_array(type(text.substr(0, bracket)), type("int"),
+                       uint32_t(std::stoul(text.substr(bracket + 1))));
+  }
+
+  uint32_t add_proto(const std::string& ret, const std::vector<Arg>& args) {
+    std::vector<BtfBuilder::Param> params;
+    for (const Arg& arg : args) params.push_back({arg.name, type(arg.type)});
+    return builder_.add_func_proto(type(ret), params);
+  }
+
+  // Both that the kernel has of a tracepoint: typedef void (*btf_trace_NAME)(...) and __bpf_trace_NAME.
+  void add_tracepoint(const VmlinuxRow& row) {
+    std::vector<Arg> args = arguments(row.args);
+    args.insert(args.begin(), {"void *", "__data"});
+    const uint32_t proto = add_proto("void", args);
+    builder_.add_ref(BTF_KIND_TYPEDEF, std::string("btf_trace_") + row.name, builder_.add_ptr(proto));
+    builder_.add_func(std::string("__bpf_trace_") + row.name, proto, BTF_FUNC_STATIC);
+  }
+
+  BtfBuilder builder_;
+  std::map<std::string, uint32_t> ids_;
+  uint32_t last_ = 0;
+  std::vector<std::string> derived_;
+};
+
+const VmlinuxRow& find_row(std::string_view structure, std::string_view member) {
+  bool inside = false;
+  for (const VmlinuxRow& row : kRows) {
+    if (row.row == Row::Struct) inside = row.name == structure;
+    if (inside && (member.empty() || (row.row == Row::Member && row.name == member))) return row;
+  }
+  throw std::logic_error("vmlinux.def has no " + std::string(structure) + "." + std::string(member));
+}
+
+}  // namespace
+
+const VmlinuxBtf& vmlinux_btf() {
+  static const VmlinuxBtf btf = [] {
+    VmlinuxBtf made{VmlinuxBuilder().build(), nullptr};
+    Result<BtfTypes> types = btf_parse(made.data);
+    if (!types) throw std::logic_error("the machine's own BTF: " + types.refusal().reason());
+    made.types = std::make_shared<const BtfTypes>(*std::move(types));
+    return made;
+  }();
+  return btf;
+}
+
+uint32_t vmlinux_offset(std::string_view structure, std::string_view member) {
+  return find_row(structure, member).number;
+}
+
+uint32_t vmlinux_size(std::string_view structure) { return find_row(structure, "").number; }
+
+}  // namespace bpfsim
