@@ -332,7 +332,9 @@ class World:
         self.judge()
         left = [str(one) for one in self.alive] + list(_core.graph_leaks(self.kernel))
         for kind, cmd in NEXT_ID.items():
-            if self.watcher.task.sys_bpf(cmd, bytearray(12)) != -errno.ENOENT:
+            after = bytearray(12)
+            after[0] = kind == "btf"  # the first is the kernel's own
+            if self.watcher.task.sys_bpf(cmd, after) != -errno.ENOENT:
                 left.append(f"a {kind} of the simulator")
         if left:
             raise Disagreement(f"left at the end: {left}")

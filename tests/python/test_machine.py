@@ -460,9 +460,8 @@ exit
 def test_an_iterator_tells_the_pid_of_each_task(k):
     task = k.spawn("reader")
     others = [k.spawn("one"), k.spawn("two")]
-    prog = bpfsim.prog_load(
-        task, "tracing", PIDS, expected_attach_type="trace_iter", attach_btf_id=k.btf_id("bpf_iter_task")
-    )
+    target = k.btf_id("bpf_iter_task")
+    prog = task.prog_load("tracing", PIDS, expected_attach_type="trace_iter", attach_btf_id=target)
     link = task.bpf("LINK_CREATE", prog_fd=prog.fd, attach_type="trace_iter")
     file = task.bpf("ITER_CREATE", link_fd=link)
     text = task.read(file)
@@ -476,7 +475,7 @@ def test_an_iterator_tells_the_pid_of_each_task(k):
 
 def test_a_raw_tracepoint_is_opened_and_queried(k):
     task = k.spawn("tracer")
-    prog = bpfsim.prog_load(task, "raw_tracepoint", "r0 = 0\nexit")
+    prog = task.prog_load("raw_tracepoint", "r0 = 0\nexit")
     link = task.bpf("RAW_TRACEPOINT_OPEN", name="sys_enter", prog_fd=prog.fd)
     name = bytearray(16)
     reply = task.bpf("TASK_FD_QUERY", pid=task.pid, fd=link, buf=name, buf_len=len(name))
