@@ -82,6 +82,11 @@ std::string fd(const char* what, uint32_t number) {
   return std::string(" ") + what + std::to_string(int(number));
 }
 
+std::string attach_type(uint32_t number) {
+  const AttachTypeRow* row = find_attach_type(number);
+  return type_name(row, number);
+}
+
 std::string element(const bpf_attr& attr, const Seen& seen, bool writes) {
   std::string text = fd("fd ", attr.map_fd);
   const std::string key = seen.value(attr.key), value = writes ? seen.value(attr.value) : "";
@@ -121,9 +126,22 @@ std::string details(int command, const bpf_attr& attr, const Seen& seen) {
     case BPF_OBJ_GET_INFO_BY_FD: return fd("fd ", attr.info.bpf_fd);
     case BPF_LINK_CREATE:
       return fd("prog fd ", attr.link_create.prog_fd) + " to " +
-             std::to_string(attr.link_create.target_ifindex);
+             std::to_string(attr.link_create.target_ifindex) + attach_type(attr.link_create.attach_type);
     case BPF_LINK_UPDATE:
       return fd("fd ", attr.link_update.link_fd) + fd("to prog fd ", attr.link_update.new_prog_fd);
+    case BPF_PROG_ATTACH:
+    case BPF_PROG_DETACH:
+      return fd("prog fd ", attr.attach_bpf_fd) + fd("to fd ", attr.target_fd) +
+             attach_type(attr.attach_type);
+    case BPF_PROG_QUERY: return fd("fd ", attr.query.target_fd) + attach_type(attr.query.attach_type);
+    case BPF_RAW_TRACEPOINT_OPEN:
+      return fd("prog fd ", attr.raw_tracepoint.prog_fd) + " at " + seen.text(attr.raw_tracepoint.name);
+    case BPF_BTF_LOAD: return " " + std::to_string(attr.btf_size) + " bytes";
+    case BPF_TASK_FD_QUERY:
+      return fd("fd ", attr.task_fd_query.fd) + " of task " + std::to_string(attr.task_fd_query.pid);
+    case BPF_ITER_CREATE: return fd("link fd ", attr.iter_create.link_fd);
+    case BPF_PROG_BIND_MAP:
+      return fd("prog fd ", attr.prog_bind_map.prog_fd) + fd("map fd ", attr.prog_bind_map.map_fd);
     case BPF_LINK_DETACH: return fd("fd ", attr.link_detach.link_fd);
     default: return "";
   }
@@ -139,6 +157,7 @@ bool gives_a_descriptor(int command) {
     case BPF_BTF_GET_FD_BY_ID:
     case BPF_LINK_GET_FD_BY_ID:
     case BPF_RAW_TRACEPOINT_OPEN:
+    case BPF_ENABLE_STATS:
     case BPF_BTF_LOAD:
     case BPF_LINK_CREATE:
     case BPF_ITER_CREATE:

@@ -30,6 +30,23 @@ uint64_t mixed(uint64_t hash, uint64_t user, const void* from, size_t size) {
 
 }  // namespace
 
+std::string Says::str() const {
+  std::string text;
+  const Word* word = words_;
+  for (std::string_view rest = format_; !rest.empty(); rest.remove_prefix(1)) {
+    if (!rest.starts_with("{}")) {
+      text += rest.front();
+      continue;
+    }
+    rest.remove_prefix(1);
+    text += word->is_text     ? std::string(word->text)
+            : word->is_signed ? std::to_string(int64_t(word->number))
+                              : std::to_string(word->number);
+    ++word;
+  }
+  return text;
+}
+
 void Tape::add(What what, uint64_t where, const void* bytes, size_t size) {
   const size_t at = bytes_.size();
   const auto size32 = uint32_t(size);

@@ -10,10 +10,12 @@
 // machine without a door, or where a context is parked. What was kept until then stays good.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -24,19 +26,32 @@ namespace bpfsim {
 
 class Kernel;
 
-// What a call is, in words, formatted only when somebody keeps them: {"close({})", fd}.
-struct Says {
-  const char* format = nullptr;
-  FactArg args[3];
-
+// What a call is, in words: {"close({})", fd}. Lives as long as the door is being opened, and is formatted
+// only when somebody keeps it.
+class Says {
+ public:
   template <class... Args>
-  Says(const char* format, const Args&... args) : format(format), args{FactArg(args)...} {}
-  Says(int bpf_command, uint64_t uattr) : command(bpf_command), uattr(uattr) {}  // its words are on the tape
-  int command = -1;
-  uint64_t uattr = 0;
-  std::string str() const {
-    return format ? Refusal{Errno::None, format, "", {args[0], args[1], args[2]}}.reason() : "";
+  Says(const char* format, const Args&... args) : format_(format), words_{Word(args)...} {
+    static_assert(sizeof...(args) <= 3, "a call in words names at most three values");
   }
+  Says(int bpf_command, uint64_t uattr) : command(bpf_command), uattr(uattr) {}  // its words are on the tape
+  std::string str() const;
+
+  const int command = -1;
+  const uint64_t uattr = 0;
+
+ private:
+  struct Word {
+    Word() = default;
+    template <std::integral T>
+    Word(T number) : number(uint64_t(number)), is_signed(std::is_signed_v<T>) {}
+    Word(std::string_view text) : text(text), is_text(true) {}
+    std::string_view text;
+    uint64_t number = 0;
+    bool is_signed = false, is_text = false;
+  };
+  const char* format_ = "";
+  Word words_[3];
 };
 
 // What a call answered, as one number: a descriptor, a pid, a verdict, or -errno.

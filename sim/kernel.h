@@ -25,12 +25,12 @@ namespace bpfsim {
 
 class Journal;
 class Parking;
+class Says;
 class SteppedRun;
 struct FileStat;
 struct KernelState;
 struct Net;
 struct Receipt;
-struct Says;
 struct JournalStep;
 struct SockAddr;
 

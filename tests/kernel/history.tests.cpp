@@ -441,3 +441,114 @@ TEST_CASE("ten thousand random calls are done again to the same machine") {
     CHECK(object_graph((*fork)->machine()).disagreements().empty());
   }
 }
+
+TEST_CASE("programs, links and maps of maps live at random, and the graph can be walked at every event") {
+  Past p(64 * kMiB, 3);
+  std::mt19937 random(18);
+  auto one_of = [&](uint32_t n) { return uint32_t(random() % n); };
+  std::vector<Task*> tasks{&p.t};
+  const char* paths[] = {"/sys/fs/bpf/a", "/sys/fs/bpf/b"};
+  auto create = [&](Task& task, bpf_map_type type, uint32_t inner) {
+    bpf_attr attr;
+    attr.map_type = type;
+    attr.key_size = 4;
+    attr.value_size = 4;
+    attr.max_entries = 4;
+    attr.inner_map_fd = inner;
+    (void)p.k.bpf(task, BPF_MAP_CREATE, attr);
+  };
+  auto load = [&](Task& task, int fd) {
+    const Assembly tail = assemble("r2 = map[jumps]\nr3 = 0\ncall tail_call\nr0 = 2\nexit");
+    REQUIRE(tail.ok());
+    std::vector<bpf_insn> code = tail.insns;
+    code[tail.maps[0].insn].imm = fd;
+    if (one_of(2)) code = assemble("r0 = 2\nexit").insns;
+    bpf_attr attr;
+    attr.prog_type = BPF_PROG_TYPE_XDP;
+    attr.insns = user_ptr(code.data());
+    attr.insn_cnt = uint32_t(code.size());
+    attr.license = user_ptr("GPL");
+    (void)p.k.bpf(task, BPF_PROG_LOAD, attr);
+  };
+  const std::vector<uint8_t> packet(64);
+  for (int i = 0; i < 3'000; ++i) {
+    Task& task = *tasks[one_of(uint32_t(tasks.size()))];
+    const uint32_t fd = 3 + one_of(10), other = 3 + one_of(10), key = one_of(4), ifindex = 1 + one_of(2);
+    bpf_attr attr;
+    switch (one_of(16)) {
+      case 0: create(task, BPF_MAP_TYPE_PROG_ARRAY, 0); break;
+      case 1: create(task, one_of(2) ? BPF_MAP_TYPE_ARRAY : BPF_MAP_TYPE_HASH, 0); break;
+      case 2: create(task, one_of(2) ? BPF_MAP_TYPE_ARRAY_OF_MAPS : BPF_MAP_TYPE_HASH_OF_MAPS, fd); break;
+      case 3: load(task, int(fd)); break;
+      case 4:
+      case 5:
+      case 6:
+        attr.map_fd = fd;
+        attr.key = user_ptr(&key);
+        attr.value = user_ptr(&other);
+        (void)p.k.bpf(task, one_of(3) ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, attr);
+        break;
+      case 7:
+        attr.link_create.prog_fd = fd;
+        attr.link_create.target_ifindex = ifindex;
+        attr.link_create.attach_type = BPF_XDP;
+        (void)p.k.bpf(task, BPF_LINK_CREATE, attr);
+        break;
+      case 8:
+        attr.link_update.link_fd = fd;
+        attr.link_update.new_prog_fd = other;
+        (void)p.k.bpf(task, one_of(2) ? BPF_LINK_UPDATE : BPF_LINK_DETACH, attr);
+        break;
+      case 9:
+        if (tasks.size() < 4) tasks.push_back(&p.k.fork(task));
+        break;
+      case 10:
+        if (tasks.size() > 1 && one_of(3) == 0) {
+          p.k.exit(task);
+          std::erase(tasks, &task);
+        }
+        break;
+      case 11: one_of(2) ? p.k.rcu_hold() : void(p.k.rcu_release()); break;
+      case 12:
+        attr.pathname = user_ptr(paths[one_of(2)]);
+        attr.bpf_fd = one_of(2) ? fd : 0;
+        (void)p.k.bpf(task, attr.bpf_fd ? BPF_OBJ_PIN : BPF_OBJ_GET, attr);
+        break;
+      case 13: (void)p.k.unlink(task, paths[one_of(2)]); break;
+      case 14: (void)p.k.receive(int(ifindex), packet); break;
+      default: (void)p.k.close(task, int(fd));
+    }
+  }
+  REQUIRE(p.past.ended() == "");
+  CHECK(p.past.check() == "");
+
+  struct Walker final : Watcher {
+    using Watcher::Watcher;
+    void see(const Event& event) override {
+      const std::string kind = event.kind();
+      if (kind != "get" && kind != "put" && kind != "life") return;
+      ++events;
+      edges += graph_picture(machine_).edges.size();
+    }
+    size_t events = 0, edges = 0;
+  };
+  Kernel again(p.k.options());
+  {
+    Walker walker(again.machine());
+    CHECK(p.past.replay(again, 0, p.past.size()).ok());
+    CHECK(walker.events > 3'000);
+    CHECK(walker.edges > walker.events);
+  }
+  // Nothing is left of the machine once its tasks, pins and devices let go.
+  for (Task* task : again.tasks())
+    if (!task->exited && task != again.tasks().back()) again.exit(*task);
+  Task& last = *again.tasks().back();
+  for (const char* path : paths) (void)again.unlink(last, path);
+  again.exit(last);
+  again.rcu_release();
+  CHECK(object_graph(again.machine()).disagreements().empty());
+  for (const auto& [serial, object] : again.machine().objects) {
+    INFO(object->label());
+    CHECK((object->kind == ObjectKind::Inode || object->kind == ObjectKind::NetDevice));
+  }
+}
