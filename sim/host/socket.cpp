@@ -29,6 +29,7 @@ const char* kind_of(const Sock& sk) {
 void sk_destruct(Sock& sk) {
   KFN(sk.machine, __sk_destruct);
   emit<LifeEvent>(sk.machine, sk, "freed");
+  if (sk.sk_bpf_storage) sk.machine.calls->bpf_local_storage_destroy(*sk.sk_bpf_storage);
   if (Prog* filter = std::exchange(sk.sk_filter, nullptr)) bpf_prog_put(*filter, {"sock {} is gone", sk.id});
   delete &sk;
 }
@@ -201,6 +202,7 @@ Result<void> tcp_connect(Sock& sk, const SockAddr& to) {
     bpf_prog_inc(*listener->sk_filter, {"inherited by sock {}", child->id});
     child->sk_filter = listener->sk_filter;
   }
+  if (listener->sk_bpf_storage) sk.machine.calls->bpf_sk_storage_clone(*listener, *child);
   child->remote = sk.local;
   sk.remote = to;
   sk.peer = child;
@@ -260,7 +262,15 @@ void Sock::each_held(const HoldVisitor& visit) const {
   if (sk_user_data) sk_user_data->each_held(visit);
 }
 
-const FileOps socket_file_ops = {"socket", sock_release, nullptr, Counter::Refs};
+static std::string socket_inode_name(const File& file) {
+  return "socket:[" + std::to_string(file.private_data->id) + "]";
+}
+
+const FileOps socket_file_ops = {.name = "socket",
+                                 .release = sock_release,
+                                 .show_fdinfo = nullptr,
+                                 .holds = Counter::Refs,
+                                 .inode_name = socket_inode_name};
 
 Sockets& init_sockets(Machine& machine) {
   if (!machine.sockets) machine.sockets = std::make_shared<Sockets>();

@@ -14,6 +14,7 @@
 namespace bpfsim {
 
 struct BpfLocalStorageMap;
+struct Sock;
 
 struct BpfLocalStorageElem {
   BpfLocalStorageMap* smap;
@@ -58,5 +59,6 @@ inline int fd_of_key(const void* key) {
 }
 
 void bpf_task_storage_free(Task& task);
+void bpf_sk_storage_clone(const Sock& sk, Sock& newsk);
 
 }  // namespace bpfsim

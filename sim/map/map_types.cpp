@@ -35,6 +35,7 @@ const MapOps* map_ops(bpf_map_type type) {
     case BPF_MAP_TYPE_CGROUP_ARRAY: return &cgroup_array_map_ops;
     case BPF_MAP_TYPE_QUEUE: return &queue_map_ops;
     case BPF_MAP_TYPE_STACK: return &stack_map_ops;
+    case BPF_MAP_TYPE_SK_STORAGE: return &sk_storage_map_ops;
     case BPF_MAP_TYPE_INODE_STORAGE: return &inode_storage_map_ops;
     case BPF_MAP_TYPE_CGRP_STORAGE: return &cgrp_storage_map_ops;
     case BPF_MAP_TYPE_TASK_STORAGE: return &task_storage_map_ops;

@@ -16,7 +16,7 @@ extern const MapOps dev_map_ops, dev_map_hash_ops, cpu_map_ops, xsk_map_ops;
 extern const MapOps sock_map_ops, sock_hash_ops, reuseport_array_ops, stack_trace_map_ops;
 extern const MapOps perf_event_array_map_ops, cgroup_array_map_ops;
 extern const MapOps queue_map_ops, stack_map_ops;
-extern const MapOps task_storage_map_ops, inode_storage_map_ops, cgrp_storage_map_ops;
+extern const MapOps sk_storage_map_ops, task_storage_map_ops, inode_storage_map_ops, cgrp_storage_map_ops;
 extern const MapOps cgroup_storage_map_ops;
 extern const MapOps arena_map_ops, bpf_struct_ops_map_ops;
 

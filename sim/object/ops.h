@@ -23,6 +23,7 @@
 namespace bpfsim {
 
 struct BpfCgroupStorage;  // map/local_storage.h
+struct Sock;              // host/socket.h
 
 // One entry of an ops table: a function, its name, and the source file that fills it in.
 template <class F>
@@ -183,6 +184,8 @@ struct KernelCalls {
   // An owner of local storage (a task, an inode, a cgroup, a socket) goes: so does what maps keep for it.
   void (*bpf_local_storage_destroy)(BpfLocalStorage& storage);
   void (*bpf_cgroup_storage_free)(BpfCgroupStorage& storage);
+  // A listener's connection gets a copy of what maps with BPF_F_CLONE keep for the listener.
+  void (*bpf_sk_storage_clone)(const Sock& sk, Sock& newsk);
 };
 
 }  // namespace bpfsim

@@ -1,6 +1,7 @@
 """Elements of local storages: the key is a descriptor, and what it must be depends on the type."""
 
 import os
+import socket
 import struct
 
 import creation
@@ -25,7 +26,20 @@ class Storage:
         other = 0
         if not hasattr(side.task, "pidfd_open"):
             side.open.append(other := os.open("/dev/null", os.O_RDWR))
-        self.owners = {"pidfd": pidfd, "map": self.map, "BTF": maker.btf, "file": other, "none": 9999, "-1": -1}
+        if hasattr(side.task, "socket"):
+            sock = side.task.socket()
+        else:
+            sock = socket.socket().detach()
+        side.open.append(sock)
+        self.owners = {
+            "socket": sock,
+            "pidfd": pidfd,
+            "map": self.map,
+            "BTF": maker.btf,
+            "file": other,
+            "none": 9999,
+            "-1": -1,
+        }
 
     def element(self, what, cmd, owner, value=7, flags=0):
         key, room = Buffer(struct.pack("<i", self.owners[owner])), Buffer(struct.pack("<I", value))
@@ -57,8 +71,9 @@ def elements(usual):
         attr = bytearray(wire.ATTR_SIZE)
         struct.pack_into("<I", attr, 0, storage.map)
         side.call("FREEZE", wire.MAP_FREEZE, attr)
-        storage.element("UPDATE", wire.MAP_UPDATE_ELEM, "pidfd")
-        storage.element("DELETE", wire.MAP_DELETE_ELEM, "pidfd")
+        for owner in ("pidfd", "socket"):
+            storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner)
+            storage.element("DELETE", wire.MAP_DELETE_ELEM, owner)
 
     run.__name__ = "elements_" + next(name for name, row in creation.TYPES.items() if row is usual)
     return run

@@ -1,4 +1,6 @@
-// Values that lie with a task or an inode: made and found by a descriptor, gone with the owner or the map.
+// Values that lie with a task, an inode, a cgroup or a socket: made and found by a descriptor, gone with the
+// owner or the map.
+#include "host/socket.h"
 #include "object/inode.h"
 #include "sim.h"
 
@@ -177,6 +179,52 @@ TEST_CASE("cgroup storage takes a cgroup's directory, and its values go with the
   CHECK(s.machine().arena.live_objects() == before);
 }
 
+TEST_CASE("socket storage takes a socket, charges it, and goes with it") {
+  StorageSim s;
+  const long map = s.create(BPF_MAP_TYPE_SK_STORAGE);
+  const long sock = *s.k.socket(s.t, AF_INET_, SOCK_STREAM_);
+  const uint64_t before = s.machine().arena.live_objects();
+  for (long fd : {0L, map}) CHECK(s.get(map, fd) == minus(Errno::NotSock));
+  CHECK(s.get(map, 99) == minus(Errno::BadF));
+  CHECK(s.put(map, sock, 1, BPF_EXIST) == minus(Errno::NoEnt));
+  CHECK(s.put(map, sock, 1) == 0);
+  Sock& sk = static_cast<Sock&>(*s.object(sock));
+  CHECK(sk.sk_omem_alloc == 80 + 176);  // an element, and the socket's list of them
+  CHECK(s.put(map, sock, 2) == 0);
+  CHECK(s.get(map, sock) == 2);
+  CHECK(sk.sk_omem_alloc == 80 + 176);
+  CHECK(s.drop(map, sock) == 0);
+  CHECK(sk.sk_omem_alloc == 0);
+  CHECK(s.put(map, sock, 3) == 0);
+  sk.sk_omem_alloc += 128 << 10;  // as if other options had used all that a socket may have
+  CHECK(s.put(map, sock, 4) == minus(Errno::NoMem));
+  CHECK(s.get(map, sock) == 3);
+  sk.sk_omem_alloc -= 128 << 10;
+  CHECK(s.close(sock) == 0);
+  CHECK(s.machine().arena.live_objects() == before);
+}
+
+TEST_CASE("a connection gets what maps with BPF_F_CLONE keep for the listener") {
+  StorageSim s;
+  bpf_attr cloning = s.attr_of(BPF_MAP_TYPE_SK_STORAGE);
+  cloning.map_flags |= BPF_F_CLONE;
+  const long map = s.bpf(BPF_MAP_CREATE, cloning), other = s.create(BPF_MAP_TYPE_SK_STORAGE);
+  const int listener = int(*s.k.socket(s.t, AF_INET_, SOCK_STREAM_));
+  const int client = int(*s.k.socket(s.t, AF_INET_, SOCK_STREAM_));
+  const SockAddr address{"127.0.0.1", 80};
+  REQUIRE(s.k.bind(s.t, listener, address).ok());
+  REQUIRE(s.k.listen(s.t, listener).ok());
+  CHECK(s.put(map, listener, 5) == 0);
+  CHECK(s.put(other, listener, 6) == 0);
+  REQUIRE(s.k.connect(s.t, client, address).ok());
+  const long accepted = *s.k.accept(s.t, listener);
+  CHECK(s.get(map, accepted) == 5);
+  CHECK(s.get(other, accepted) == minus(Errno::NoEnt));
+  CHECK(s.get(map, client) == minus(Errno::NoEnt));
+  CHECK(s.put(map, listener, 7) == 0);
+  CHECK(s.get(map, accepted) == 5);  // a copy
+}
+
 TEST_CASE("a deleted directory lives while it is open, and its values with it") {
   StorageSim s;
   const long map = s.create(BPF_MAP_TYPE_INODE_STORAGE);
@@ -250,8 +298,8 @@ TEST_CASE("what creating local storage refuses") {
       {"no BTF", [](bpf_attr& a) { a.btf_fd = 99; }, Errno::BadF},
       {"terminal as BTF", [](bpf_attr& a) { a.btf_fd = 0; }, Errno::Inval},
   };
-  for (bpf_map_type type :
-       {BPF_MAP_TYPE_TASK_STORAGE, BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_CGRP_STORAGE}) {
+  for (bpf_map_type type : {BPF_MAP_TYPE_TASK_STORAGE, BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_CGRP_STORAGE,
+                            BPF_MAP_TYPE_SK_STORAGE}) {
     for (const auto& row : rows) {
       INFO(row.what);
       bpf_attr attr = s.attr_of(type);
