@@ -40,11 +40,6 @@ KNOWN = (
         r"test_run .* TEST_RUN type [13] flags 4: ENOTSUP ",
         "BPF_F_TEST_SKB_CHECKSUM_COMPLETE is not modelled",
     ),
-    Known(
-        "commands",
-        r"^(create|elements)_\w+ \|.*\| (\(nothing\)|create( as usual \{\})?: EINVAL) \|",
-        "the map type is not modelled",
-    ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
     Known(
         "lifetimes",
