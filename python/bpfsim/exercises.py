@@ -1,10 +1,25 @@
 """Exercises that check themselves: what was expected, what is there, and a hint that fits the mistake.
 
 Checks look at kernel objects and values, print to stdout only, and never raise for a wrong answer.
+
+A lesson's exercise that comes in variants is a function from a random generator to an Exercise::
+
+    def one_pop(rng):
+        values = rng.sample(range(2, 99), 3)
+        machine = bpfsim.Kernel()                       # the answer is asked of a machine, not written down
+        queue = machine.spawn().map_create("queue", key_size=0, value_size=4, max_entries=3)
+        ...
+        return expect(f"... {values} ...", queue.pop(), "Right: ...", (values[-1], "That is a stack."))
+
+    q1 = from_seed(one_pop)       # what the lesson shows
+    q1.variant(7)                 # the same question with other numbers; q1.variant(7).key is its answer
 """
 
 from __future__ import annotations
 
+import html
+import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,12 +51,24 @@ class Verdict:
 
 @dataclass
 class Exercise:
-    """One question. ``test`` gives (passed, what it found); ``mistakes`` maps a wrong answer to the hint that fits."""
+    """One question. ``test`` gives (passed, what it found); ``mistakes`` maps a wrong answer to the hint that fits.
+
+    ``key`` is an answer that passes (for teachers and tests). An exercise made by ``from_seed`` has fresh variants.
+    """
 
     question: str
     test: Callable[[Any], tuple[bool, str]]
     mistakes: list[tuple[Callable[[Any], bool], str]] = field(default_factory=list)
+    key: Any = None
+    make: Callable[[random.Random], Exercise] | None = None
+    seed: int = 0
     tries: int = 0
+
+    def variant(self, seed: int) -> Exercise:
+        """The same question with other numbers; the same seed gives the same numbers."""
+        if self.make is None:
+            raise ValueError("this exercise has no variants: it was not made by from_seed()")
+        return from_seed(self.make, seed)
 
     def check(self, answer: Any) -> Verdict:
         """Checks an answer (``...`` counts as none given)."""
@@ -66,7 +93,7 @@ class Exercise:
         return f'<div class="bpfsim" style="border-left:3px solid {ACCENT};padding-left:.8em">{self.question}</div>'
 
     def __repr__(self) -> str:
-        return self.question
+        return html.unescape(re.sub(r"</?\w+>", "", self.question))
 
 
 def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -> Exercise:
@@ -78,4 +105,12 @@ def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -
     def is_(wrong: Any) -> Callable[[Any], bool]:
         return lambda given: bool(given == wrong)
 
-    return Exercise(question, test, [(is_(wrong), hint) for wrong, hint in mistakes])
+    wrongs = [(is_(wrong), hint) for wrong, hint in mistakes if wrong != answer]
+    return Exercise(question, test, wrongs, key=answer)
+
+
+def from_seed(make: Callable[[random.Random], Exercise], seed: int = 0) -> Exercise:
+    """The exercise that ``make`` draws from a seeded random generator; ``.variant(seed)`` draws another."""
+    exercise = make(random.Random(seed))
+    exercise.make, exercise.seed = make, seed
+    return exercise

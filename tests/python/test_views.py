@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from bpfsim.exercises import expect
+from bpfsim.exercises import expect, from_seed
 from bpfsim.objects import LoadStep, LoadSteps, Rows
 from bpfsim.views import Frame, FunctionGraph, ObjectGraph, Stages, Stepper
 from bpfsim.views.object_graph import Edge, Node
@@ -184,3 +184,17 @@ def test_exercises_name_the_mistake_and_never_raise():
 
     assert not exercise.check(Broken())
     assert "oops" in exercise.check(Broken()).text
+
+
+def test_an_exercise_from_a_seed_has_variants_and_a_key():
+    def sum_of_two(rng):
+        a, b = rng.sample(range(100), 2)
+        return expect(f"<b>{a} + {b}</b>?", a + b, "Right.", (a + b, "never said"), (a, "And the other?"))
+
+    exercise = from_seed(sum_of_two, 3)
+    assert repr(exercise) == repr(exercise.variant(3)) != repr(exercise.variant(4))
+    assert exercise.variant(4).check(exercise.variant(4).key)
+    assert "<b>" in exercise.question and "<b>" not in repr(exercise)
+    assert "never said" not in exercise.check(exercise.key).text
+    with pytest.raises(ValueError, match="no variants"):
+        expect("How many?", 4, "Yes.").variant(1)
