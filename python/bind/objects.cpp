@@ -1,4 +1,6 @@
 // Kernel objects as Python sees them: counters, ledger, holders, and the graph of who holds whom.
+#include <set>
+
 #include "machine.h"
 #include "object/btf.h"
 #include "object/graph.h"
@@ -47,11 +49,29 @@ py::list ledger(const ObjectView& self) {
   return rows;
 }
 
+// Which descriptors of which tasks a file is open as.
+std::string open_as(const ObjectGraph& graph, size_t file) {
+  std::string text;
+  for (const GraphEdge& edge : graph.edges)
+    if (edge.to == file)
+      text += (text.empty() ? ": " : ", ") + edge.via + " of " + graph.nodes[edge.from]->label();
+  return text;
+}
+
 std::vector<std::string> holders(const ObjectView& self) {
   ObjectGraph graph = object_graph(self.owner->machine());
   std::vector<std::string> lines;
-  for (const GraphEdge& edge : graph.holders(self.get()))
-    lines.push_back(graph.nodes[edge.from]->label() + " by " + edge.via);
+  std::set<std::pair<size_t, std::string>> seen;  // a file holds up both counters of a map, and is one holder
+  for (const GraphEdge& edge : graph.holders(self.get())) {
+    if (!seen.insert({edge.from, edge.via}).second) continue;
+    const Object& holder = *graph.nodes[edge.from];
+    std::string line = holder.label();
+    if (holder.kind == ObjectKind::File)
+      line += open_as(graph, edge.from);
+    else if (edge.via != line)
+      line += " by " + edge.via;
+    lines.push_back(edge.strong ? line : line + " (not counted)");
+  }
   return lines;
 }
 

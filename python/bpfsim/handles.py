@@ -14,6 +14,7 @@ from typing import Any
 
 from . import _core, history
 from .attr import Reply, address_of, bpf
+from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}
 _PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
@@ -71,9 +72,9 @@ class Handle:
         return self.object.why_alive()
 
     @property
-    def ledger(self) -> list[Any]:
-        """Every +1 and -1 with its cause."""
-        return self.object.ledger
+    def ledger(self) -> Rows:
+        """Every +1 and -1 with its cause, as a list of dicts that shows itself as a table."""
+        return Rows(self.object.ledger, ["seq", "counter", "delta", "after", "cause"])
 
     def pin(self, path: str) -> None:
         """BPF_OBJ_PIN: gives the object a name in BPFFS that keeps it alive."""

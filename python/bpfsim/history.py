@@ -98,8 +98,8 @@ class Event:
     """A lifetime event inside a step.
 
     ``object`` names it (``serial`` is its number of birth), ``kind`` is "map", "prog", ... . Where a counter changed:
-    ``counter`` ("refcnt" or "usercnt"), ``delta`` and its value ``after``, and the ``cause``. Else ``counter`` is None
-    and ``cause`` says what happened: "born", "id freed", "free queued", "freed".
+    ``counter`` ("refcnt", "usercnt" or a file's "f_count"), ``delta`` and its value ``after``, and the ``cause``. Else
+    ``counter`` is None and ``cause`` says what happened: "born", "id freed", "free queued", "freed".
     """
 
     past: Any
@@ -406,7 +406,8 @@ def _serial(obj: Any) -> int:
 
 def _event(past: Any, step: int, row: dict[str, Any]) -> Event:
     name = row["label"] or f"{row['kind']} #{row['serial']}"
-    change = (row["counter"], row["delta"], row["after"], row["cause"])
+    counter = "f_count" if row["kind"] == "file" and row["counter"] else row["counter"]
+    change = (counter, row["delta"], row["after"], row["cause"])
     return Event(past, step, row["event"], row["serial"], row["kind"], name, *change)
 
 

@@ -10,28 +10,9 @@ from typing import Any
 
 from . import _core
 from .handles import Map, Prog, VerifierError, close_fd
-from .views.page import mono, table
+from .views.page import Rows, mono, table
 
 _KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
-
-
-class Rows(list[dict[str, Any]]):
-    """A list of dicts that shows itself as a table."""
-
-    def __init__(self, rows: list[dict[str, Any]], columns: list[str]):
-        super().__init__(rows)
-        self.columns = columns
-
-    def _cells(self) -> list[list[str]]:
-        return [[str(row[column]) for column in self.columns] for row in self]
-
-    def __repr__(self) -> str:
-        cells = [self.columns, *self._cells()]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-
-    def _repr_html_(self) -> str:
-        return f'<div class="bpfsim">{table(self.columns, [[mono(c) for c in row] for row in self._cells()])}</div>'
 
 
 @dataclass(frozen=True)

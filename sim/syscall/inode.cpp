@@ -34,14 +34,17 @@ struct Place {
 
 uint32_t fsuid(const Machine& machine) { return machine.current->cred ? machine.current->cred->uid : 0; }
 
+// 0644 as the number 644, which is how everybody writes it.
+uint32_t in_octal(uint32_t mode) { return mode < 8 ? mode : 10 * in_octal(mode / 8) + mode % 8; }
+
 Result<void> inode_permission(const Machine& machine, const Inode& inode, uint32_t mask) {
   const uint32_t granted = (fsuid(machine) == inode.uid ? inode.mode >> 6 : inode.mode) & 7;
   if ((granted & mask) == mask) return {};
   if (capable(machine, CAP_DAC_OVERRIDE)) return {};
   const bool only_looks = (mask & MAY_WRITE) == 0;
   if (only_looks && (inode.is_dir() || mask == MAY_READ) && capable(machine, CAP_DAC_READ_SEARCH)) return {};
-  return refuse(Errno::Access, "uid {} may not: mode {} (decimal), owner {}", fsuid(machine),
-                inode.mode & kModeBits, inode.uid);
+  return refuse(Errno::Access, "uid {} may not: mode 0{}, owner {}", fsuid(machine),
+                in_octal(inode.mode & kModeBits), inode.uid);
 }
 
 Place foreign_place(const std::string& path) { return {nullptr, path}; }

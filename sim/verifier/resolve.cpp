@@ -70,7 +70,7 @@ static Errno add_used_map(bpf_verifier_env& env, Map& map, uint32_t& index) {
     return reject(env, Errno::TooBig, "The total number of maps per program has reached the limit of %u\n",
                   MAX_USED_MAPS);
   MUST(check_map_prog_compatibility(env, map));
-  bpf_map_inc(map, {"used_maps[{}] of prog {}", int64_t(index), int64_t(env.prog.serial)});
+  bpf_map_inc(map, {"used_maps[{}] of prog #{}", int64_t(index), int64_t(env.prog.serial)});
   env.used_maps.push_back(&map);
   return Errno::None;
 }
@@ -174,7 +174,7 @@ Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
 
 void release_maps(bpf_verifier_env& env) {
   for (size_t i = 0; i < env.used_maps.size(); i++)
-    bpf_map_put(*env.used_maps[i], {"used_maps[{}] of prog {}", int64_t(i), int64_t(env.prog.serial)});
+    bpf_map_put(*env.used_maps[i], {"used_maps[{}] of prog #{}", int64_t(i), int64_t(env.prog.serial)});
   env.used_maps.clear();
 }
 

@@ -11,6 +11,7 @@ import html
 import itertools
 import json
 from dataclasses import dataclass
+from typing import Any
 
 INK = "var(--jp-ui-font-color1, var(--vscode-foreground, #1b1b1b))"
 FAINT = "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5f5f5f))"
@@ -115,3 +116,22 @@ def table(head: list[str], rows: list[list[str]], caption: str = "") -> str:
     body = "".join("<tr>" + "".join(f'<td style="{cell}">{c}</td>' for c in row) + "</tr>" for row in rows)
     title = f'<caption style="text-align:left;font-weight:600">{html.escape(caption)}</caption>' if caption else ""
     return f'<table style="border-collapse:collapse">{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+class Rows(list[dict[str, Any]]):
+    """A list of dicts that shows itself as a table."""
+
+    def __init__(self, rows: list[dict[str, Any]], columns: list[str]):
+        super().__init__(rows)
+        self.columns = columns
+
+    def _cells(self) -> list[list[str]]:
+        return [[str(row[column]) for column in self.columns] for row in self]
+
+    def __repr__(self) -> str:
+        cells = [self.columns, *self._cells()]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+    def _repr_html_(self) -> str:
+        return f'<div class="bpfsim">{table(self.columns, [[mono(c) for c in row] for row in self._cells()])}</div>'
