@@ -7,10 +7,10 @@
 #include <map>
 #include <utility>
 
+#include "hook/attach.h"
 #include "hook/hook.h"
 #include "hook/stepping.h"
 #include "hook/types.h"
-#include "host/cgroup.h"
 #include "host/socket.h"
 #include "host/tracing.h"
 #include "journal.h"
@@ -114,7 +114,7 @@ Kernel::~Kernel() {
   state_->stepped.clear();
   for (auto& task : state_->tasks) exit(*task);
   net_exit(state_->machine);
-  state_->machine.cgroups.reset();
+  cgroup_exit_all(state_->machine);
   bpf_kill_super(*state_->bpffs);
   tracing_exit(state_->machine);
   Rcu& rcu = state_->machine.rcu;

@@ -13,13 +13,32 @@
 
 namespace bpfsim {
 
-extern const VerifierOps xdp_verifier_ops, sk_filter_verifier_ops, tc_cls_act_verifier_ops;
-extern const ProgOps xdp_prog_ops, sk_filter_prog_ops, tc_cls_act_prog_ops;
+#define TYPE_TABLES(prefix)                       \
+  extern const VerifierOps prefix##_verifier_ops; \
+  extern const ProgOps prefix##_prog_ops;
+TYPE_TABLES(xdp)
+TYPE_TABLES(sk_filter)
+TYPE_TABLES(tc_cls_act)
+TYPE_TABLES(cg_skb)
+TYPE_TABLES(sk_skb)
+TYPE_TABLES(cg_dev)
+TYPE_TABLES(cg_sock)
+TYPE_TABLES(cg_sock_addr)
+TYPE_TABLES(cg_sysctl)
+TYPE_TABLES(cg_sockopt)
+TYPE_TABLES(sock_ops)
+TYPE_TABLES(sk_msg)
+TYPE_TABLES(sk_lookup)
+TYPE_TABLES(sk_reuseport)
+TYPE_TABLES(flow_dissector)
 // tracing_types.cpp
-extern const VerifierOps kprobe_verifier_ops, tracepoint_verifier_ops, perf_event_verifier_ops,
-    raw_tracepoint_verifier_ops, raw_tracepoint_writable_verifier_ops, bpf_syscall_verifier_ops;
-extern const ProgOps kprobe_prog_ops, tracepoint_prog_ops, perf_event_prog_ops, raw_tracepoint_prog_ops,
-    raw_tracepoint_writable_prog_ops, bpf_syscall_prog_ops;
+TYPE_TABLES(kprobe)
+TYPE_TABLES(tracepoint)
+TYPE_TABLES(perf_event)
+TYPE_TABLES(raw_tracepoint)
+TYPE_TABLES(raw_tracepoint_writable)
+TYPE_TABLES(bpf_syscall)
+#undef TYPE_TABLES
 
 // Attaching XDP as rtnetlink does: `new_prog` (null: detach) replaces what is there; with XDP_FLAGS_REPLACE
 // only if that is `expected`. The device takes a reference of its own.

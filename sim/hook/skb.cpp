@@ -1,11 +1,12 @@
-// Models: net/core/filter.c (sk_filter_verifier_ops, tc_cls_act_verifier_ops), net/bpf/test_run.c
-// (bpf_prog_test_run_skb) (Linux 6.18)
+// Models: net/core/filter.c (sk_filter_verifier_ops, tc_cls_act_verifier_ops, cg_skb_verifier_ops,
+// sk_skb_verifier_ops), net/bpf/test_run.c (bpf_prog_test_run_skb) (Linux 6.18)
 //
-// The program types SOCKET_FILTER, SCHED_CLS and SCHED_ACT: what of struct __sk_buff they may touch, the
-// accesses to the kernel's sk_buff that each becomes, and their TEST_RUN. Departs from the kernel: a test
-// packet belongs to no socket, so __sk_buff.sk is NULL at run time where the kernel's test socket stands. Not
-// modelled yet: writing tstamp, reading it in a program that also reads tstamp_type, gso fields' effects,
-// BPF_F_TEST_SKB_CHECKSUM_COMPLETE.
+// The program types SOCKET_FILTER, SCHED_CLS, SCHED_ACT, CGROUP_SKB and SK_SKB: what of struct __sk_buff they
+// may touch, the accesses to the kernel's sk_buff that each becomes, and their TEST_RUN. SK_SKB programs load
+// and never run, and their accesses stay as they are written. CGROUP_SKB programs run by TEST_RUN only.
+// Departs from the kernel: a test packet belongs to no socket, so __sk_buff.sk is NULL at run time where the
+// kernel's test socket stands. Not modelled yet: writing tstamp, reading it in a program that also reads
+// tstamp_type, gso fields' effects, BPF_F_TEST_SKB_CHECKSUM_COMPLETE.
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -60,6 +61,30 @@ static bool tc_cls_act_is_valid_access(int off, int size, bpf_access_type type, 
   if (IN_FIELD(data_meta)) info.reg_type = PTR_TO_PACKET_META;
   if (IN_FIELD(data_end)) info.reg_type = PTR_TO_PACKET_END;
   if (off == FIELD_START(tstamp_type)) return size == 1;
+  return bpf_skb_is_valid_access(off, size, type, info);
+}
+
+static bool cg_skb_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog,
+                                   InsnAccessAux& info) {
+  if (IN_FIELD(tc_classid) || IN_FIELD(data_meta) || IN_FIELD(wire_len)) return false;
+  const bool privileged = bpf_capable(prog.machine);
+  if ((IN_FIELD(data) || IN_FIELD(data_end)) && !privileged) return false;
+  const bool writable =
+      IN_FIELD(mark) || IN_FIELD(priority) || IN_FIELD(cb) || (IN_FIELD(tstamp) && privileged);
+  if (type == BPF_WRITE && !writable) return false;
+  if (IN_FIELD(data)) info.reg_type = PTR_TO_PACKET;
+  if (IN_FIELD(data_end)) info.reg_type = PTR_TO_PACKET_END;
+  return bpf_skb_is_valid_access(off, size, type, info);
+}
+
+static bool sk_skb_is_valid_access(int off, int size, bpf_access_type type, const Prog&,
+                                   InsnAccessAux& info) {
+  if (IN_FIELD(tc_classid) || IN_FIELD(data_meta) || IN_FIELD(tstamp) || IN_FIELD(wire_len) ||
+      IN_FIELD(hwtstamp) || IN_FIELD(mark))
+    return false;
+  if (type == BPF_WRITE && !IN_FIELD(tc_index) && !IN_FIELD(priority)) return false;
+  if (IN_FIELD(data)) info.reg_type = PTR_TO_PACKET;
+  if (IN_FIELD(data_end)) info.reg_type = PTR_TO_PACKET_END;
   return bpf_skb_is_valid_access(off, size, type, info);
 }
 
@@ -209,6 +234,22 @@ const VerifierOps tc_cls_act_verifier_ops = {
     .convert_ctx_access = tc_cls_act_convert_ctx_access,
 };
 
+const VerifierOps cg_skb_verifier_ops = {
+    .name = "cg_skb",
+    .get_func_proto = helper_for,
+    .is_valid_access = cg_skb_is_valid_access,
+    .gen_prologue = nullptr,
+    .convert_ctx_access = bpf_convert_ctx_access,
+};
+
+const VerifierOps sk_skb_verifier_ops = {
+    .name = "sk_skb",
+    .get_func_proto = helper_for,
+    .is_valid_access = sk_skb_is_valid_access,
+    .gen_prologue = nullptr,
+    .convert_ctx_access = nullptr,
+};
+
 // Bytes of the given context that TEST_RUN has no use for must be 0.
 static Result<void> check_unused_fields(const std::vector<uint8_t>& ctx) {
   constexpr std::pair<int, int> unused[] = {
@@ -322,8 +363,8 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   TRY(check_network_header(skb));
   if (is_l2) {
     skb.push(ETH_HLEN);
-    skb.set_data_pointers();
   }
+  if (is_l2 || prog.type == BPF_PROG_TYPE_CGROUP_SKB) skb.set_data_pointers();
   TRY(convert___skb_to_skb(skb, ctx));
   TestOutcome outcome = TRY(bpf_test_run(machine, prog, skb.ctx(), attr.test.repeat));
   if (!is_l2) {
@@ -338,6 +379,8 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
 }
 
 const ProgOps sk_filter_prog_ops = {.name = "sk_filter", .test_run = bpf_prog_test_run_skb};
+const ProgOps cg_skb_prog_ops = {.name = "cg_skb", .test_run = bpf_prog_test_run_skb};
+const ProgOps sk_skb_prog_ops = {.name = "sk_skb", .test_run = nullptr};
 const ProgOps tc_cls_act_prog_ops = {.name = "tc_cls_act", .test_run = bpf_prog_test_run_skb};
 
 }  // namespace bpfsim

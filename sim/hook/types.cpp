@@ -14,12 +14,27 @@ namespace bpfsim {
 
 namespace {
 
-enum : uint16_t { FILTER = 1, TC = 2, XDP = 4, TRACE = 8, ITER = 16, ANY = FILTER | TC | XDP };
+// Sets of program types, as helper_sets.def names them.
+enum : uint32_t {
+  FILTER = 1 << 0,
+  TC = 1 << 1,
+  XDP = 1 << 2,
+  CG_SKB = 1 << 3,
+  CG_DEV = 1 << 4,
+  CG_SOCKOPT = 1 << 5,
+  SK_SKB = 1 << 6,
+  REUSEPORT = 1 << 7,
+  FLOW = 1 << 8,
+  SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, SOCK_OPS, SK_MSG, SK_LOOKUP
+  TRACE = 1 << 10,
+  ITER = 1 << 11,
+  ANY = TRACE - 1,
+};
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
 struct HelperSet {
   bpf_func_id id;
-  uint16_t types;
+  uint32_t types;
   const char* from;
   Needs needs;
 };
@@ -30,21 +45,51 @@ constexpr HelperSet helper_sets[] = {
 #undef HELPER_SET
 };
 
-uint16_t set_of(const Prog& prog) {
-  switch (prog.type) {
-    case BPF_PROG_TYPE_SOCKET_FILTER: return FILTER;
-    case BPF_PROG_TYPE_SCHED_CLS:
-    case BPF_PROG_TYPE_SCHED_ACT: return TC;
-    case BPF_PROG_TYPE_XDP: return XDP;
-    case BPF_PROG_TYPE_KPROBE:
-    case BPF_PROG_TYPE_TRACEPOINT:
-    case BPF_PROG_TYPE_PERF_EVENT:
-    case BPF_PROG_TYPE_RAW_TRACEPOINT:
-    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
-    case BPF_PROG_TYPE_SYSCALL: return TRACE;
-    case BPF_PROG_TYPE_TRACING: return prog.expected_attach_type == BPF_TRACE_ITER ? TRACE | ITER : TRACE;
-    default: return 0;
-  }
+// The tables of each type that is modelled, and the set that it is in.
+struct TypeTables {
+  bpf_prog_type type;
+  uint32_t set;
+  const VerifierOps* verifier;
+  const ProgOps* prog;
+};
+#define TABLES(prefix) &prefix##_verifier_ops, &prefix##_prog_ops
+constexpr TypeTables type_tables[] = {
+    {BPF_PROG_TYPE_SOCKET_FILTER, FILTER, TABLES(sk_filter)},
+    {BPF_PROG_TYPE_SCHED_CLS, TC, TABLES(tc_cls_act)},
+    {BPF_PROG_TYPE_SCHED_ACT, TC, TABLES(tc_cls_act)},
+    {BPF_PROG_TYPE_XDP, XDP, TABLES(xdp)},
+    {BPF_PROG_TYPE_CGROUP_SKB, CG_SKB, TABLES(cg_skb)},
+    {BPF_PROG_TYPE_CGROUP_SOCK, SOCK, TABLES(cg_sock)},
+    {BPF_PROG_TYPE_SOCK_OPS, SOCK, TABLES(sock_ops)},
+    {BPF_PROG_TYPE_SK_SKB, SK_SKB, TABLES(sk_skb)},
+    {BPF_PROG_TYPE_CGROUP_DEVICE, CG_DEV, TABLES(cg_dev)},
+    {BPF_PROG_TYPE_SK_MSG, SOCK, TABLES(sk_msg)},
+    {BPF_PROG_TYPE_CGROUP_SOCK_ADDR, SOCK, TABLES(cg_sock_addr)},
+    {BPF_PROG_TYPE_SK_REUSEPORT, REUSEPORT, TABLES(sk_reuseport)},
+    {BPF_PROG_TYPE_FLOW_DISSECTOR, FLOW, TABLES(flow_dissector)},
+    {BPF_PROG_TYPE_CGROUP_SYSCTL, SOCK, TABLES(cg_sysctl)},
+    {BPF_PROG_TYPE_CGROUP_SOCKOPT, CG_SOCKOPT, TABLES(cg_sockopt)},
+    {BPF_PROG_TYPE_SK_LOOKUP, SOCK, TABLES(sk_lookup)},
+    {BPF_PROG_TYPE_KPROBE, TRACE, TABLES(kprobe)},
+    {BPF_PROG_TYPE_TRACEPOINT, TRACE, TABLES(tracepoint)},
+    {BPF_PROG_TYPE_PERF_EVENT, TRACE, TABLES(perf_event)},
+    {BPF_PROG_TYPE_RAW_TRACEPOINT, TRACE, TABLES(raw_tracepoint)},
+    {BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE, TRACE, TABLES(raw_tracepoint_writable)},
+    {BPF_PROG_TYPE_SYSCALL, TRACE, TABLES(bpf_syscall)},
+    {BPF_PROG_TYPE_TRACING, TRACE, TABLES(tracing)},
+};
+#undef TABLES
+
+const TypeTables& tables_of(bpf_prog_type type) {
+  static constexpr TypeTables none{BPF_PROG_TYPE_UNSPEC, 0, nullptr, nullptr};
+  for (const TypeTables& row : type_tables)
+    if (row.type == type) return row;
+  return none;
+}
+
+uint32_t set_of(const Prog& prog) {
+  const bool iterator = prog.type == BPF_PROG_TYPE_TRACING && prog.expected_attach_type == BPF_TRACE_ITER;
+  return tables_of(prog.type).set | (iterator ? uint32_t(ITER) : 0);
 }
 
 const char* helper_since(bpf_func_id id) {
@@ -63,53 +108,19 @@ bool may(const Machine& machine, Needs needs) {
   return true;
 }
 
-const VerifierOps* verifier_of(bpf_prog_type type) {
-  switch (type) {
-    case BPF_PROG_TYPE_XDP: return &xdp_verifier_ops;
-    case BPF_PROG_TYPE_SOCKET_FILTER: return &sk_filter_verifier_ops;
-    case BPF_PROG_TYPE_SCHED_CLS:
-    case BPF_PROG_TYPE_SCHED_ACT: return &tc_cls_act_verifier_ops;
-    case BPF_PROG_TYPE_KPROBE: return &kprobe_verifier_ops;
-    case BPF_PROG_TYPE_TRACEPOINT: return &tracepoint_verifier_ops;
-    case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_verifier_ops;
-    case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_verifier_ops;
-    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_verifier_ops;
-    case BPF_PROG_TYPE_TRACING: return &tracing_verifier_ops;
-    case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_verifier_ops;
-    default: return nullptr;
-  }
-}
-
-const ProgOps* prog_of(bpf_prog_type type) {
-  switch (type) {
-    case BPF_PROG_TYPE_XDP: return &xdp_prog_ops;
-    case BPF_PROG_TYPE_SOCKET_FILTER: return &sk_filter_prog_ops;
-    case BPF_PROG_TYPE_SCHED_CLS:
-    case BPF_PROG_TYPE_SCHED_ACT: return &tc_cls_act_prog_ops;
-    case BPF_PROG_TYPE_KPROBE: return &kprobe_prog_ops;
-    case BPF_PROG_TYPE_TRACEPOINT: return &tracepoint_prog_ops;
-    case BPF_PROG_TYPE_PERF_EVENT: return &perf_event_prog_ops;
-    case BPF_PROG_TYPE_RAW_TRACEPOINT: return &raw_tracepoint_prog_ops;
-    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: return &raw_tracepoint_writable_prog_ops;
-    case BPF_PROG_TYPE_TRACING: return &tracing_prog_ops;
-    case BPF_PROG_TYPE_SYSCALL: return &bpf_syscall_prog_ops;
-    default: return nullptr;
-  }
-}
-
 }  // namespace
 
 std::span<const ProgTypeOps> prog_type_ops() {
   static const ProgTypeOps rows[] = {
-#define PROG_TYPE(name, ...) {name, #name, verifier_of(name), prog_of(name)},
+#define PROG_TYPE(name, ...) {name, #name, tables_of(name).verifier, tables_of(name).prog},
 #include "uapi/prog_types.def"
 #undef PROG_TYPE
   };
   return rows;
 }
 
-const VerifierOps* verifier_ops(bpf_prog_type type) { return verifier_of(type); }
-const ProgOps* prog_ops(bpf_prog_type type) { return prog_of(type); }
+const VerifierOps* verifier_ops(bpf_prog_type type) { return tables_of(type).verifier; }
+const ProgOps* prog_ops(bpf_prog_type type) { return tables_of(type).prog; }
 
 const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
   const Machine& machine = prog.machine;

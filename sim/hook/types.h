@@ -1,8 +1,9 @@
 // Models: kernel/bpf/verifier.c (bpf_verifier_ops[]), kernel/bpf/syscall.c (bpf_prog_types[]) (Linux 6.18)
 //
 // Which program type has which tables. All 32 types have a row; a type that is not modelled has null in it
-// and loading such a program is refused in plain words. What is modelled: XDP, SOCKET_FILTER, SCHED_CLS,
-// SCHED_ACT, KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT(_WRITABLE), TRACING, SYSCALL.
+// and loading such a program is refused in plain words. Packets and TEST_RUN run XDP, SOCKET_FILTER,
+// SCHED_CLS, SCHED_ACT and CGROUP_SKB programs, device accesses CGROUP_DEVICE ones; those of sock_types.cpp
+// load and attach, as those of tracing do (tracing_types.cpp).
 #pragma once
 
 #include <span>

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "hook/attach.h"
 #include "hook/hook.h"
 #include "map/cpumap.h"
 #include "map/devmap.h"
@@ -194,7 +195,11 @@ static void dev_xdp_uninstall(NetDevice& dev) {
 
 void net_exit(Machine& machine) {
   if (!machine.net) return;
-  for (auto& [ifindex, dev] : machine.net->devices) dev_xdp_uninstall(*dev);
+  if (machine.net->ns) netns_bpf_pernet_pre_exit(*machine.net->ns);
+  for (auto& [ifindex, dev] : machine.net->devices) {
+    tcx_uninstall(*dev);
+    dev_xdp_uninstall(*dev);
+  }
 }
 
 // The maps' entries of the device go in the same grace period, before it.
@@ -203,6 +208,7 @@ void unregister_netdevice(NetDevice& dev) {
   KernelEntry entry(machine);
   KFN(machine, unregister_netdevice_many);
   emit<LifeEvent>(machine, dev, "free queued");
+  tcx_uninstall(dev);
   dev_xdp_uninstall(dev);
   dev_map_remove_netdev(dev);
   std::shared_ptr<NetDevice> gone = std::move(init_net(machine).devices.extract(dev.ifindex).mapped());

@@ -5,6 +5,9 @@
 
 #include <new>
 
+#include "object/file.h"
+#include "uapi/tables.h"
+
 namespace bpfsim {
 
 const char* xdp_mode_name(bpf_xdp_mode mode) {
@@ -47,6 +50,51 @@ void NetDevice::each_held(const HoldVisitor& visit) const {
     if (state.link) visit({state.link, Counter::Refs, false, where + " link"});
     if (state.installed) visit({state.installed, Counter::Refs, true, where + " in the driver"});
   }
+  tcx_ingress.each_held(visit, "tcx ingress");
+  tcx_egress.each_held(visit, "tcx egress");
+}
+
+constexpr uint32_t PROC_NET_INIT_INO = 4026531840;  // the inode of the first network namespace
+
+NetNs::NetNs(Machine& machine) : Object(machine, ObjectKind::NetNs) { id = PROC_NET_INIT_INO; }
+
+std::string NetNs::label() const { return "netns " + std::to_string(id); }
+
+std::vector<Prog*> NetNs::Attached::programs() const {
+  std::vector<Prog*> running;
+  if (prog) running.push_back(prog);
+  for (const Link* link : links) running.push_back(link->prog);
+  return running;
+}
+
+void NetNs::each_held(const HoldVisitor& visit) const {
+  for (const auto& [type, attached] : bpf) {
+    const std::string where = short_name(find_attach_type(type)->name);
+    if (attached.prog) visit({attached.prog, Counter::Refs, true, where});
+    for (const Link* link : attached.links) visit({link, Counter::Refs, false, where});
+  }
+}
+
+NetNs& netns_of(Machine& machine) {
+  Net& net = init_net(machine);
+  if (!net.ns) net.ns = std::make_unique<NetNs>(machine);
+  return *net.ns;
+}
+
+static const FileOps ns_file_operations = {"net:[4026531840]", nullptr, nullptr, Counter::Refs};
+
+Result<int64_t> netns_open(Machine& machine) {
+  NetNs& net = netns_of(machine);
+  Holding held(machine, net, "open()");
+  return anon_inode_getfd(machine, ns_file_operations, net, O_RDONLY_, held);
+}
+
+Result<NetNs*> get_net_ns_by_fd(Machine& machine, int fd) {
+  const File* file = current_task(machine).files.get(fd);
+  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
+  if (&file->f_op != &ns_file_operations)
+    return refuse(Errno::Inval, "fd {} is a {}, not a network namespace", fd, file->f_op.name);
+  return static_cast<NetNs*>(file->private_data);
 }
 
 NetDevice* Net::by_index(int ifindex) const {

@@ -15,8 +15,7 @@
 #include <vector>
 
 #include "host/packet.h"
-#include "object/link.h"
-#include "object/prog.h"
+#include "object/mprog.h"
 
 namespace bpfsim {
 
@@ -41,6 +40,7 @@ struct NetDevice final : Object {
     Prog* effective() const { return link ? link->prog : prog; }
   };
   std::array<XdpState, __MAX_XDP_MODE> xdp_state;
+  bpf_mprog_entry tcx_ingress, tcx_egress;
 
   struct Counters {
     uint64_t rx_packets = 0, rx_bytes = 0, rx_dropped = 0, tx_packets = 0, to_stack = 0;
@@ -69,6 +69,21 @@ struct bpf_redirect_info {
   uint64_t flags = 0;
 };
 
+// struct netns_bpf: the programs of a network namespace, by attach type. One program by itself, or links.
+struct NetNs final : Object {
+  explicit NetNs(Machine& machine);
+  std::string label() const override;  // "netns 4026531840"
+  void each_held(const HoldVisitor&) const override;
+  bool is_root() const override { return true; }
+
+  struct Attached {
+    Prog* prog = nullptr;
+    std::vector<Link*> links;
+    std::vector<Prog*> programs() const;  // in the order in which they run
+  };
+  std::map<uint32_t, Attached> bpf;  // by bpf_attach_type
+};
+
 // The devices of a machine.
 struct Net {
   std::map<Addr, XdpPacket*> packets;                 // xdp_buffs in flight, by address
@@ -77,12 +92,17 @@ struct Net {
   int next_ifindex = 1;        // the number of a device that is gone is not used again
   bpf_redirect_info redirect;  // of the running program
 
+  std::unique_ptr<NetNs> ns;  // made when first asked for
+
   NetDevice* by_index(int ifindex) const;
   NetDevice* by_name(const std::string& name) const;
 };
 
 // Made with lo and eth0 when first asked for.
 Net& init_net(Machine& machine);
+NetNs& netns_of(Machine& machine);             // the one namespace that a machine has
+Result<int64_t> netns_open(Machine& machine);  // open("/proc/self/ns/net")
+Result<NetNs*> get_net_ns_by_fd(Machine& machine, int fd);
 NetDevice& register_netdevice(Machine& machine, const std::string& name, bool has_native_xdp);
 
 }  // namespace bpfsim

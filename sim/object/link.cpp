@@ -21,6 +21,23 @@ void Link::each_held(const HoldVisitor& visit) const {
   if (prog) visit({prog, Counter::Refs, true, "link->prog"});
 }
 
+Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause) {
+  File* file = current_task(machine).files.get(fd);
+  if (!file) return refuse(Errno::BadF, "link fd {} is not open", fd);
+  if (&file->f_op != &bpf_link_fops)
+    return refuse(Errno::Inval, "fd {} is a {}, not a link", fd, file->f_op.name);
+  auto* link = static_cast<Link*>(file->private_data);
+  bpf_link_inc(*link, cause);
+  return link;
+}
+
+Result<Link*> bpf_link_by_id(Machine& machine, uint32_t id, const Cause& cause) {
+  Link* link = machine.registry->link_idr.find(id);
+  if (!link) return refuse(Errno::NoEnt, "no link has the id {}", id);
+  bpf_link_inc(*link, cause);
+  return link;
+}
+
 void bpf_link_inc(Link& link, const Cause& cause) { link.refcnt.inc(cause); }
 
 static void bpf_link_free_id(Link& link) {

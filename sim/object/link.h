@@ -27,6 +27,10 @@ struct Link : Object {
   Refcount refcnt{*this, Counter::Refs};
 };
 
+// A link by a descriptor of the current task, or by its id; each takes a reference.
+Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause);
+Result<Link*> bpf_link_by_id(Machine& machine, uint32_t id, const Cause& cause);
+
 void bpf_link_inc(Link& link, const Cause& cause);
 void bpf_link_put(Link& link, const Cause& cause);
 

@@ -23,6 +23,7 @@ const char* object_kind_name(ObjectKind kind) {
     case ObjectKind::Token: return "token";
     case ObjectKind::SeqFile: return "seq_file";
     case ObjectKind::Kernel: return "kernel";
+    case ObjectKind::NetNs: return "netns";
   }
   return "?";
 }

@@ -30,7 +30,8 @@ enum class ObjectKind : uint8_t {
   PerfEvent,
   Token,
   SeqFile,
-  Kernel
+  Kernel,
+  NetNs
 };
 const char* object_kind_name(ObjectKind kind);
 

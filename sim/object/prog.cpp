@@ -35,6 +35,31 @@ void Prog::each_held(const HoldVisitor& visit) const {
 
 void bpf_prog_inc(Prog& prog, const Cause& cause) { prog.aux->refcnt.inc(cause); }
 
+Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause) {
+  File* file = current_task(machine).files.get(fd);
+  if (!file) return refuse(Errno::BadF, "prog fd {} is not open", fd);
+  if (&file->f_op != &bpf_prog_fops)
+    return refuse(Errno::Inval, "fd {} is a {}, not a program", fd, file->f_op.name);
+  auto* prog = static_cast<Prog*>(file->private_data);
+  bpf_prog_inc(*prog, cause);
+  return prog;
+}
+
+Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type, const Cause& cause) {
+  Prog* prog = TRY(bpf_prog_get(machine, fd, cause));
+  if (prog->type == type) return prog;
+  Refusal wrong = refuse(Errno::Inval, "fd {} is a program of type {}, not {}", fd, prog->type, type);
+  bpf_prog_put(*prog, {"of another type"});
+  return wrong;
+}
+
+Result<Prog*> bpf_prog_by_id(Machine& machine, uint32_t id, const Cause& cause) {
+  Prog* prog = machine.registry->prog_idr.find(id);
+  if (!prog) return refuse(Errno::NoEnt, "no program has the id {}", id);
+  bpf_prog_inc(*prog, cause);
+  return prog;
+}
+
 static void bpf_free_used_maps(Prog& prog) {
   for (Map* map : std::exchange(prog.aux->used_maps, {}))
     bpf_map_put(*map, {"a program that used it is freed"});

@@ -72,6 +72,7 @@ struct Prog final : Object {
   bpf_prog_type type = BPF_PROG_TYPE_UNSPEC;
   bpf_attach_type expected_attach_type{};
   bool jit_requested = false, jited = false, gpl_compatible = false, blinded = false;
+  bool enforce_expected_attach_type = false;
   bool cb_access = false, dst_needed = false, has_callchain_buf = false, call_get_stack = false;
   std::array<uint8_t, BPF_TAG_SIZE> tag{};
   std::vector<bpf_insn> insnsi;
@@ -86,6 +87,11 @@ struct Prog final : Object {
     uint64_t nsecs = 0, cnt = 0, misses = 0;
   } stats;
 };
+
+// A program by a descriptor of the current task, or by its id; each takes a reference.
+Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause);
+Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type, const Cause& cause);
+Result<Prog*> bpf_prog_by_id(Machine& machine, uint32_t id, const Cause& cause);
 
 void bpf_prog_inc(Prog& prog, const Cause& cause);
 void bpf_prog_put(Prog& prog, const Cause& cause);

@@ -2,9 +2,6 @@
 //
 // The door of bpf(2): how many bytes of union bpf_attr come in, who may come in at all, and which room they
 // go to. A command that this version lacks is EINVAL, as a number that no version has.
-//
-// Not modelled yet: PROG_ATTACH, PROG_DETACH, PROG_QUERY. They are refused with EINVAL and a reason that says
-// so.
 #include "syscall/bpf.h"
 
 #include <algorithm>
@@ -71,6 +68,9 @@ static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t ua
     case BPF_BTF_LOAD: return bpf_btf_load(machine, attr, uattr, size);
     case BPF_PROG_LOAD: return bpf_prog_load(machine, attr, uattr, size);
     case BPF_PROG_TEST_RUN: return bpf_prog_test_run(machine, attr, uattr);
+    case BPF_PROG_ATTACH: return bpf_prog_attach(machine, attr);
+    case BPF_PROG_DETACH: return bpf_prog_detach(machine, attr);
+    case BPF_PROG_QUERY: return bpf_prog_query(machine, attr, uattr, size);
     case BPF_LINK_CREATE: return link_create(machine, attr);
     case BPF_LINK_UPDATE: return link_update(machine, attr);
     case BPF_LINK_DETACH: return link_detach(machine, attr);

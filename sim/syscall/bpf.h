@@ -43,8 +43,6 @@ Result<Map*> __bpf_map_get(const File* file, int fd);
 
 // ids.cpp: an object by descriptor or id. Each of these takes a reference, under the given cause.
 Result<Map*> bpf_map_get_with_uref(Machine& machine, int fd, const Cause& cause);
-Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause);
-Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause);
 Result<Object*> bpf_fd_probe_obj(Machine& machine, int fd, const Cause& cause);
 void bpf_any_get(Object& object, const Cause& cause);
 void bpf_any_put(Object& object, const Cause& cause);
@@ -61,7 +59,11 @@ SysResult bpf_obj_get(Machine& machine, const bpf_attr& attr);
 
 SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32_t size);  // prog_load.cpp
 SysResult bpf_prog_test_run(Machine& machine, const bpf_attr& attr, UserAttr uattr);       // test_run.cpp
-SysResult link_create(Machine& machine, const bpf_attr& attr);                             // link.cpp
+SysResult bpf_prog_attach(Machine& machine, const bpf_attr& attr);                         // attach.cpp
+SysResult bpf_prog_detach(Machine& machine, const bpf_attr& attr);
+SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr, uint32_t size);
+Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type);
+SysResult link_create(Machine& machine, const bpf_attr& attr);  // link.cpp
 SysResult link_update(Machine& machine, const bpf_attr& attr);
 SysResult link_detach(Machine& machine, const bpf_attr& attr);
 SysResult bpf_iter_create(Machine& machine, const bpf_attr& attr);

@@ -1,4 +1,4 @@
-// Models: kernel/bpf/syscall.c (bpf_prog_get, bpf_link_get_from_fd, bpf_obj_get_next_id, bpf_*_get_fd_by_id),
+// Models: kernel/bpf/syscall.c (bpf_map_get_with_uref, bpf_obj_get_next_id, bpf_*_get_fd_by_id),
 // kernel/bpf/inode.c (bpf_any_get, bpf_fd_probe_obj) (Linux 6.18)
 //
 // How a command comes to an object: by a descriptor of the task, or by an id, which only CAP_SYS_ADMIN may
@@ -13,26 +13,6 @@ Result<Map*> bpf_map_get_with_uref(Machine& machine, int fd, const Cause& cause)
   Map* map = TRY(__bpf_map_get(current_task(machine).files.get(fd), fd));
   bpf_map_inc_with_uref(*map, cause);
   return map;
-}
-
-Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause) {
-  File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "prog fd {} is not open", fd);
-  if (&file->f_op != &bpf_prog_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a program", fd, file->f_op.name);
-  auto* prog = static_cast<Prog*>(file->private_data);
-  bpf_prog_inc(*prog, cause);
-  return prog;
-}
-
-Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause) {
-  File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "link fd {} is not open", fd);
-  if (&file->f_op != &bpf_link_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a link", fd, file->f_op.name);
-  auto* link = static_cast<Link*>(file->private_data);
-  bpf_link_inc(*link, cause);
-  return link;
 }
 
 void bpf_any_get(Object& object, const Cause& cause) {

@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "host/cgroup.h"
+#include "hook/attach.h"
 #include "object/file.h"
 #include "object/ops.h"
 #include "syscall/bpf.h"
@@ -249,6 +249,7 @@ Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32
     return refuse(Errno::Inval, "not modelled yet: flags {} of open(2)", flags);
   Task& task = current_task(machine);
   TRY(task.files.check_room());
+  if (path == "/proc/self/ns/net") return netns_open(machine);
   const Place place = TRY(filename_lookup(machine, path));
   if (place.cgroup && ((flags + 1) & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", path);
   if (place.cgroup) return cgroup_open(*place.cgroup);
@@ -264,7 +265,7 @@ Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode
   const Parent parent = TRY(filename_create(machine, path, true));
   if (parent.dir.cgroup) {
     TRY(may_change_cgroups(machine));
-    TRY(cgroup_mkdir(*parent.dir.cgroup, parent.last));
+    cgroup_bpf_inherit(*TRY(cgroup_mkdir(*parent.dir.cgroup, parent.last)));
     return {};
   }
   if (!parent.dir.inode)
@@ -279,6 +280,7 @@ Result<void> do_rmdir(Machine& machine, const std::string& path) {
   const Place place = TRY(find_victim(machine, path, true));
   if (place.cgroup) {
     TRY(cgroup_may_rmdir(*place.cgroup));
+    cgroup_bpf_offline(*place.cgroup);
     cgroup_destroy(*place.cgroup);
     return {};
   }

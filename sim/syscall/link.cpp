@@ -3,7 +3,8 @@
 // Links by bpf(2): made, given another program, detached. A link has its descriptor and id reserved before it
 // touches the hook, so that nothing can fail once the program is attached.
 //
-// Not modelled yet: every hook but XDP and tracing.
+// Not modelled yet: links on sockmaps, of struct_ops.
+#include "hook/attach.h"
 #include "hook/bpf_iter.h"
 #include "hook/hook.h"
 #include "object/registry.h"
@@ -12,31 +13,6 @@
 #include "uapi/tables.h"
 
 namespace bpfsim {
-
-// A kprobe's program may have said at load time that it wants many functions at once.
-static bool kprobe_takes(const Prog& prog, uint32_t attach_type) {
-  const uint32_t expected = prog.expected_attach_type;
-  auto multi = [](uint32_t type) {
-    return type == BPF_TRACE_KPROBE_MULTI || type == BPF_TRACE_KPROBE_SESSION ||
-           type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION;
-  };
-  if (multi(expected)) return attach_type == expected;
-  return attach_type == BPF_PERF_EVENT || multi(attach_type);
-}
-
-static Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type) {
-  const bool perf = prog.type == BPF_PROG_TYPE_PERF_EVENT || prog.type == BPF_PROG_TYPE_TRACEPOINT;
-  if (perf || prog.type == BPF_PROG_TYPE_KPROBE) {
-    const AttachTypeRow* row = find_attach_type(attach_type);
-    const bool fits = perf ? attach_type == BPF_PERF_EVENT : kprobe_takes(prog, attach_type);
-    if (fits && row && row->since <= prog.machine.version) return {};
-    return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
-  }
-  const AttachTypeRow* row = find_attach_type(attach_type);
-  if (!row || row->prog_type == BPF_PROG_TYPE_UNSPEC || row->prog_type != prog.type)
-    return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
-  return {};
-}
 
 static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
   const auto& create = attr.link_create;
@@ -50,20 +26,32 @@ static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
 }
 
 static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
-  TRY(bpf_prog_attach_check_attach_type(prog, attr.link_create.attach_type));
+  const uint32_t at = attr.link_create.attach_type;
+  TRY(bpf_prog_attach_check_attach_type(prog, at));
   TRY(current_task(prog.machine).files.check_room());
   switch (prog.type) {
     case BPF_PROG_TYPE_PERF_EVENT:
     case BPF_PROG_TYPE_TRACEPOINT: return bpf_perf_link_attach(prog, attr);
     case BPF_PROG_TYPE_KPROBE: return bpf_kprobe_link_attach(prog, attr);
     case BPF_PROG_TYPE_TRACING: return attach_tracing(prog, attr);
-    default: break;
+    case BPF_PROG_TYPE_CGROUP_SKB:
+    case BPF_PROG_TYPE_CGROUP_SOCK:
+    case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+    case BPF_PROG_TYPE_SOCK_OPS:
+    case BPF_PROG_TYPE_CGROUP_DEVICE:
+    case BPF_PROG_TYPE_CGROUP_SYSCTL:
+    case BPF_PROG_TYPE_CGROUP_SOCKOPT: return cgroup_bpf_link_attach(prog, attr);
+    case BPF_PROG_TYPE_FLOW_DISSECTOR:
+    case BPF_PROG_TYPE_SK_LOOKUP: return netns_bpf_link_create(prog, attr);
+    case BPF_PROG_TYPE_XDP:
+      if (!has(Gate::xdp_link, prog.machine.version))
+        return refuse(Errno::Inval, "XDP links came with Linux 5.9");
+      return bpf_xdp_link_attach(prog, attr);
+    case BPF_PROG_TYPE_SCHED_CLS:
+      if (at == BPF_TCX_INGRESS || at == BPF_TCX_EGRESS) return tcx_link_attach(prog, attr);
+      return refuse(Errno::Inval, "this kernel has no netkit devices");
+    default: return refuse(Errno::Inval, "not modelled yet: links of program type {}", prog.type);
   }
-  if (prog.type != BPF_PROG_TYPE_XDP)
-    return refuse(Errno::Inval, "not modelled yet: links of program type {}", prog.type);
-  if (!has(Gate::xdp_link, prog.machine.version))
-    return refuse(Errno::Inval, "XDP links came with Linux 5.9");
-  return bpf_xdp_link_attach(prog, attr);
 }
 
 SysResult bpf_link_settle(Link& link, const char* command) {

@@ -87,6 +87,114 @@ struct bpf_sock {
   int32_t rx_queue_mapping;
 };
 
+struct bpf_cgroup_dev_ctx {
+  uint32_t access_type;  // BPF_DEVCG_ACC_* << 16 | BPF_DEVCG_DEV_*
+  uint32_t major;
+  uint32_t minor;
+};
+
+struct bpf_sock_addr {
+  uint32_t user_family;
+  uint32_t user_ip4;
+  uint32_t user_ip6[4];
+  uint32_t user_port;
+  uint32_t family;
+  uint32_t type;
+  uint32_t protocol;
+  uint32_t msg_src_ip4;
+  uint32_t msg_src_ip6[4];
+  uint64_t sk;
+};
+
+struct bpf_sock_ops {
+  uint32_t op;
+  union {
+    uint32_t args[4];
+    uint32_t reply;
+    uint32_t replylong[4];
+  };
+  uint32_t family;
+  uint32_t remote_ip4;
+  uint32_t local_ip4;
+  uint32_t remote_ip6[4];
+  uint32_t local_ip6[4];
+  uint32_t remote_port;
+  uint32_t local_port;
+  uint32_t is_fullsock;
+  uint32_t snd_cwnd;
+  uint32_t srtt_us;
+  uint32_t bpf_sock_ops_cb_flags;
+  uint32_t state;
+  uint32_t rtt_min;
+  uint32_t snd_ssthresh;
+  uint32_t rcv_nxt;
+  uint32_t snd_nxt;
+  uint32_t snd_una;
+  uint32_t mss_cache;
+  uint32_t ecn_flags;
+  uint32_t rate_delivered;
+  uint32_t rate_interval_us;
+  uint32_t packets_out;
+  uint32_t retrans_out;
+  uint32_t total_retrans;
+  uint32_t segs_in;
+  uint32_t data_segs_in;
+  uint32_t segs_out;
+  uint32_t data_segs_out;
+  uint32_t lost_out;
+  uint32_t sacked_out;
+  uint32_t sk_txhash;
+  uint64_t bytes_received;
+  uint64_t bytes_acked;
+  uint64_t sk;
+  uint64_t skb_data;
+  uint64_t skb_data_end;
+  uint32_t skb_len;
+  uint32_t skb_tcp_flags;
+  uint64_t skb_hwtstamp;
+};
+
+struct bpf_sysctl {
+  uint32_t write;
+  uint32_t file_pos;
+};
+
+struct bpf_sockopt {
+  uint64_t sk;
+  uint64_t optval;
+  uint64_t optval_end;
+  int32_t level;
+  int32_t optname;
+  int32_t optlen;
+  int32_t retval;
+};
+
+struct sk_msg_md {
+  uint64_t data;
+  uint64_t data_end;
+  uint32_t family;
+  uint32_t remote_ip4;
+  uint32_t local_ip4;
+  uint32_t remote_ip6[4];
+  uint32_t local_ip6[4];
+  uint32_t remote_port;
+  uint32_t local_port;
+  uint32_t size;
+  uint64_t sk;
+};
+
+struct sk_reuseport_md {
+  uint64_t data;
+  uint64_t data_end;
+  uint32_t len;
+  uint32_t eth_protocol;
+  uint32_t ip_protocol;
+  uint32_t bind_inany;
+  uint32_t hash;
+  uint64_t sk;
+  uint64_t migrating_sk;
+};
+
 struct bpf_sk_lookup {
   union {
     uint64_t sk;
@@ -135,6 +243,10 @@ static_assert(offsetof(__sk_buff, tstamp_type) == 180 && offsetof(__sk_buff, hwt
 static_assert(sizeof(bpf_sock) == 80 && offsetof(bpf_sock, dst_port) == 48 &&
               offsetof(bpf_sock, state) == 72);
 static_assert(sizeof(bpf_sk_lookup) == 72 && offsetof(bpf_sk_lookup, ingress_ifindex) == 64);
+static_assert(sizeof(bpf_cgroup_dev_ctx) == 12 && sizeof(bpf_sysctl) == 8 && sizeof(bpf_sockopt) == 40);
+static_assert(sizeof(bpf_sock_addr) == 72 && offsetof(bpf_sock_addr, sk) == 64);
+static_assert(sizeof(bpf_sock_ops) == 224 && offsetof(bpf_sock_ops, sk_txhash) == 164);
+static_assert(sizeof(sk_msg_md) == 80 && sizeof(sk_reuseport_md) == 56);
 static_assert(sizeof(bpf_flow_keys) == 56 && offsetof(bpf_flow_keys, flags) == 48);
 
 }  // namespace bpfsim

@@ -96,7 +96,12 @@ Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
     return reject(env, Errno::Inval, "%s the register R%u is not a known value (%s)\n", context, regno,
                   reg_type_str(reg.type).c_str());
   MUST(mark_chain_precision(env, regno));
-  if (range->minval <= reg.r64.smin && reg.r64.smax <= range->maxval) return Errno::None;
+  if (range->minval <= reg.r64.smin && reg.r64.smax <= range->maxval) {
+    // Only an egress program may answer 2 or 3, so one that does is not attached elsewhere.
+    if (type == BPF_PROG_TYPE_CGROUP_SKB && range->maxval == 3 && reg.r64.smin >= 2)
+      env.prog.enforce_expected_attach_type = true;
+    return Errno::None;
+  }
   return verbose_invalid_scalar(env, reg, *range, context, "R0");
 }
 
