@@ -6,7 +6,8 @@
 // and never run, and their accesses stay as they are written. CGROUP_SKB programs run by TEST_RUN only.
 // Departs from the kernel: a test packet belongs to no socket, so __sk_buff.sk is NULL at run time where the
 // kernel's test socket stands. Not modelled yet: writing tstamp, reading it in a program that also reads
-// tstamp_type, gso fields' effects, BPF_F_TEST_SKB_CHECKSUM_COMPLETE.
+// tstamp_type, the socket's addresses (family to local_port), gso fields' effects,
+// BPF_F_TEST_SKB_CHECKSUM_COMPLETE.
 #include <algorithm>
 #include <cstddef>
 #include <cstring>

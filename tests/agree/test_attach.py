@@ -8,7 +8,7 @@ import bpfsim
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-attach, sandbox = (importlib.import_module(name) for name in ("attach", "sandbox"))
+attach, contexts, sandbox = (importlib.import_module(name) for name in ("attach", "contexts", "sandbox"))
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,9 @@ def live():
     if why := sandbox.unavailable():
         pytest.skip(why)
     return kernel.spawn("agree")
+
+
+wire_name = contexts.wire.name
 
 
 def compare(live, case):
@@ -54,3 +57,16 @@ def test_the_sandbox_is_gone_afterwards(live):
     box = sandbox.Sandbox()
     path = box.run(lambda inside: (inside.mkdir("left"), inside.cgroup("left"))[1])
     assert not Path(path).exists() and not Path(box.root).exists()
+
+
+@pytest.mark.parametrize("prog_type", contexts.CONTEXTS)
+def test_a_context_is_as_open_as_on_the_live_kernel(live, prog_type):
+    task, differ, accepted = bpfsim.Kernel().spawn("agree"), [], 0
+    for where, code in contexts.accesses(prog_type):
+        attach_type, offset, _, write = where
+        ours, theirs = (contexts.answer(side, code, prog_type, attach_type) for side in (task, live))
+        accepted += theirs == 0
+        if ours != theirs and not contexts.known(prog_type, offset, write):
+            differ.append((where, wire_name(ours), wire_name(theirs)))
+    assert not differ
+    assert accepted > 0
