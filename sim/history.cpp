@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernel.h"
+#include "object/registry.h"
 
 namespace bpfsim {
 
@@ -93,6 +94,8 @@ Result<void> History::one_step(Kernel& on, size_t number) const {
 }
 
 Result<void> History::replay(Kernel& fresh, size_t begin, size_t end) const {
+  const auto& types = live_.machine().registry->extra_map_types;  // but a fork may have its own
+  fresh.machine().registry->extra_map_types.insert(types.begin(), types.end());
   for (size_t number = begin; number < std::min(end, size()); ++number) {
     TRY(one_step(fresh, number));
     const auto& asked = live_.machine().interrupted;

@@ -50,7 +50,11 @@ void bind_files(py::class_<PyTask>& task) {
           "rmdir(2). OSError ENOTEMPTY, ENOTDIR; EBUSY for a cgroup with groups or tasks in it.")
       .def(
           "unlink",
-          [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().unlink(*t.task, path)); },
+          [](const PyTask& t, const std::string& path) {
+            Result<void> done = t.kernel().unlink(*t.task, path);
+            raise_pending(*t.owner);
+            ok_or_raise(done);
+          },
           py::arg("path"), "unlink(2): takes a pin away, and the reference that it held.")
       .def(
           "rename",

@@ -71,6 +71,7 @@ std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
   self.hold(steps);
   Kernel& live = self.owner->kernel;
   auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
+  copy_map_types(*fork, *self.owner);
   Result<void> done = self.past().replay(fork->kernel, 0, steps);
   if (!done && done.err() == Errno::Intr) raise_pending();
   if (!done) throw std::runtime_error(done.refusal().reason());

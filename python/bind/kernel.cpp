@@ -68,7 +68,7 @@ int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::option
   uint32_t length = size.value_or(uint32_t(bytes.size()));
   if (self.task->exited) return -int64_t(Errno::Srch);
   int64_t result = self.kernel().sys_bpf(*self.task, cmd, uint64_t(uintptr_t(bytes.data())), length);
-  raise_pending();
+  raise_pending(*self.owner);
   return result;
 }
 
@@ -76,6 +76,39 @@ py::object last_refusal(const PyTask& self) {
   const Refusal& refusal = self.kernel().last_refusal();
   if (refusal.err == Errno::None) return py::none();
   return py::make_tuple(refusal.check(), refusal.reason());
+}
+
+// The machine that a Kernel or a Task holds alone, or null. A map type's class may refer back to either:
+// Python's collector can take such a ring apart when nobody else holds the machine.
+PyKernel* sole_machine(PyObject* self) {
+  if (!py::detail::is_holder_constructed(self)) return nullptr;
+  if (py::isinstance<PyTask>(self)) {
+    const auto& task = py::cast<const PyTask&>(py::handle(self));
+    return task.owner.use_count() == 1 ? task.owner.get() : nullptr;
+  }
+  auto kernel = py::cast<std::shared_ptr<PyKernel>>(py::handle(self));
+  return kernel.use_count() == 2 ? kernel.get() : nullptr;  // the wrapper's and this one
+}
+
+int traverse_machine(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  PyKernel* kernel = sole_machine(self);
+  return kernel ? traverse_python_maps(*kernel, visit, arg) : 0;
+}
+
+int clear_machine(PyObject* self) {
+  if (PyKernel* kernel = sole_machine(self)) clear_python_maps(*kernel);
+  return 0;
+}
+
+// Before anything in the ring is cleared: no method is called that would find its object half gone.
+void finalize_machine(PyObject* self) { clear_machine(self); }
+
+void collected_by_python(PyHeapTypeObject* heap_type) {
+  heap_type->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+  heap_type->ht_type.tp_traverse = traverse_machine;
+  heap_type->ht_type.tp_clear = clear_machine;
+  heap_type->ht_type.tp_finalize = finalize_machine;
 }
 
 void start_recording(PyKernel& self, std::shared_ptr<Recorder> recorder) {
@@ -92,7 +125,8 @@ void stop_recording(PyKernel& self) {
 
 void bind_task(py::module_& m) {
   py::class_<PyTask> task(m, "Task",
-                          "A process of a simulated machine: a pid, credentials and a table of descriptors.");
+                          "A process of a simulated machine: a pid, credentials and a table of descriptors.",
+                          py::custom_type_setup(collected_by_python));
   task.def_property_readonly("pid", [](const PyTask& t) { return t.task->pid; })
       .def_property_readonly("comm", [](const PyTask& t) { return t.task->comm; })
       .def_property_readonly("uid", [](const PyTask& t) { return t.task->cred.uid; })
@@ -108,7 +142,12 @@ void bind_task(py::module_& m) {
           "raises\n"
           "nothing; a wild pointer is -EFAULT. Models __sys_bpf().")
       .def(
-          "close", [](const PyTask& t, int fd) { value_or_raise(t.kernel().close(*t.task, fd)); },
+          "close",
+          [](const PyTask& t, int fd) {
+            Result<int> done = t.kernel().close(*t.task, fd);
+            raise_pending(*t.owner);
+            value_or_raise(done);
+          },
           py::arg("fd"), "close(2). OSError EBADF.")
       .def(
           "dup", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().dup(*t.task, fd)); },
@@ -121,7 +160,12 @@ void bind_task(py::module_& m) {
           },
           "fork(2): a child whose descriptors share this task's open files.")
       .def(
-          "exit", [](const PyTask& t) { t.kernel().exit(*t.task); }, "exit(2): closes every descriptor.")
+          "exit",
+          [](const PyTask& t) {
+            t.kernel().exit(*t.task);
+            raise_pending(*t.owner);
+          },
+          "exit(2): closes every descriptor.")
       .def(
           "set_caps",
           [](const PyTask& t, const std::vector<std::string>& names) {
@@ -151,6 +195,13 @@ void bind_task(py::module_& m) {
 
 }  // namespace
 
+Kernel& PyTask::kernel() const {
+  if (owner->python_maps.inside)
+    throw std::runtime_error(
+        "a method of a map type cannot call into its own machine: it is in the middle of a call");
+  return owner->kernel;
+}
+
 PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel(options, history_bytes) {
   machine().user = &user;
   // A guest of the parking lot runs on a thread of its own, where Python's signals mean nothing.
@@ -167,7 +218,8 @@ ObjectView object_at(const PyTask& self, int fd) {
 void bind_kernel(py::module_& m) {
   bind_task(m);
   py::class_<PyKernel, std::shared_ptr<PyKernel>> kernel(
-      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.");
+      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.",
+      py::custom_type_setup(collected_by_python));
   bind_tracing(kernel);
   kernel
       .def(py::init(&boot), py::arg("version") = "6.18", py::arg("cpus") = 2, py::arg("seed") = 0,
@@ -238,7 +290,12 @@ void bind_kernel(py::module_& m) {
           "rcu_hold", [](PyKernel& k) { k.kernel.rcu_hold(); },
           "Holds the grace period open: what is freed from now on waits, and can be looked at.")
       .def(
-          "rcu_release", [](PyKernel& k) { return k.kernel.rcu_release(); },
+          "rcu_release",
+          [](PyKernel& k) {
+            int ran = k.kernel.rcu_release();
+            raise_pending(k);
+            return ran;
+          },
           "Lets the grace period end. Returns how many frees ran.")
       .def_property_readonly(
           "rcu_waiting",

@@ -10,6 +10,7 @@
 #include "kernel.h"
 #include "object/file.h"
 #include "object/object.h"
+#include "python_map.h"
 #include "trace/recorder.h"
 
 namespace bpfsim {
@@ -18,6 +19,7 @@ struct PyKernel {
   PyKernel(const MachineOptions& options, size_t history_bytes);
 
   GuardedUserMemory user;
+  PythonMaps python_maps;
   Kernel kernel;
   std::shared_ptr<Recorder> recorder;    // declared first: the recording refers to it
   std::unique_ptr<Recording> recording;  // one at a time
@@ -32,7 +34,8 @@ struct PyTask {
   std::shared_ptr<PyKernel> owner;
   Task* task;
 
-  Kernel& kernel() const { return owner->kernel; }
+  // For a call into the machine. A method of a map type runs in the middle of one already.
+  Kernel& kernel() const;
 };
 
 // A kernel object by its number: reading it after it is gone raises ReferenceError, never touches freed
@@ -56,9 +59,20 @@ void bind_tracing(py::class_<PyTask>& task);
 void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel);
 void bind_mmap(py::module_& m, py::class_<PyTask>& task);
 
-// Ctrl-C that arrived during a call.
+py::list map_ops_rows(const ObjectView& self);
+void copy_map_types(PyKernel& to, const PyKernel& from);  // for a fork
+
+// Python's garbage collector asks what a machine holds.
+int traverse_python_maps(PyKernel& kernel, visitproc visit, void* arg);
+void clear_python_maps(PyKernel& kernel);
+
+// Ctrl-C that arrived during a call, or what a map type's method raised in it.
 inline void raise_pending() {
   if (PyErr_Occurred()) throw py::error_already_set();
+}
+inline void raise_pending(PyKernel& kernel) {
+  raise_pending();
+  kernel.python_maps.raise_kept();
 }
 
 }  // namespace bpfsim

@@ -1,5 +1,6 @@
 // bpfsim._core: one registration per area, each in a file of its own.
 #include "bind.h"
+#include "python_map.h"
 
 namespace bpfsim {
 
@@ -46,6 +47,7 @@ PYBIND11_MODULE(_core, m) {
   bind_live(m);
   bind_trace(m);
   bind_objects(m);
+  bind_maps(m);
   bind_kernel(m);
   bind_loader(m);
   bind_net(m);

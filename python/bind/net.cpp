@@ -51,7 +51,7 @@ Receipt receive_packet(const PyDevice& self, const py::buffer& packet, uint32_t 
   if (bytes.size() > 0x10000)
     throw py::value_error("a packet has at most 65536 bytes, not " + std::to_string(bytes.size()));
   Result<Receipt> receipt = self.owner->kernel.receive(self.ifindex, {bytes.data(), bytes.size()}, queue);
-  raise_pending();
+  raise_pending(*self.owner);
   return value_or_raise(std::move(receipt));
 }
 
@@ -75,7 +75,7 @@ py::bytes rtnl_setlink_xdp(const PyTask& self, const std::string& device, int fd
   if (!found) raise_refusal(refuse(Errno::NoDev, "this machine has no device '{}'", device));
   std::vector<uint8_t> message = build_setlink_xdp(found->ifindex, fd, flags, expected_fd);
   Result<void> done = self.kernel().rtnl_setlink(*self.task, message);
-  raise_pending();
+  raise_pending(*self.owner);
   ok_or_raise(done);
   return py::bytes(reinterpret_cast<const char*>(message.data()), message.size());
 }

@@ -85,34 +85,6 @@ std::string why_alive(const ObjectView& self) {
   return text;
 }
 
-template <class F>
-void add_entry(py::list& rows, const char* member, const OpsEntry<F>& entry) {
-  if (!entry) return;
-  std::string file = entry.file;
-  if (size_t at = file.rfind("sim/"); at != file.npos) file = file.substr(at);
-  rows.append(py::make_tuple(member, entry.name, file));
-}
-
-py::list map_ops(const ObjectView& self) {
-  if (self.get().kind != ObjectKind::Map) throw py::attribute_error("only maps have a map_ops table");
-  const MapOps& ops = *static_cast<Map&>(self.get()).ops;
-  py::list rows;
-#define ENTRY(member) add_entry(rows, #member, ops.member)
-  ENTRY(map_alloc_check), ENTRY(map_alloc), ENTRY(map_release), ENTRY(map_free), ENTRY(map_get_next_key);
-  ENTRY(map_release_uref), ENTRY(map_lookup_elem_sys_only), ENTRY(map_lookup_batch);
-  ENTRY(map_lookup_and_delete_elem), ENTRY(map_lookup_and_delete_batch), ENTRY(map_update_batch);
-  ENTRY(map_delete_batch), ENTRY(map_lookup_elem), ENTRY(map_update_elem), ENTRY(map_delete_elem);
-  ENTRY(map_push_elem), ENTRY(map_pop_elem), ENTRY(map_peek_elem), ENTRY(map_lookup_percpu_elem);
-  ENTRY(map_fd_get_ptr), ENTRY(map_fd_put_ptr), ENTRY(map_gen_lookup), ENTRY(map_fd_sys_lookup_elem);
-  ENTRY(map_seq_show_elem), ENTRY(map_check_btf), ENTRY(map_direct_value_addr), ENTRY(map_direct_value_meta);
-  ENTRY(map_mmap), ENTRY(map_poll), ENTRY(map_get_unmapped_area), ENTRY(map_local_storage_charge);
-  ENTRY(map_local_storage_uncharge), ENTRY(map_owner_storage_ptr), ENTRY(map_redirect), ENTRY(map_meta_equal),
-      ENTRY(map_for_each_callback);
-  ENTRY(map_mem_usage);
-#undef ENTRY
-  return rows;
-}
-
 py::tuple graph_data(PyKernel& self) { return graph_tuples(graph_picture(self.machine())); }
 
 std::vector<std::string> labels(const std::vector<const Object*>& objects) {
@@ -164,8 +136,9 @@ void bind_objects(py::module_& m) {
       .def_property_readonly("ledger", &ledger, "Each +1 and -1: seq, time_ns, counter, delta, after, cause.")
       .def("holders", &holders, "Who holds it, found by walking the holders' own fields.")
       .def("why_alive", &why_alive, "The path from a root to it, in words.")
-      .def_property_readonly("ops", &map_ops,
-                             "A map's vtable: (member, function, file) for what its type fills in.")
+      .def_property_readonly(
+          "ops", &map_ops_rows,
+          "A map's vtable: (member, function, the kernel's file, ours), empty strings for NULL.")
       .def("__repr__", [](const ObjectView& o) { return "<" + o.label + ">"; });
 
   m.def("graph_data", &graph_data, py::arg("kernel"), "Nodes and edges of the object graph as tuples.");

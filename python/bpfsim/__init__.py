@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attr, handles, history, objects, races, trace
+from . import _core, attr, handles, history, map_types, objects, races, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
 from .handles import Link, Map, Prog, VerifierError
 from .history import Break, diff
+from .map_types import map_ops
 from .objects import ObjectFile, open_object
 from .trace import Trace
 
@@ -43,6 +44,7 @@ __all__ = [
     "compile_c",
     "diff",
     "load_ipython_extension",
+    "map_ops",
     "open_object",
 ]
 
@@ -91,6 +93,7 @@ _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device
 _machine.add_net_device = objects.add_net_device
 _machine.remove_net_device = objects.remove_net_device
+_machine.register_map_type = map_types.register_map_type
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from . import _core
+from . import _core, map_types
 
 ATTR_SIZE = 168  # sizeof(union bpf_attr) of 6.18
 
@@ -60,7 +60,8 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"BPF_{_core.command_name(cmd)[4:]} has no field {name!r}{hint}")
         offset, width, kind = layout[name]
-        attr[offset : offset + width] = _encode(name, value, width, kind, alive)
+        own = map_types.type_number(task, value) if kind == "MapType" and isinstance(value, str) else None
+        attr[offset : offset + width] = _encode(name, value if own is None else own, width, kind, alive)
     result = task.sys_bpf(cmd, attr, size)
     if result < 0:
         raise _name_byte(refused(task, -result), layout)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, history
+from . import _core, history, map_types
 from .attr import Reply, address_of, bpf
+from .views.map_inside import MapView
+from .views.map_ops import OpsTable
 from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}
@@ -117,7 +120,8 @@ class Map(Handle):
         super().__init__(task, fd)
         info = self.info
         self.key_size, self.value_size = int(info["key_size"]), int(info["value_size"])
-        self.name, self.type, self.max_entries = info["name"], info["type_name"], int(info["max_entries"])
+        self.name, self.max_entries = info["name"], int(info["max_entries"])
+        self.type: str = info["type_name"] or map_types.type_name(task, int(info["type"]))
         self._cpus = int(getattr(task, "possible_cpus", 1)) if self.type in _PER_CPU else 0
 
     def _pack(self, value: Any, size: int, what: str) -> bytes:
@@ -258,9 +262,24 @@ class Map(Handle):
         bpf(self.task, "MAP_FREEZE", map_fd=self.fd)
 
     @property
-    def ops(self) -> list[tuple[str, str, str]]:
-        """The vtable: which member of struct bpf_map_ops this type fills, with which function, in which file."""
-        return self.object.ops
+    def ops(self) -> OpsTable:
+        """The vtable: which member of struct bpf_map_ops this type fills, with which function, in which file of the
+        kernel (simulated machines only)."""
+        return OpsTable(self.type, self.object.ops)
+
+    def view(self, limit: int = 256) -> MapView:
+        """The inside, drawn: buckets and chains, lists, a tree, a ring with its positions, each CPU's slots. At most
+        ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
+        data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
+        title = f"{self.name or 'map'} ({self.type.removeprefix('BPF_MAP_TYPE_').lower()})"
+        return MapView(title, data, lambda: itertools.islice(self._listed(), limit))
+
+    def _listed(self) -> Iterator[tuple[Any, Any]]:
+        """The elements as bpf(2) tells them; nothing of a type that cannot be walked."""
+        try:
+            yield from self.items() if self.key_size else ()
+        except OSError:
+            return
 
 
 class Prog(Handle):

@@ -246,10 +246,10 @@ Result<void> bpf_percpu_array_update(Map& map, const void* key, const void* valu
   return {};
 }
 
-ArrayView array_view(const Map& map) {
+ArrayView array_view(const Map& map, size_t limit) {
   const BpfArray& array = array_of(map);
-  ArrayView view{array.elem_size, array.percpu() ? array.elem_size : 0u, {}};
-  for (uint32_t index = 0; index < array.max_entries; ++index) {
+  ArrayView view{array.elem_size, array.percpu() ? array.elem_size : 0u, array.max_entries, {}};
+  for (uint32_t index = 0; index < array.max_entries && index < limit; ++index) {
     ElementView element;
     element.addr = array.machine.arena.addr(array.elem(index));
     element.key = bytes_of(&index, sizeof index);

@@ -4,6 +4,9 @@
 // nr_hash_funcs hashes of it (map_extra, 5 if 0); a value is perhaps in the set when all of its bits are set.
 // From user space UPDATE adds and LOOKUP asks. Bits for max_entries values that give a small share of wrong
 // answers: max_entries * hashes * 7 / 5, rounded up to a power of two. Nothing can be taken out.
+#include <algorithm>
+#include <bit>
+
 #include "map/common.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
@@ -122,10 +125,13 @@ uint64_t bloom_map_mem_usage(const Map& map) { return kSizeofBpfBloomFilter + bl
 
 }  // namespace
 
-BloomView bloom_view(const Map& map) {
+BloomView bloom_view(const Map& map, size_t limit) {
   const BloomFilter& bloom = bloom_of(map);
-  return {bloom.nr_hash_funcs, bloom.bitset_mask, bloom.hash_seed,
-          bytes_of(bloom.bitset.host, bloom.bitset_bytes())};
+  const uint8_t* bits = bloom.bitset.host;
+  uint64_t set = 0;
+  for (uint64_t i = 0; i < bloom.bitset_bytes(); ++i) set += uint64_t(std::popcount(bits[i]));
+  return {bloom.nr_hash_funcs, bloom.bitset_mask, bloom.hash_seed, set,
+          bytes_of(bits, std::min<uint64_t>(bloom.bitset_bytes(), limit))};
 }
 
 const MapOps bloom_filter_map_ops = {

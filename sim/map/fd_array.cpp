@@ -201,10 +201,10 @@ Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* 
   return {};
 }
 
-FdArrayView fd_array_view(const Map& map) {
-  FdArrayView view{map.max_entries, {}};
+FdArrayView fd_array_view(const Map& map, size_t limit) {
+  FdArrayView view{map.max_entries, 0, {}};
   for (uint32_t index = 0; index < map.max_entries; ++index)
-    if (Object* object = fd_array(map).slot(index))
+    if (Object* object = fd_array(map).slot(index); object && view.count++ < limit)
       view.slots.push_back({bytes_of(&index, sizeof index), object});
   return view;
 }

@@ -597,22 +597,23 @@ Result<void> bpf_fd_htab_map_update_elem(Map& map, File& map_file, const void* k
   return done;
 }
 
-FdArrayView fd_htab_view(const Map& map) {
+FdArrayView fd_htab_view(const Map& map, size_t limit) {
   const BpfHtab& htab = htab_of(map);
-  FdArrayView view{map.max_entries, {}};
+  FdArrayView view{map.max_entries, htab.count, {}};
   for (uint32_t i = 0; i < htab.n_buckets; ++i)
-    for (HtabElem* l = htab.bucket(i); l; l = l->next)
+    for (HtabElem* l = htab.bucket(i); l && view.slots.size() < limit; l = l->next)
       view.slots.push_back({bytes_of(l->key(), htab.key_size), htab.inner(l)});
   return view;
 }
 
-HashView htab_view(const Map& map) {
+HashView htab_view(const Map& map, size_t limit) {
   const BpfHtab& htab = htab_of(map);
-  HashView view{htab.n_buckets, htab.hashrnd, htab.prealloc(), 0, {}};
+  HashView view{htab.n_buckets, htab.hashrnd, htab.prealloc(), 0, htab.count, {}};
   for (HtabElem* l = htab.freelist; l; l = l->next) ++view.free_elements;
-  view.buckets.resize(htab.n_buckets);
-  for (uint32_t i = 0; i < htab.n_buckets; ++i)
-    for (HtabElem* l = htab.bucket(i); l; l = l->next) {
+  size_t shown = 0;
+  for (uint32_t i = 0; i < htab.n_buckets && shown < limit; ++i) {
+    if (htab.bucket(i)) view.buckets.push_back({i, {}});
+    for (HtabElem* l = htab.bucket(i); l && shown < limit; l = l->next, ++shown) {
       ElementView element;
       const void* first = htab.percpu() ? htab.place(l) : htab.value(l);
       element.addr = map.machine.arena.addr(first);
@@ -621,8 +622,9 @@ HashView htab_view(const Map& map) {
       for (uint32_t cpu = 0; cpu < (htab.percpu() ? map.machine.cpus : 1); ++cpu)
         element.values.push_back(
             bytes_of(htab.percpu() ? htab.percpu_value(l, cpu) : first, htab.value_size));
-      view.buckets[i].push_back(std::move(element));
+      view.buckets.back().chain.push_back(std::move(element));
     }
+  }
   return view;
 }
 
@@ -634,10 +636,10 @@ static std::vector<LruNodeView> lru_list_view(const BpfHtab& htab, const LruNode
   return nodes;
 }
 
-LruView lru_view(const Map& map) {
+LruView lru_view(const Map& map, size_t limit) {
   const BpfHtab& htab = htab_of(map);
   LruView view;
-  view.hash = htab_view(map);
+  view.hash = htab_view(map, limit);
   view.target_free = htab.lru.target_free;
   for (auto& l : htab.lru.lists)
     view.lists.push_back({lru_list_view(htab, l->lists[BPF_LRU_LIST_T_ACTIVE]),

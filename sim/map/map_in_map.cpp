@@ -76,8 +76,4 @@ Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op) {
   return file->private_data;
 }
 
-Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
-  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
-}
-
 }  // namespace bpfsim

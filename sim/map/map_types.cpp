@@ -47,21 +47,21 @@ const MapOps* map_ops(bpf_map_type type) {
   }
 }
 
-MapView view_map(const Map& map) {
+MapView view_map(const Map& map, size_t limit) {
   switch (map.map_type) {
     case BPF_MAP_TYPE_HASH:
-    case BPF_MAP_TYPE_PERCPU_HASH: return htab_view(map);
+    case BPF_MAP_TYPE_PERCPU_HASH: return htab_view(map, limit);
     case BPF_MAP_TYPE_LRU_HASH:
-    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return lru_view(map);
+    case BPF_MAP_TYPE_LRU_PERCPU_HASH: return lru_view(map, limit);
     case BPF_MAP_TYPE_LPM_TRIE: return trie_view(map);
-    case BPF_MAP_TYPE_BLOOM_FILTER: return bloom_view(map);
+    case BPF_MAP_TYPE_BLOOM_FILTER: return bloom_view(map, limit);
     case BPF_MAP_TYPE_RINGBUF:
     case BPF_MAP_TYPE_USER_RINGBUF: return ringbuf_view(map);
     case BPF_MAP_TYPE_PROG_ARRAY:
     case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
     case BPF_MAP_TYPE_CGROUP_ARRAY:
-    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map);
-    case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map);
+    case BPF_MAP_TYPE_ARRAY_OF_MAPS: return fd_array_view(map, limit);
+    case BPF_MAP_TYPE_HASH_OF_MAPS: return fd_htab_view(map, limit);
     case BPF_MAP_TYPE_DEVMAP:
     case BPF_MAP_TYPE_DEVMAP_HASH: return dev_map_view(map);
     case BPF_MAP_TYPE_XSKMAP: return xsk_map_view(map);
@@ -70,7 +70,7 @@ MapView view_map(const Map& map) {
     case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return reuseport_array_view(map);
     case BPF_MAP_TYPE_CPUMAP: return cpu_map_view(map);
     case BPF_MAP_TYPE_ARRAY:
-    case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map);
+    case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map, limit);
     case BPF_MAP_TYPE_QUEUE:
     case BPF_MAP_TYPE_STACK: return queue_stack_view(map);
     default: return {};

@@ -13,13 +13,20 @@
 #include "map/reuseport_array.h"
 #include "map/sock_map.h"
 #include "map/stackmap.h"
+#include "object/registry.h"
 
 namespace bpfsim {
 
-static bool is_queue_like(const Map& map) {
-  return map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK ||
-         map.map_type == BPF_MAP_TYPE_BLOOM_FILTER;
+Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
+  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
 }
+
+bool pops(const Map& map) {
+  return map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK ||
+         (uint32_t(map.map_type) >= kFirstExtraMapType && map.key_size == 0);
+}
+
+static bool is_queue_like(const Map& map) { return pops(map) || map.map_type == BPF_MAP_TYPE_BLOOM_FILTER; }
 
 Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
   KFN(map.machine, bpf_map_copy_value);

@@ -29,6 +29,9 @@ class Buffer {
   std::unique_ptr<uint64_t[]> large_;
 };
 
+// Values without keys that can be taken out again. Of a lesson's own types, those without keys.
+bool pops(const Map& map);
+
 // BPF_F_LOCK wants a value with a bpf_spin_lock.
 Result<void> check_lock_flag(const Map& map, uint64_t flags);
 Result<void> bpf_map_copy_value(Map& map, const void* key, void* value);

@@ -49,7 +49,7 @@ void psock_progs_drop(PsockProgs& progs, const Cause& cause) {
 struct ShtabElem {  // struct bpf_shtab_elem
   uint32_t hash;
   Sock* sk;
-  Bytes key;
+  RawBytes key;
 };
 
 struct SockMap : Map {

@@ -2,7 +2,9 @@
 //
 // The inside of a map as plain data, for drawing: slots of an array, buckets and their chains, rings with
 // their positions. Each element carries its simulated address, its key and its value (one value for each CPU
-// where the type is per-CPU). A map file fills in its own view; view_map() picks it by type.
+// where the type is per-CPU). A map file fills in its own view; view_map() picks it by type. A map may be far
+// larger than a picture: those types whose memory a view could exceed take a limit of elements, and say how
+// many there are.
 #pragma once
 
 #include <cstdint>
@@ -14,34 +16,39 @@
 
 namespace bpfsim {
 
-using Bytes = std::vector<uint8_t>;
-inline Bytes bytes_of(const void* data, size_t size) {
+using RawBytes = std::vector<uint8_t>;
+inline RawBytes bytes_of(const void* data, size_t size) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
-  return Bytes(bytes, bytes + size);
+  return RawBytes(bytes, bytes + size);
 }
 
 struct ElementView {
   Addr addr = 0;  // of the value that CPU 0 sees
-  Bytes key;
-  std::vector<Bytes> values;  // one, or one for each CPU
+  RawBytes key;
+  std::vector<RawBytes> values;  // one, or one for each CPU
   uint32_t hash = 0;
 };
 
 struct ArrayView {
   uint32_t elem_size = 0;
   uint64_t percpu_stride = 0;  // 0: shared by all CPUs
+  uint32_t max_entries = 0;
   std::vector<ElementView> elements;
 };
 
+struct BucketView {
+  uint32_t index;
+  std::vector<ElementView> chain;  // from its head
+};
 struct HashView {
   uint32_t n_buckets = 0, hashrnd = 0;
   bool prealloc = false;
-  uint32_t free_elements = 0;
-  std::vector<std::vector<ElementView>> buckets;  // each chain from its head
+  uint32_t free_elements = 0, count = 0;
+  std::vector<BucketView> buckets;  // those that hold something, in order
 };
 
 struct LruNodeView {
-  Bytes key;  // of a free node: what it held last
+  RawBytes key;  // of a free node: what it held last
   bool ref;
 };
 struct LruListView {
@@ -60,7 +67,7 @@ struct LruView {
 struct TrieNodeView {
   uint32_t prefixlen;
   bool intermediate;
-  Bytes data, value;
+  RawBytes data, value;
   int child[2];  // indices, or -1
 };
 struct TrieView {
@@ -68,18 +75,19 @@ struct TrieView {
 };
 
 struct FdSlotView {
-  Bytes key;
+  RawBytes key;
   const Object* object;
 };
 struct FdArrayView {
   uint32_t max_entries = 0;
+  uint32_t count = 0;
   std::vector<FdSlotView> slots;  // those that hold something
 };
 
 struct RingSlot {
   uint32_t index;
   Addr addr;
-  Bytes value;
+  RawBytes value;
 };
 struct RingView {
   uint32_t size = 0, head = 0, tail = 0;
@@ -88,13 +96,14 @@ struct RingView {
 
 struct BloomView {
   uint32_t nr_hash_funcs, bitset_mask, hash_seed;
-  Bytes bits;  // bit n is bit n % 8 of byte n / 8
+  uint64_t bits_set;
+  RawBytes bits;  // bit n is bit n % 8 of byte n / 8
 };
 
 struct RingbufRecord {
   uint64_t pos;
   bool busy, discarded;
-  Bytes sample;
+  RawBytes sample;
 };
 struct RingbufView {
   uint64_t size, consumer_pos, producer_pos, pending_pos, wakeups;
@@ -103,22 +112,23 @@ struct RingbufView {
 
 using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView,
                              BloomView, RingbufView>;
-MapView view_map(const Map& map);
+inline constexpr size_t kNoLimit = SIZE_MAX;
+MapView view_map(const Map& map, size_t limit = kNoLimit);
 
 // Each in its own map file.
-ArrayView array_view(const Map& map);
-HashView htab_view(const Map& map);
-LruView lru_view(const Map& map);
+ArrayView array_view(const Map& map, size_t limit = kNoLimit);
+HashView htab_view(const Map& map, size_t limit = kNoLimit);
+LruView lru_view(const Map& map, size_t limit = kNoLimit);
 TrieView trie_view(const Map& map);
-FdArrayView fd_array_view(const Map& map);
-FdArrayView fd_htab_view(const Map& map);
+FdArrayView fd_array_view(const Map& map, size_t limit = kNoLimit);
+FdArrayView fd_htab_view(const Map& map, size_t limit = kNoLimit);
 FdArrayView dev_map_view(const Map& map);
 FdArrayView sock_map_view(const Map& map);
 FdArrayView reuseport_array_view(const Map& map);
 FdArrayView xsk_map_view(const Map& map);
 ArrayView cpu_map_view(const Map& map);
 RingView queue_stack_view(const Map& map);
-BloomView bloom_view(const Map& map);
+BloomView bloom_view(const Map& map, size_t limit = kNoLimit);  // of bytes
 RingbufView ringbuf_view(const Map& map);
 
 }  // namespace bpfsim

@@ -4,6 +4,9 @@
 // the last put, before the grace period in which the memory goes.
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "object/object.h"
 
 namespace bpfsim {
@@ -12,12 +15,22 @@ struct Prog;
 struct Map;
 struct Link;
 struct Btf;
+struct MapOps;
+
+// A map type that only this machine has: a lesson's own, with a number far from the kernel's. The table
+// outlives the machine's maps.
+inline constexpr uint32_t kFirstExtraMapType = 1000;
+struct ExtraMapType {
+  std::string name;
+  const MapOps* ops;
+};
 
 struct Registry {
   IdRegistry<Prog> prog_idr;
   IdRegistry<Map> map_idr;
   IdRegistry<Link> link_idr;
   IdRegistry<Btf> btf_idr;
+  std::map<uint32_t, ExtraMapType> extra_map_types;
 };
 
 }  // namespace bpfsim

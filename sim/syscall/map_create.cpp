@@ -68,6 +68,8 @@ static Result<void> check_numa_node(const bpf_attr& attr) {
 
 static Result<const MapOps*> find_map_ops(const Machine& machine, const bpf_attr& attr) {
   const uint32_t type = attr.map_type;
+  auto& extra = machine.registry->extra_map_types;
+  if (auto own = extra.find(type); own != extra.end()) return own->second.ops;
   const MapTypeRow* row = find_map_type(type);
   if (!row || type == BPF_MAP_TYPE_UNSPEC) return refuse(Errno::Inval, "no map type has the number {}", type);
   if (row->since > machine.version)

@@ -137,12 +137,11 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   Map& map = *TRY(fd.map);
   WriteActive writing(map);
   TRY(need_perms(fd, FMODE_READ | FMODE_WRITE));
-  const bool pops = map.map_type == BPF_MAP_TYPE_QUEUE || map.map_type == BPF_MAP_TYPE_STACK;
-  if (attr.flags && pops) return refuse(Errno::Inval, "a queue or stack takes no flags here");
+  if (attr.flags && pops(map)) return refuse(Errno::Inval, "a queue or stack takes no flags here");
   TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
   const void* key = TRY(copy_key(map, attr.key, key_copy));
-  if (pops) {
+  if (pops(map)) {
     TRY(MAP_OP(map, map_pop_elem, map, value.data()));
   } else if (map.ops->map_lookup_and_delete_elem) {
     RcuReader reader(machine.rcu);

@@ -232,7 +232,9 @@ TEST_CASE("The view of a per-CPU array shows each CPU's copy") {
   CHECK(update(map, 1u, 7u) == Errno::None);
   ArrayView view = array_view(map);
   CHECK(view.percpu_stride == 8);
+  CHECK(array_view(map, 1).elements.size() == 1);
+  CHECK(array_view(map, 1).max_entries == 2);
   REQUIRE(view.elements.size() == 2);
-  CHECK(view.elements[1].values == std::vector<Bytes>{{0, 0, 0, 0}, {7, 0, 0, 0}});
+  CHECK(view.elements[1].values == std::vector<RawBytes>{{0, 0, 0, 0}, {7, 0, 0, 0}});
   free_map(map);
 }

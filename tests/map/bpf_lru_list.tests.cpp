@@ -76,7 +76,7 @@ TEST_CASE("The lists of an LRU hash account for every element, whatever happens"
       }
       LruView view = lru_view(map);
       size_t nodes = 0, stored = 0;
-      std::multiset<Bytes> used;
+      std::multiset<RawBytes> used;
       auto count = [&](const std::vector<LruNodeView>& list, bool in_use) {
         nodes += list.size();
         if (in_use)
@@ -93,7 +93,7 @@ TEST_CASE("The lists of an LRU hash account for every element, whatever happens"
       }
       CHECK(nodes == map.max_entries);
       for (auto& bucket : view.hash.buckets)
-        for (const ElementView& element : bucket) {
+        for (const ElementView& element : bucket.chain) {
           ++stored;
           CHECK(used.count(element.key) == 1);
         }

@@ -156,5 +156,5 @@ TEST_CASE("The view of a prog array shows what its slots hold") {
   FdArrayView view = std::get<FdArrayView>(view_map(sim.map(array)));
   REQUIRE(view.slots.size() == 1);
   CHECK(view.slots[0].object == sim.object(prog));
-  CHECK(view.slots[0].key == Bytes{0xbc, 2, 0, 0});
+  CHECK(view.slots[0].key == RawBytes{0xbc, 2, 0, 0});
 }

@@ -266,13 +266,18 @@ TEST_CASE("The view of a hash shows every element in the bucket of its hash") {
   CHECK(view.n_buckets == 8);
   CHECK(view.free_elements == 2);
   size_t elements = 0;
-  for (size_t i = 0; i < view.buckets.size(); ++i)
-    for (const ElementView& element : view.buckets[i]) {
+  for (const BucketView& bucket : view.buckets)
+    for (const ElementView& element : bucket.chain) {
       ++elements;
-      CHECK(element.hash % 8 == i);
+      CHECK(element.hash % 8 == bucket.index);
       CHECK(element.hash == jhash2(element.key.data(), 1, 0));
-      CHECK(element.values == std::vector<Bytes>{element.key});
+      CHECK(element.values == std::vector<RawBytes>{element.key});
     }
   CHECK(elements == 6);
+  HashView short_view = htab_view(map, 2);
+  size_t shown = 0;
+  for (const BucketView& bucket : short_view.buckets) shown += bucket.chain.size();
+  CHECK(shown == 2);
+  CHECK(short_view.count == 6);
   free_map(map);
 }

@@ -78,9 +78,9 @@ struct Both {
   }
 
   // One command on both; null stands for a null pointer. `fd_value`: the value is a map of ours.
-  long run(int cmd, int map, const Bytes* key, Bytes* value, uint64_t flags, int fd_value = -1) {
-    Bytes other = value ? *value : Bytes{};
-    auto one = [&](bool sim, Bytes* buffer) {
+  long run(int cmd, int map, const RawBytes* key, RawBytes* value, uint64_t flags, int fd_value = -1) {
+    RawBytes other = value ? *value : RawBytes{};
+    auto one = [&](bool sim, RawBytes* buffer) {
       bpf_attr attr;
       attr.map_fd = uint32_t(sim ? sim_fds[size_t(map)] : live_fds[size_t(map)]);
       attr.key = key ? user(key->data()) : 0;
@@ -126,8 +126,8 @@ struct Walk {
   uint32_t keys;  // how many different ones
 };
 
-Bytes key_of(const MapParams& params, uint32_t n) {
-  Bytes key(params.key_size);
+RawBytes key_of(const MapParams& params, uint32_t n) {
+  RawBytes key(params.key_size);
   if (params.type == BPF_MAP_TYPE_LPM_TRIE) {
     std::mt19937 bits(n);
     uint32_t prefixlen = bits() % (8 * (params.key_size - 4) + 2);  // one too long now and then
@@ -141,8 +141,8 @@ Bytes key_of(const MapParams& params, uint32_t n) {
 
 // The whole walk over the keys, compared step by step.
 void walk_keys(Both& both, int map, const MapParams& params) {
-  Bytes key(params.key_size), next(params.key_size);
-  const Bytes* at = nullptr;
+  RawBytes key(params.key_size), next(params.key_size);
+  const RawBytes* at = nullptr;
   for (int step = 0; step < 5000; ++step) {
     if (both.run(BPF_MAP_GET_NEXT_KEY, map, at, &next, 0) != 0) return;
     key = next;
@@ -161,8 +161,8 @@ void check_walk(const Walk& walk, uint32_t seed, int steps, bool on_all_cpus = f
                           ? (walk.params.value_size + 7) / 8 * 8 * both.k.machine().cpus
                           : walk.params.value_size;
   for (int step = 0; step < steps && both.differences == 0; ++step) {
-    Bytes key = key_of(walk.params, random() % walk.keys), value(value_size);
-    const Bytes* key_pointer = walk.params.key_size ? &key : nullptr;
+    RawBytes key = key_of(walk.params, random() % walk.keys), value(value_size);
+    const RawBytes* key_pointer = walk.params.key_size ? &key : nullptr;
     if (on_all_cpus && random() % 6 == 0) both.move_to(uint32_t(random()) % both.k.machine().cpus);
     uint32_t what = random() % 100;
     if (what < 55) {
@@ -294,11 +294,11 @@ TEST_CASE("Ring buffers are created, or refused, as by the live kernel") {
     }
     int map = both.create({type, 0, 0, 4096});
     REQUIRE(map >= 0);
-    Bytes none;
+    RawBytes none;
     for (int cmd : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY,
                     BPF_MAP_LOOKUP_AND_DELETE_ELEM}) {
       both.run(cmd, map, nullptr, cmd == BPF_MAP_DELETE_ELEM ? nullptr : &none, 0);
-      Bytes key(4);
+      RawBytes key(4);
       both.run(cmd, map, &key, cmd == BPF_MAP_DELETE_ELEM ? nullptr : &none, 0);
     }
   }
@@ -332,7 +332,7 @@ TEST_CASE("Maps of maps take and refuse inner maps as the live kernel does") {
           for (uint64_t flags : {0, 2, 1, 3, 4}) {
             INFO("type " << type << " outer " << outer << " inner " << value << " key " << key << " flags "
                          << flags);
-            Bytes key_bytes = bytes_of(&key, 4), bytes(4);
+            RawBytes key_bytes = bytes_of(&key, 4), bytes(4);
             both.run(BPF_MAP_UPDATE_ELEM, outer, &key_bytes, &bytes, flags, value);
             both.run(BPF_MAP_LOOKUP_ELEM, outer, &key_bytes, &bytes, 0);
             if (flags == 3) both.run(BPF_MAP_DELETE_ELEM, outer, &key_bytes, nullptr, 0);

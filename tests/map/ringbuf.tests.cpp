@@ -20,10 +20,10 @@ struct Ring {
   uint64_t query(uint64_t what) { return map.ops->ringbuf_query(map, what); }
 
   // Reads as libbpf does: up to the first busy record.
-  std::vector<Bytes> consume() {
+  std::vector<RawBytes> consume() {
     const uint8_t* pages = map.ops->map_mmap(map, 0, 8192 + 2 * map.max_entries, false)->host;
     uint64_t producer = *reinterpret_cast<const uint64_t*>(pages + 4096);
-    std::vector<Bytes> samples;
+    std::vector<RawBytes> samples;
     while (consumer() < producer) {
       const uint8_t* record = pages + 8192 + (consumer() & (map.max_entries - 1));
       uint32_t len;
@@ -52,7 +52,7 @@ TEST_CASE("User space reads samples in the order of their reserves, up to the fi
   ring.submit(second);
   CHECK(ring.consume().empty());
   ring.submit(first);
-  CHECK(ring.consume() == std::vector<Bytes>{{1, 0, 0, 0}, {2, 0, 0, 0}});
+  CHECK(ring.consume() == std::vector<RawBytes>{{1, 0, 0, 0}, {2, 0, 0, 0}});
   ring.discard(third);
   CHECK(ring.consume().empty());
   CHECK(ring.query(BPF_RB_AVAIL_DATA) == 0);
@@ -81,14 +81,14 @@ TEST_CASE("A ring gives no room beyond its size, nor over a record that is still
 TEST_CASE("Any sequence of samples comes out whole, also over the end of the ring") {
   Ring ring(4096);
   std::mt19937 random(5);
-  std::deque<Bytes> expected;
-  std::vector<Bytes> got;
+  std::deque<RawBytes> expected;
+  std::vector<RawBytes> got;
   for (int step = 0; step < 20000; ++step) {
     if (Addr sample = ring.reserve(random() % 300)) {
       uint8_t* host = ring.maps.machine.arena.host(sample);
       uint32_t len;
       std::memcpy(&len, host - 8, 4);
-      Bytes bytes(len & ~BPF_RINGBUF_BUSY_BIT);
+      RawBytes bytes(len & ~BPF_RINGBUF_BUSY_BIT);
       for (uint8_t& byte : bytes) byte = uint8_t(random());
       std::copy(bytes.begin(), bytes.end(), host);
       if (random() % 5 == 0) {
@@ -99,7 +99,7 @@ TEST_CASE("Any sequence of samples comes out whole, also over the end of the rin
       }
     }
     if (random() % 8 == 0)
-      for (Bytes& bytes : ring.consume()) {
+      for (RawBytes& bytes : ring.consume()) {
         REQUIRE(!expected.empty());
         REQUIRE(bytes == expected.front());
         expected.pop_front();

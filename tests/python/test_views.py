@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import bpfsim
 import pytest
 from bpfsim.exercises import expect, from_seed
 from bpfsim.objects import LoadStep, LoadSteps, Rows
@@ -81,6 +82,12 @@ def stages():
     )
 
 
+def filled_hash():
+    m = bpfsim.Kernel().spawn().map_create("hash", key_size=16, value_size=4, max_entries=4, name="words")
+    m[WORD.encode()[:16].ljust(16, b"\0")] = 7
+    return m
+
+
 VIEWS = {
     "function graph": function_graph,
     "object graph": object_graph,
@@ -91,6 +98,9 @@ VIEWS = {
     "load steps": lambda: LoadSteps([LoadStep("Relocation", WORD, "prog", 0, "r1 = 0 ll", "r1 = map[fd:3]")]),
     "exercise": lambda: expect("How many?", 4, "Yes."),
     "verdict": lambda: expect("How many?", 4, "Yes.").check(4),
+    "map ops": lambda: bpfsim.map_ops()["queue"],
+    "all map ops": bpfsim.map_ops,
+    "map inside": lambda: filled_hash().view(),
 }
 
 

@@ -1,0 +1,235 @@
+// Maps from inside: the table of functions that each type fills in, and how a map's elements lie.
+#include "machine.h"
+#include "map/map_types.h"
+#include "map/view.h"
+#include "object/ops.h"
+#include "object/registry.h"
+#include "uapi/tables.h"
+
+namespace bpfsim {
+
+namespace {
+
+// The members of struct bpf_map_ops, in the order of our table. What that has beyond the kernel's is left
+// out.
+template <class Visit>
+void each_member(const MapOps& ops, const Visit& visit) {
+#define MEMBER(member) visit(#member, ops.member.name, ops.member.file)
+  MEMBER(map_alloc_check), MEMBER(map_alloc), MEMBER(map_release), MEMBER(map_free);
+  MEMBER(map_get_next_key), MEMBER(map_release_uref), MEMBER(map_lookup_elem_sys_only);
+  MEMBER(map_lookup_batch), MEMBER(map_lookup_and_delete_elem), MEMBER(map_lookup_and_delete_batch);
+  MEMBER(map_update_batch), MEMBER(map_delete_batch), MEMBER(map_lookup_elem), MEMBER(map_update_elem);
+  MEMBER(map_delete_elem), MEMBER(map_push_elem), MEMBER(map_pop_elem), MEMBER(map_peek_elem);
+  MEMBER(map_lookup_percpu_elem), MEMBER(map_fd_get_ptr), MEMBER(map_fd_put_ptr), MEMBER(map_gen_lookup);
+  MEMBER(map_fd_sys_lookup_elem), MEMBER(map_seq_show_elem), MEMBER(map_check_btf);
+  MEMBER(map_direct_value_addr), MEMBER(map_direct_value_meta), MEMBER(map_mmap), MEMBER(map_poll);
+  MEMBER(map_get_unmapped_area), MEMBER(map_local_storage_charge), MEMBER(map_local_storage_uncharge);
+  MEMBER(map_owner_storage_ptr), MEMBER(map_redirect), MEMBER(map_meta_equal), MEMBER(map_for_each_callback),
+      MEMBER(map_mem_usage);
+#undef MEMBER
+}
+
+// Written by map_sources.py from the files themselves.
+struct Source {
+  std::string_view table, function;
+  const char *file, *models;
+};
+constexpr Source kSources[] = {
+#include "map_sources.inc"
+};
+
+py::list ops_rows(const MapOps& ops) {
+  py::list rows;
+  each_member(ops, [&](const char* member, const char* function, const char* table) {
+    if (!function || !*function) {
+      rows.append(py::make_tuple(member, "", "", ""));
+      return;
+    }
+    std::string_view path = table;
+    size_t at = path.rfind("sim/");
+    if (at != path.npos) path = path.substr(at);
+    for (const Source& source : kSources)
+      if (source.table == path && source.function == function) {
+        rows.append(py::make_tuple(member, function, source.models, source.file));
+        return;
+      }
+    rows.append(py::make_tuple(member, function, "", std::string(path)));
+  });
+  return rows;
+}
+
+const Map& map_of(const ObjectView& self) {
+  Object& object = self.get();
+  if (object.kind != ObjectKind::Map) throw py::attribute_error(object.label() + " is not a map");
+  return static_cast<Map&>(object);
+}
+
+py::list map_ops_matrix() {
+  py::list types;
+  for (const MapTypeRow& row : map_types())
+    if (const MapOps* ops = map_ops(row.number)) types.append(py::make_tuple(row.name, ops_rows(*ops)));
+  return types;
+}
+
+// ---- The inside
+
+py::bytes to_bytes(const RawBytes& bytes) {
+  return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+py::dict element(const ElementView& view) {
+  py::dict fields;
+  py::list values;
+  for (const auto& value : view.values) values.append(to_bytes(value));
+  fields["addr"] = view.addr;
+  fields["key"] = to_bytes(view.key);
+  fields["values"] = values;
+  fields["hash"] = view.hash;
+  return fields;
+}
+
+template <class List>
+py::list lru_nodes(const List& list, size_t limit) {
+  py::list nodes;
+  for (size_t i = 0; i < list.size() && i < limit; ++i)
+    nodes.append(py::make_tuple(to_bytes(list[i].key), list[i].ref));
+  return nodes;
+}
+
+// One function for each kind of view; the Python side draws what it finds.
+struct ToPython {
+  size_t limit;
+  py::dict fields;
+
+  void kind(const char* name) { fields["kind"] = name; }
+
+  void operator()(const std::monostate&) { kind("none"); }
+  void operator()(const ArrayView& view) {
+    kind("array");
+    py::list elements;
+    for (const ElementView& e : view.elements) elements.append(element(e));
+    fields["elem_size"] = view.elem_size;
+    fields["percpu_stride"] = view.percpu_stride;
+    fields["max_entries"] = std::max<size_t>(view.max_entries, view.elements.size());
+    fields["elements"] = elements;
+  }
+  void operator()(const HashView& view) {
+    kind("hash");
+    py::list buckets;
+    for (const BucketView& bucket : view.buckets) {
+      py::list chain;
+      for (const ElementView& e : bucket.chain) chain.append(element(e));
+      buckets.append(py::make_tuple(bucket.index, chain));
+    }
+    fields["n_buckets"] = view.n_buckets;
+    fields["hashrnd"] = view.hashrnd;
+    fields["prealloc"] = view.prealloc;
+    fields["free_elements"] = view.free_elements;
+    fields["count"] = view.count;
+    fields["buckets"] = buckets;
+  }
+  void operator()(const LruView& view) {
+    (*this)(view.hash);
+    kind("lru");
+    py::list lists, locals;
+    for (const LruListView& l : view.lists)
+      lists.append(py::make_tuple(lru_nodes(l.active, limit), l.active.size(), lru_nodes(l.inactive, limit),
+                                  l.inactive.size(), l.free.size()));
+    for (const LruLocalView& l : view.locals)
+      locals.append(py::make_tuple(lru_nodes(l.pending, limit), l.pending.size(), l.free.size()));
+    fields["target_free"] = view.target_free;
+    fields["lists"] = lists;
+    fields["locals"] = locals;
+  }
+  void operator()(const TrieView& view) {
+    kind("trie");
+    py::list nodes;
+    for (const TrieNodeView& node : view.nodes) {
+      py::dict row;
+      row["prefixlen"] = node.prefixlen;
+      row["intermediate"] = node.intermediate;
+      row["data"] = to_bytes(node.data);
+      row["value"] = to_bytes(node.value);
+      row["child"] = py::make_tuple(node.child[0], node.child[1]);
+      nodes.append(row);
+    }
+    fields["nodes"] = nodes;
+  }
+  void operator()(const FdArrayView& view) {
+    kind("objects");
+    py::list slots;
+    for (const FdSlotView& slot : view.slots)
+      slots.append(
+          py::make_tuple(to_bytes(slot.key), object_kind_name(slot.object->kind), slot.object->label()));
+    fields["max_entries"] = view.max_entries;
+    fields["count"] = std::max<size_t>(view.count, view.slots.size());
+    fields["slots"] = slots;
+  }
+  void operator()(const RingView& view) {
+    kind("ring");
+    py::list slots;
+    for (const RingSlot& slot : view.slots) {
+      if (slots.size() == limit) break;
+      slots.append(py::make_tuple(slot.index, to_bytes(slot.value)));
+    }
+    fields["size"] = view.size;
+    fields["head"] = view.head;
+    fields["tail"] = view.tail;
+    fields["count"] = view.slots.size();
+    fields["slots"] = slots;
+  }
+  void operator()(const BloomView& view) {
+    kind("bloom");
+    fields["nr_hash_funcs"] = view.nr_hash_funcs;
+    fields["n_bits"] = uint64_t(view.bitset_mask) + 1;
+    fields["hash_seed"] = view.hash_seed;
+    fields["bits_set"] = view.bits_set;
+    fields["bits"] = to_bytes(view.bits);
+  }
+  void operator()(const RingbufView& view) {
+    kind("ringbuf");
+    py::list records;
+    for (const RingbufRecord& record : view.records) {
+      if (records.size() == limit) break;
+      RawBytes begin = record.sample;
+      begin.resize(std::min<size_t>(begin.size(), 32));
+      records.append(
+          py::make_tuple(record.pos, record.busy, record.discarded, record.sample.size(), to_bytes(begin)));
+    }
+    fields["size"] = view.size;
+    fields["consumer_pos"] = view.consumer_pos;
+    fields["producer_pos"] = view.producer_pos;
+    fields["pending_pos"] = view.pending_pos;
+    fields["wakeups"] = view.wakeups;
+    fields["count"] = view.records.size();
+    fields["records"] = records;
+  }
+  // A view that is not drawn yet.
+  template <class Other>
+  void operator()(const Other&) {
+    kind("none");
+  }
+};
+
+py::dict map_inside(const ObjectView& self, size_t limit) {
+  const Map& map = map_of(self);
+  ToPython to{limit, {}};
+  std::visit(to, view_map(map, limit));
+  return to.fields;
+}
+
+}  // namespace
+
+py::list map_ops_rows(const ObjectView& self) { return ops_rows(*map_of(self).ops); }
+
+void bind_maps(py::module_& m) {
+  m.def("map_ops_matrix", &map_ops_matrix,
+        "(type, rows) of every map type that is modelled; a row is (member, function, the kernel's file, "
+        "ours), with "
+        "empty strings where the type leaves the member NULL.");
+  m.def("map_inside", &map_inside, py::arg("map"), py::arg("limit") = 256,
+        "How the elements of a map lie, as plain data; at most `limit` elements.");
+  bind_python_maps(m);
+}
+
+}  // namespace bpfsim

@@ -1,0 +1,133 @@
+"""The exercises of the lesson on maps: keys pass in every variant, wrong answers get the hint that fits."""
+
+import ast
+import errno
+import json
+from pathlib import Path
+
+import bpfsim
+import pytest
+
+LESSON = Path(__file__).resolve().parents[2] / "notebooks" / "04_maps_one_interface.ipynb"
+EXERCISES = ["q1", "q2", "q3", "q4"]
+SEEDS = range(8)
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """The names that the exercise cells define, with the functions and imports of the cells before them."""
+    cells = [cell for cell in json.loads(LESSON.read_text())["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    begin = next(i for i, source in enumerate(sources) if "from bpfsim.exercises" in source)
+    names: dict = {"bpfsim": bpfsim}
+    for source in sources[:begin]:
+        if not source.startswith("%"):
+            kept = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.Import)]
+            exec(compile(ast.Module(kept, []), str(LESSON), "exec"), names)
+    for source in sources[begin:]:
+        if "answer_" not in source:
+            exec(source, names)
+    return names
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_lesson_as_released_waits_for_answers(lesson, exercise, capsys):
+    verdict = lesson[exercise].check(...)
+    assert not verdict and "place of the dots" in verdict.text
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_every_variant_takes_its_key(lesson, exercise, seed):
+    variant = lesson[exercise].variant(seed)
+    assert variant.check(variant.key), variant.check(variant.key)
+    assert repr(variant) == repr(lesson[exercise].variant(seed)), "the same seed asks the same"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_variants_differ(lesson, exercise):
+    assert len({repr(lesson[exercise].variant(seed)) for seed in SEEDS}) > 1
+
+
+@pytest.mark.parametrize("exercise", ["q1", "q2"])
+def test_every_wrong_number_gets_a_word(lesson, exercise):
+    for seed in SEEDS:
+        variant = lesson[exercise].variant(seed)
+        verdicts = [variant.check(number) for number in range(100) if number != variant.key]
+        assert not any(verdicts)
+        assert any(len(v.text) > len("99 is not what the kernel answers. ") for v in verdicts), (
+            "some mistake has a hint"
+        )
+
+
+def test_the_numbers_of_updates_differ(lesson):
+    keys = {lesson["q2"].variant(seed).key for seed in range(20)}
+    assert len(keys) > 2, f"a learner could guess: {keys}"
+
+
+def once(update, lookup=True):
+    """A map type with this update."""
+    methods = {"map_alloc": lambda attr: {}, "map_update_elem": update}
+    if lookup:
+        methods["map_lookup_elem"] = lambda map, key: map.state.get(key)
+    return type("Once", (), methods)
+
+
+def overwrites(map, key, value, flags):
+    map.state[key] = value
+
+
+def keeps_silently(map, key, value, flags):
+    map.state.setdefault(key, value)
+
+
+def counts_first(map, key, value, flags):
+    if len(map.state) == 1:
+        raise OSError(errno.E2BIG, "full")
+    map.state[key] = value
+
+
+def another_errno(map, key, value, flags):
+    if key in map.state:
+        raise OSError(errno.ENOSPC, "written once")
+    if len(map.state) == map.max_entries:
+        raise OSError(errno.E2BIG, "full")
+    map.state[key] = value
+
+
+def never_full(map, key, value, flags):
+    if key in map.state:
+        raise OSError(never_full.errno, "written once")
+    map.state[key] = value
+
+
+WRONG = [
+    ("q3", 5, "A function is wanted"),
+    ("q3", lambda trie: None, "still empty"),
+    ("q3", lambda trie: trie.__setitem__(bytes([32, 0, 0, 0, 8, 8, 8, 8]), 1), "one address only"),
+    ("q3", lambda trie: trie.__setitem__(bytes([8, 0, 0, 0, 60, 0, 0, 0]), 3), "fits every address"),
+    ("q3", lambda trie: trie.__setitem__(bytes(8), 1), "how long is each prefix"),
+    ("q3", lambda trie: 1 / 0, "ZeroDivisionError"),
+    ("q4", 5, "no method of struct bpf_map_ops"),
+    ("q4", type("Once", (), {}), "no method of struct bpf_map_ops"),
+    ("q4", type("Once", (), {"map_update": lambda m, k, v, f: None}), "did you mean map_update_elem"),
+    ("q4", type("Once", (), {"map_lookup_elem": lambda m, k: None}), "map_update_elem is missing"),
+    ("q4", once(overwrites), "went over the first"),
+    ("q4", once(overwrites, lookup=False), "cannot be read"),
+    ("q4", once(keeps_silently), "raise an OSError"),
+    ("q4", once(counts_first), "Ask first whether the key is there"),
+    ("q4", once(another_errno), "The errno that is asked for"),
+    ("q4", once(never_full), "Nobody counts"),
+    ("q4", once(lambda map, key, value, flags: map.state[9]), "KeyError"),
+]
+
+
+@pytest.mark.parametrize(("exercise", "answer", "says"), WRONG)
+def test_wrong_answers_get_the_hint_that_fits(lesson, exercise, answer, says, capsys):
+    asked = repr(lesson[exercise])
+    never_full.errno = next((getattr(errno, name) for name in ("EEXIST", "EPERM", "EBUSY") if name in asked), 0)
+    verdict = lesson[exercise].check(answer)
+    assert not verdict
+    assert says in verdict.text
+    assert capsys.readouterr().err == ""
