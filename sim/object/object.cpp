@@ -42,17 +42,18 @@ Object::~Object() { machine.objects.erase(serial); }
 
 int64_t Refcount::change(int delta, const Cause& cause) {
   value_ += delta;
-  if (value_ < 0)
-    throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
+  const int64_t after =
+      value_;  // what this change made of it: another context may come in while this one is parked
+  if (after < 0) throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
   Machine& machine = owner_.machine;
   // A map that a million syscalls touched keeps the beginning and the newest part of its story.
   constexpr size_t kKept = 4096;
   if (owner_.ledger.size() >= kKept)
     owner_.ledger.erase(owner_.ledger.begin() + 256, owner_.ledger.begin() + 2048);
   owner_.ledger.push_back(
-      {machine.next_ref_event++, machine.clock.now_ns, counter_, int8_t(delta), value_, cause});
-  emit<RefEvent>(machine, owner_, counter_, delta, value_, cause);
-  return value_;
+      {machine.next_ref_event++, machine.clock.now_ns, counter_, int8_t(delta), after, cause});
+  emit<RefEvent>(machine, owner_, counter_, delta, after, cause);
+  return after;
 }
 
 void RefEvent::fields(FieldSink& sink) const {

@@ -8,9 +8,9 @@ import bpfsim
 import pytest
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-LESSONS = {"02": "02_object_lifetime_refcounts.ipynb"}
+LESSONS = {"02": "02_object_lifetime_refcounts.ipynb", "03": "03_object_lifetime_pins_links.ipynb"}
 EXERCISES = [(lesson, f"q{n}") for lesson in LESSONS for n in (1, 2, 3, 4)]
-NUMBERS = [("02", "q1"), ("02", "q2"), ("02", "q4")]
+NUMBERS = [("02", "q1"), ("02", "q2"), ("02", "q4"), ("03", "q2")]
 SEEDS = range(8)
 
 
@@ -112,3 +112,99 @@ def test_the_freed_program_can_be_found_by_its_history(lessons):
             e.step for s in variant.machine.history for e in s.events if "wanted" in e.object and e.cause == "freed"
         ]
         assert freed == [variant.key]
+
+
+HOLDERS = {"descriptor", "pin", "link", "device", "array"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_holder_too_many_or_missing_gets_its_hint(lessons, seed, capsys):
+    variant = lessons["03"]["q1"].variant(seed)
+    for word in HOLDERS:
+        verdict = variant.check(variant.key ^ {word})
+        assert not verdict and verdict.text.startswith("Not these. ") and len(verdict.text) > 40, (word, verdict)
+    for odd in ("pin", {"nobody"}, 5, None):
+        assert not variant.check(odd)
+    assert "set of these words" in variant.check("pin").text
+    assert variant.check(sorted(variant.key)), "a list will do"
+    assert capsys.readouterr().err == ""
+
+
+def test_every_kind_of_holder_is_asked_for(lessons):
+    keys = [lessons["03"]["q1"].variant(seed).key for seed in range(30)]
+    assert set.union(*keys) == HOLDERS and len({frozenset(key) for key in keys}) > 8
+
+
+FREED = [
+    (5, "A function is wanted"),
+    (lambda k, admin: None, "It is alive"),
+    (lambda k, admin: 1 / 0, "ZeroDivisionError"),
+    (lambda k, admin: [admin.unlink(f"/sys/fs/bpf/{name}") for name in admin.listdir()], ""),
+]
+
+
+@pytest.mark.parametrize(("answer", "says"), FREED)
+def test_a_program_that_stays_says_who_holds_it(lessons, answer, says, capsys):
+    for seed in SEEDS:
+        verdict = lessons["03"]["q3"].variant(seed).check(answer)
+        assert not verdict and says in verdict.text
+    assert capsys.readouterr().err == ""
+
+
+def test_each_holder_that_is_forgotten_has_its_hint(lessons):
+    """The key's calls but one: the hint speaks of the one that is left."""
+    hints = {"pin": "A name holds it", "link": "Its link is pinned", "netdev": "A device", "slot": "array's last user"}
+    seen = set()
+
+    class Forgetful:
+        """Admin's task that leaves out one of its calls."""
+
+        def __init__(self, task, forget):
+            self.task, self.forget, self.calls = task, forget, 0
+
+        def __getattr__(self, name):
+            def call(*arguments):
+                self.calls += 1
+                if self.calls - 1 != self.forget:
+                    getattr(self.task, name)(*arguments)
+
+            return call
+
+    for seed in range(20):
+        variant = lessons["03"]["q3"].variant(seed)
+        for forget in (0, 1):
+            verdict = variant.check(lambda k, admin, n=forget, v=variant: v.key(k, Forgetful(admin, n)))
+            assert not verdict and "It is alive" in verdict.text
+            seen |= {word for word, hint in hints.items() if hint in verdict.text}
+    assert seen == set(hints)
+
+
+def test_taking_the_other_program_away_too_is_wrong(lessons):
+    def everything(k, admin):
+        for name in admin.listdir():
+            admin.unlink(f"/sys/fs/bpf/{name}")
+        admin.rtnl_setlink_xdp("eth0", -1)
+
+    assert "only what leads to" in lessons["03"]["q3"].check(everything).text
+
+
+PAIRS = {(answer, alive) for answer in ("fd", "ENOENT") for alive in (True, False)}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_wrong_sets_of_ends_get_a_word(lessons, seed, capsys):
+    variant = lessons["03"]["q4"].variant(seed)
+    assert ("fd", False) not in variant.key
+    assert "Who has a descriptor" in variant.check(variant.key | {("fd", False)}).text
+    for pair in PAIRS:
+        verdict = variant.check(variant.key ^ {pair})
+        assert not verdict and "can happen" in verdict.text
+        if pair not in variant.key or len({answer for answer, _ in variant.key}) == 2:
+            assert len(verdict.text) > 70, (pair, verdict)
+    for odd in ("fd", {"fd"}, 3, None):
+        assert "set of pairs" in variant.check(odd).text
+    assert capsys.readouterr().err == ""
+
+
+def test_the_races_of_the_variants_have_different_ends(lessons):
+    assert len({frozenset(lessons["03"]["q4"].variant(seed).key) for seed in range(30)}) >= 4

@@ -39,6 +39,27 @@ def test_a_get_fd_by_id_comes_before_or_after_the_last_close():
     assert "2 different outcomes of every one of the 2 schedules" in repr(found)
 
 
+@pytest.mark.parametrize("kind", ["prog", "map", "link"])
+def test_an_id_between_the_last_put_and_its_end_finds_nothing(kind):
+    k, a, b = machine()
+    if kind == "prog":
+        number, fd = (prog := a.prog_load("xdp", "r0 = 1\nexit")).id, prog.fd
+    elif kind == "map":
+        number, fd = (m := a.map_create("array")).id, m.fd
+    else:
+        prog = a.prog_load("xdp", "r0 = 1\nexit")
+        number, fd = (link := a.link_create(prog, "lo")).id, link.fd
+
+    def get(task):
+        return task.bpf(f"{kind.upper()}_GET_FD_BY_ID", **{f"{kind}_id": int(number)}) >= 0
+
+    found = k.races({"close": (a, lambda t: t.close(fd)), "get": (b, get)}, at="reference")
+    assert {o.results["get"] for o in found} == {"True", "ENOENT"}
+    gone = next(o for o in found if o.results["get"] == "ENOENT")
+    assert gone.schedules >= 2, "after the call, and inside it when the counter is 0"
+    assert not [n for n in gone.graph.nodes if n.kind == kind]
+
+
 def test_inside_a_call_turns_change_where_a_shared_counter_does():
     k, a, b = machine()
     m = a.map_create("array", name="shared")

@@ -23,7 +23,7 @@ _FILL = {
     "netdev": "#e2e6fd",
 }
 _ARROWHEADS = {"a": "#777", "new": "#0b6bcb", "gone": "#c0392b"}
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE, _LABEL = 168, 46, 118, 26, 12, 18, 15
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE, _LABEL, _BACK = 168, 46, 118, 26, 12, 18, 15, 34
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ class ObjectGraph:
         for edge in self.edges:
             if edge.holder in held and edge.held in held:
                 held[edge.holder].append(edge.held)
+        # Of a cycle's arrows those are cut that lead back to who was born earlier.
+        closing = {e for e in self.edges if e.held <= e.holder and e.holder in held and e.held in held}
+        closing = {e for e in closing if self._reaches(held, e.held, e.holder)}
         column = {node.serial: 0 for node in self.nodes}
         for _ in range(len(self.nodes)):
             moved = False
@@ -99,7 +102,7 @@ class ObjectGraph:
                 if edge.holder not in held or edge.held not in held:
                     continue
                 want = column[edge.holder] + 1
-                if column[edge.held] < want <= len(self.nodes) and not self._reaches(held, edge.held, edge.holder):
+                if column[edge.held] < want <= len(self.nodes) and edge not in closing:
                     column[edge.held] = want
                     moved = True
             if not moved:
@@ -182,15 +185,19 @@ class ObjectGraph:
             coming.sort(key=lambda edge: place[edge.holder][1])
             for nth, edge in enumerate(coming, 1):
                 x0, y0 = place[edge.holder]
+                if x0 >= x1:  # closes a cycle: goes back below the boxes
+                    arrows[edge] = [(x0 + _WIDTH / 2, y0 + height[edge.holder]), (x1 + _WIDTH / 2, y1 + height[held])]
+                    continue
                 along = [(x0 + _WIDTH, y0 + height[edge.holder] / 2)]
                 for x, y in lanes[edge]:
                     along += [(x, y + _LANE / 2), (x + _WIDTH, y + _LANE / 2)]
-                # An arrow that closes a cycle goes back and comes in from the right.
-                along.append((x1 if x1 > x0 else x1 + _WIDTH, y1 + height[held] * nth / (len(coming) + 1)))
+                along.append((x1, y1 + height[held] * nth / (len(coming) + 1)))
                 arrows[edge] = along
         wide = _MARGIN + max((x for x, _ in place.values()), default=0) + _WIDTH + _MARGIN
         lows = [y + height[serial] for serial, (_, y) in place.items()]
-        high = _MARGIN + max([*lows, *(y + _LANE for lane in lanes.values() for _, y in lane)], default=0)
+        lows += [y + _LANE for lane in lanes.values() for _, y in lane]
+        lows += [max(y for _, y in along) + _BACK for along in arrows.values() if along[-1][0] <= along[0][0]]
+        high = _MARGIN + max(lows, default=0)
         return Layout(place, height, arrows, (wide, high))
 
     def svg(self, layout: Layout | None = None, changes: Changes | None = None) -> str:
@@ -269,15 +276,20 @@ def union(graphs: Sequence[ObjectGraph]) -> ObjectGraph:
 
 def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
     path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
+    x, y, anchor = points[-1][0] - 10, points[-1][1] - 4, "end"
+    if points[-1][0] <= points[0][0]:
+        low = max(y for _, y in points) + 2 * _BACK - _LABEL
+        (x0, y0), (x1, y1) = points
+        path += f" C{x0:.0f} {low:.0f} {x1:.0f} {low:.0f} {x1:.0f} {y1:.0f}"
+        x, y, anchor, points = (x0 + x1) / 2, max(y0, y1) + _BACK, "middle", []
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         bend = (x1 - x0) / 2
         path += f" C{x0 + bend:.0f} {y0:.0f} {x1 - bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}"
     dash = "" if edge.strong and kind != "gone" else ' stroke-dasharray="4 3"'
     ink, width = _ARROWHEADS[kind], 2 if kind == "new" else 1
-    x, y = points[-1]
     return (
         f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width}"{dash} marker-end="url(#{kind})"/>'
-        f'<text x="{x - 10:.0f}" y="{y - 4:.0f}" font-size="10.5" text-anchor="end" fill="{ink}" '
+        f'<text x="{x:.0f}" y="{y:.0f}" font-size="10.5" text-anchor="{anchor}" fill="{ink}" '
         f'stroke="#fff" stroke-width="2.5" stroke-opacity=".75" paint-order="stroke">'
         f"{html.escape(edge.via.split('/')[-1])}</text>"
     )
