@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSONS = [ROOT / "notebooks" / name for name in ("01_from_c_to_a_dropped_packet.ipynb", "04_maps_one_interface.ipynb")]
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 FLAGS = [
     "--no-sandbox",
