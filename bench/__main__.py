@@ -1,0 +1,161 @@
+"""`./dev bench [maps] [run] [python] [--write]`: how fast it is, beside the live kernel where that lets us.
+
+Each part runs its benchmarks several times in an order that mixes them, takes medians of the CPU time, and prints a
+table in Markdown; --write puts the tables into README between their markers. The raw figures are kept as JSON in
+build/bench/. Ratios within one run are what counts: the machine's mood is in the nanoseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import datetime
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import timeit
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+EXECUTABLES = ROOT / "build" / "release" / "bench"
+Medians = dict[str, float]  # the name of a benchmark: ns per operation
+
+
+def run_executable(name: str, repetitions: int) -> Medians:
+    """The medians of one Google Benchmark executable, each divided by its counter `ops`."""
+    command = [EXECUTABLES / f"bench_{name}", "--benchmark_format=json", f"--benchmark_repetitions={repetitions}"]
+    command += ["--benchmark_min_time=0.05", "--benchmark_enable_random_interleaving=true"]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    samples: dict[str, list[float]] = {}
+    for row in found["benchmarks"]:
+        if row["run_type"] != "iteration":
+            continue
+        if row.get("error_occurred"):
+            sys.exit(f"bench_{name}: {row['name']}: {row['error_message']}")
+        # Manual times are in real_time; everything else is judged by the CPU it took.
+        time = row["real_time" if "manual_time" in row["name"] else "cpu_time"]
+        ops = row.get("ops") or row["cpu_time"] * row["items_per_second"] * 1e-9
+        samples.setdefault(row["name"].split("/")[0], []).append(time / ops)
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def figure(ns: float | None) -> str:
+    """Nanoseconds with as many digits as they deserve."""
+    return "" if ns is None else f"{ns:.0f}" if ns >= 20 else f"{ns:.1f}"
+
+
+def ratio(ours: float | None, theirs: float | None) -> str:
+    """How many times the live kernel's time ours is."""
+    return f"{ours / theirs:.2f}" if ours is not None and theirs else ""
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def maps_table(repetitions: int) -> tuple[str, Medians]:
+    """ns per operation on a map: through its table, through bpf(2), from a program."""
+    medians = run_executable("maps", repetitions)
+    rows = []
+    for subject in dict.fromkeys(name.split(":")[0] for name in medians):
+        how = {name.split(":")[1]: ns for name, ns in medians.items() if name.split(":")[0] == subject}
+        ours, live = how.get("sys_bpf"), how.get("live sys_bpf")
+        program, live_program = how.get("program"), how.get("live program")
+        cells = [how.get("table"), ours, live], [program, live_program]
+        rows.append([subject, *map(figure, cells[0]), ratio(ours, live), *map(figure, cells[1]), ratio(program, live_program)])  # fmt: skip  # noqa: E501
+    head = ["ns per operation", "table", "bpf(2)", "live", "ratio", "program", "live (JIT)", "ratio"]
+    return markdown(head, rows), medians
+
+
+def run_table(repetitions: int) -> tuple[str, Medians]:
+    """ns per instruction in the interpreter."""
+    medians = run_executable("run", repetitions)
+    return markdown(["ns per instruction", "interpreter"], [[n, f"{ns:.2f}"] for n, ns in medians.items()]), medians
+
+
+def median_ns(call: Callable[[], Any], repetitions: int) -> float:
+    timer = timeit.Timer(call)
+    number = max(1, int(timer.autorange()[0] / 4))
+    return statistics.median(t / number * 1e9 for t in timer.repeat(repetitions, number))
+
+
+def python_table(repetitions: int) -> tuple[str, Medians]:
+    """ns per call from Python: task.sys_bpf of a simulated task, and ctypes calling the live kernel."""
+    import bpfsim  # noqa: PLC0415  (only this part needs the built module)
+    from bpfsim import attr  # noqa: PLC0415
+
+    medians: Medians = {}
+
+    def lookup(fd: int) -> bytearray:
+        key, value, alive = bytearray(8), bytearray(8), []
+        raw = bytearray(attr.ATTR_SIZE)
+        raw[0:4] = fd.to_bytes(4, "little")
+        raw[8:16] = attr.address_of(key, alive).to_bytes(8, "little")
+        raw[16:24] = attr.address_of(value, alive).to_bytes(8, "little")
+        keep.append(alive)
+        return raw
+
+    keep: list[Any] = []
+    for history in (False, True):
+        task = bpfsim.Kernel(**({} if history else {"history": False})).spawn()
+        m = task.map_create("hash", key_size=8, max_entries=16)
+        m[0] = 1
+        call = lookup(m.fd)
+        name = "task.sys_bpf, lookup in a hash" + (", history on" if history else "")
+        medians[name] = median_ns(lambda task=task, call=call: task.sys_bpf(1, call), repetitions)
+    try:
+        live = bpfsim.LiveKernel().spawn("bench")
+        fd = live.map_create("hash", key_size=8, max_entries=16)
+        fd[0] = 1
+    except OSError:
+        return markdown(["ns per call", "Python"], [[n, figure(ns)] for n, ns in medians.items()]), medians
+    libc, call = ctypes.CDLL(None, use_errno=True), lookup(fd.fd)
+    buffer = (ctypes.c_char * len(call)).from_buffer(call)
+    medians["ctypes, the same on the live kernel"] = median_ns(
+        lambda: libc.syscall(321, 1, ctypes.byref(buffer), len(call)), repetitions
+    )
+    return markdown(["ns per call", "Python"], [[n, figure(ns)] for n, ns in medians.items()]), medians
+
+
+def write_table(part: str, text: str) -> None:
+    """Puts a part's table into README between its markers. Unlike the tables of tools/tables.py no test makes it again:
+    another run measures other figures."""
+    readme = ROOT / "README.md"
+    marks = re.compile(rf"(<!-- begin measured: {part} -->\n).*?(<!-- end measured: {part} -->)", re.S)
+    filled, count = marks.subn(lambda m: m[1] + text + m[2], readme.read_text())
+    if count != 1:
+        sys.exit(f"README.md has no place for the figures of {part} (<!-- begin measured: {part} -->)")
+    readme.write_text(filled)
+
+
+PARTS = {"maps": maps_table, "run": run_table, "python": python_table}
+
+
+def main() -> None:
+    """Runs the parts that the command line names, all by default."""
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--repetitions", type=int, default=5, help="how often each benchmark is run (5)")
+    parser.add_argument("--write", action="store_true", help="put the tables into README")
+    options = parser.parse_args()
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"no such part: {unknown[0]} (there are {', '.join(PARTS)})")
+    where = ROOT / "build" / "bench"
+    where.mkdir(parents=True, exist_ok=True)
+    for part in options.parts or PARTS:
+        table, medians = PARTS[part](options.repetitions)
+        stamp = f"{PARTS[part].__doc__} ({datetime.date.today()}, {platform.system()} {platform.release()})"
+        print(f"\n{stamp}\n\n{table}")
+        (where / f"{part}.json").write_text(json.dumps(medians, indent=1) + "\n")
+        if options.write:
+            write_table(part, f"{stamp}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
