@@ -14,8 +14,8 @@ struct LiveKernel {
   static int64_t close(int fd);
   static int64_t dup(int fd);
   static std::string fdinfo(int fd);  // of /proc/self; empty when fd is not open
-  static uint32_t possible_cpus();  // values of a per-CPU map come in so many copies
-  static std::string release();     // "6.18.44"
+  static uint32_t possible_cpus();    // values of a per-CPU map come in so many copies
+  static std::string release();       // "6.18.44"
 };
 
 }  // namespace bpfsim

@@ -9,8 +9,7 @@
 
 namespace bpfsim {
 
-static Refusal unknown_name(Fact fact, const std::string& name,
-                            const std::vector<std::string>& known) {
+static Refusal unknown_name(Fact fact, const std::string& name, const std::vector<std::string>& known) {
   const std::string near = nearest_name(name, known);
   return refuse(Errno::NoEnt, fact, name, near.empty() ? "" : "; did you mean " + near + "?");
 }

@@ -83,7 +83,7 @@ struct Sock final : Object {
   Prog* sk_filter = nullptr;       // SO_ATTACH_BPF
   std::shared_ptr<SockReuseport> sk_reuseport_cb;
   SkUserData* sk_user_data = nullptr;
-  uint64_t sk_cookie = 0;                     // 0 until somebody asks: sock_gen_cookie()
+  uint64_t sk_cookie = 0;  // 0 until somebody asks: sock_gen_cookie()
   Refcount sk_refcnt{*this, Counter::Refs};
   BpfLocalStorage* sk_bpf_storage = nullptr;  // what socket storage maps keep for it
   uint32_t sk_omem_alloc = 0;                 // bytes of that

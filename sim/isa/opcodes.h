@@ -92,5 +92,4 @@ const OpRow* decode(const bpf_insn& insn);
 // Whether a program may hold this code byte at all ("unknown opcode %02x" otherwise).
 bool bpf_opcode_in_insntable(uint8_t code);
 
-
 }  // namespace bpfsim
