@@ -207,7 +207,7 @@ class Cursor:
     Starts after the last step; ``forward()`` and ``back()`` go by whole calls, ``into()`` goes inside the call shown,
     to its first event, where both go by events and leave it at its ends. Each returns the cursor, and raises IndexError
     where there is nothing further. ``.graph`` is who held whom at this place, ``.changed`` what is different from the
-    place before the last move.
+    place before the last move; after ``into()``, from before the call.
     """
 
     def __init__(self, history: History, step: int | None = None):
@@ -262,6 +262,7 @@ class Cursor:
         if not events:
             raise IndexError(f"no object's life was touched by {self.step.text}")
         self._events = events
+        self._shown = self.step.before()
         return self._moved(self._steps, 0)
 
     def out(self) -> Cursor:
