@@ -4,13 +4,14 @@
 // address of the map's handle, or of a byte of its only value; the map is held once per program. On the way
 // every instruction gets its first check: a known opcode, no reserved field of a load. The program's tag is
 // computed before anything changes, so that it does not depend on descriptors. Not modelled yet: kernel
-// variables (BPF_PSEUDO_BTF_ID), BTF descriptors in fd_array, checks of maps with special fields (spin locks,
-// timers) against the program's type.
+// variables (BPF_PSEUDO_BTF_ID), checks of maps with special fields (spin locks, timers) against the
+// program's type.
 #include "verifier/resolve.h"
 
 #include <algorithm>
 
 #include "isa/opcodes.h"
+#include "object/btf.h"
 #include "object/file.h"
 #include "object/map.h"
 #include "object/ops.h"
@@ -75,6 +76,22 @@ static Errno add_used_map(bpf_verifier_env& env, Map& map, uint32_t& index) {
   return Errno::None;
 }
 
+static Btf* btf_of_fd(bpf_verifier_env& env, int fd) {
+  const Task* task = env.machine.current->task;
+  const File* file = task ? task->files.get(fd) : nullptr;
+  return file && &file->f_op == &btf_fops ? static_cast<Btf*>(file->private_data) : nullptr;
+}
+
+static Errno add_used_btf(bpf_verifier_env& env, Btf& btf) {
+  if (std::find(env.used_btfs.begin(), env.used_btfs.end(), &btf) != env.used_btfs.end()) return Errno::None;
+  if (env.used_btfs.size() >= MAX_USED_BTFS)
+    return reject(env, Errno::TooBig, "The total number of btfs per program has reached the limit of %u\n",
+                  MAX_USED_BTFS);
+  btf_get(btf, {"used_btfs[{}] of prog #{}", int64_t(env.used_btfs.size()), int64_t(env.prog.serial)});
+  env.used_btfs.push_back(&btf);
+  return Errno::None;
+}
+
 static Errno read_fd_array(bpf_verifier_env& env, uint64_t at, int& fd) {
   return copy_from_user(env.machine, &fd, env.attr.fd_array + at * kFdSize, kFdSize).err();
 }
@@ -88,10 +105,14 @@ Errno process_fd_array(bpf_verifier_env& env) {
     int fd = -1;
     MUST(read_fd_array(env, i, fd));
     Errno err;
-    Map* map = map_of_fd(env, fd, err);
-    if (!map) return reject(env, err, "fd %d is not pointing to valid bpf_map or btf\n", fd);
     uint32_t index;
-    MUST(add_used_map(env, *map, index));
+    if (Map* map = map_of_fd(env, fd, err)) {
+      MUST(add_used_map(env, *map, index));
+    } else if (Btf* btf = btf_of_fd(env, fd)) {
+      MUST(add_used_btf(env, *btf));
+    } else {
+      return reject(env, err, "fd %d is not pointing to valid bpf_map or btf\n", fd);
+    }
   }
   return Errno::None;
 }
@@ -172,10 +193,13 @@ Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
   return Errno::None;
 }
 
-void release_maps(bpf_verifier_env& env) {
+void release_used(bpf_verifier_env& env) {
   for (size_t i = 0; i < env.used_maps.size(); i++)
     bpf_map_put(*env.used_maps[i], {"used_maps[{}] of prog #{}", int64_t(i), int64_t(env.prog.serial)});
   env.used_maps.clear();
+  for (size_t i = 0; i < env.used_btfs.size(); i++)
+    btf_put(*env.used_btfs[i], {"used_btfs[{}] of prog #{}", int64_t(i), int64_t(env.prog.serial)});
+  env.used_btfs.clear();
 }
 
 void convert_pseudo_ld_imm64(bpf_verifier_env& env) {

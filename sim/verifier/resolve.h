@@ -10,7 +10,7 @@ namespace bpfsim {
 
 [[nodiscard]] Errno process_fd_array(bpf_verifier_env& env);
 [[nodiscard]] Errno resolve_pseudo_ldimm64(bpf_verifier_env& env);
-void release_maps(bpf_verifier_env& env);  // of a refused program
+void release_used(bpf_verifier_env& env);  // maps and BTFs of a refused program
 void convert_pseudo_ld_imm64(bpf_verifier_env& env);
 
 }  // namespace bpfsim

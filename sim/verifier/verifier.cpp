@@ -125,7 +125,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.aux->verified_insns = env.insn_processed;
 
   auto logged = finish_log(env, uattr, uattr_size);
-  if (!logged || err != Errno::None) release_maps(env);
+  if (!logged || err != Errno::None) release_used(env);
   if (!logged) return logged;
   if (err != Errno::None) return refuse(err, "{}", env.refusal);
   hand_over(env);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 
 import bpfsim
 import pytest
@@ -482,3 +483,31 @@ def test_a_raw_tracepoint_is_opened_and_queried(k):
     assert bytes(name).rstrip(b"\0") == b"sys_enter"
     assert (reply.buf_len, reply.fd_type) == (9, 0)
     assert task.object_at(link).refcnt == 1
+
+
+def test_a_program_holds_the_types_that_its_fd_array_names():
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    an_int = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32)
+    blob = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 16, 16, 5) + an_int + b"\0int\0"
+    m = task.map_create("array")
+    types = [int(task.bpf("BTF_LOAD", btf=blob, btf_size=len(blob))) for _ in range(3)]
+
+    def load(*fds):
+        array = struct.pack(f"{len(fds)}i", *fds)
+        insns = "r0 = 1\nexit"
+        return task.bpf("PROG_LOAD", prog_type="xdp", insns=insns, license="GPL", fd_array=array, fd_array_cnt=len(fds))
+
+    prog = bpfsim.Prog(task, int(load(m.fd, types[0], types[1], types[0])))
+    for fd in types[:2]:
+        task.close(fd)
+    held = [e.via for e in k.graph().edges if e.via.startswith("used_")]
+    assert held == ["used_maps[0]", "used_btfs[0]", "used_btfs[1]"]
+    assert [n.label for n in k.graph().nodes if n.label in ("btf 2", "btf 3")] == ["btf 2", "btf 3"]
+    prog.close()
+    assert not [n for n in k.graph().nodes if n.label in ("btf 2", "btf 3")]
+    with pytest.raises(OSError) as refused:
+        load(types[2], 0)
+    assert refused.value.errno == errno.EINVAL
+    with pytest.raises(OSError, match="The total number of btfs"):
+        load(*[int(task.bpf("BTF_LOAD", btf=blob, btf_size=len(blob))) for _ in range(65)])

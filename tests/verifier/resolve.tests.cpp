@@ -54,7 +54,7 @@ TEST_CASE("A descriptor that is no map, and a field that must be zero, are refus
     REQUIRE(bench.errors == "");
     CHECK(resolve_pseudo_ldimm64(bench.env) == c.err);
     CHECK(bench.log() == c.log);
-    release_maps(bench.env);
+    release_used(bench.env);
   }
 }
 
@@ -73,7 +73,7 @@ TEST_CASE("Each map is held once, and its address stands in the instruction") {
   CHECK(ld_imm64_value(bench.env.insns[4], bench.env.insns[5]) % 8 == 4);
   convert_pseudo_ld_imm64(bench.env);
   CHECK(bench.env.insns[0].src_reg == 0);
-  release_maps(bench.env);
+  release_used(bench.env);
   CHECK(map.refcnt.value() == 1);
 }
 
