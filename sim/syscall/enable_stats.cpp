@@ -5,8 +5,8 @@
 // kernel.bpf_stats_enabled. PROG_BIND_MAP makes a program hold a map that its code does not name.
 // TOKEN_CREATE refuses, since every task here lives in the initial user namespace, where the kernel makes no
 // token either. PROG_STREAM_READ_BY_FD reads what a program wrote to its two streams: nothing, since
-// bpf_stream_vprintk is not modelled yet. Departs from the kernel: no task can hold a descriptor of a
-// directory, so TOKEN_CREATE never gets to the answer EOPNOTSUPP that a descriptor of BPFFS's root gives.
+// bpf_stream_vprintk is not modelled yet. Departs from the kernel: a descriptor of BPFFS's root is refused as
+// any other, with EINVAL, where the kernel answers EOPNOTSUPP.
 #include <algorithm>
 
 #include "syscall/bpf.h"

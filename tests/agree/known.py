@@ -56,11 +56,6 @@ KNOWN = (
         r"PROG_LOAD [^|]*byte 6[4-7] set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
         "programs bound to a device are not modelled",
     ),
-    Known(
-        "lifetimes",
-        r"LINK_CREATE [^|]* type 46 [^|]*\|[^|]*\| EINVAL [^|]*\| ",
-        "links on tc (tcx) are not modelled",
-    ),
 )
 
 
