@@ -1,6 +1,6 @@
 """Which bpf(2) call is refused by which check of Linux 6.1, and whether a machine of that version refuses it there.
 
-The tables (``syscall.tsv``, ``maps.tsv``, ...) have a row for each check of 6.1's bpf(2) paths that answers an errno: its
+The tables (``syscall.tsv``, ``maps.tsv``, ...) have a row for each check of 6.1's bpf(2) that answers an errno: its
 function and line in 6.1.192, the errno, the command, and a verdict: ``case`` (CASES in the module of the table's name
 holds a call that runs into it; the last column names our function where another than the kernel's refuses), a reason
 why no call can, or ``missing``. ``python tests/syscall/errno_6_1`` counts them; ``--missing`` names those without one.
