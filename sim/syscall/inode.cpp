@@ -68,6 +68,7 @@ Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
   if (name == ".") return at;
   if (at.inode) {
     TRY(inode_permission(machine, *at.inode, MAY_EXEC));
+    if (!at.inode->linked && name != "..") return Place{};
     if (name == "..") return at.inode->parent ? Place{at.inode->parent, ""} : foreign_place("/sys/fs");
     if (name.find('.') != name.npos)
       return refuse(Errno::Perm, "names with a dot are reserved in BPFFS: {}", name);
@@ -79,8 +80,8 @@ Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
     const size_t slash = at.foreign.rfind('/');
     return foreign_place(slash == 0 ? "/" : at.foreign.substr(0, slash));
   }
+  if (at.cgroup) return step_in_cgroup(*at.cgroup, name);  // kernfs does not ask how long a name is
   if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
-  if (at.cgroup) return step_in_cgroup(*at.cgroup, name);
   const std::string path = at.foreign == "/" ? "/" + name : at.foreign + "/" + name;
   if (path == kMountPoint) return Place{machine.bpffs, ""};
   if (path == kCgroupMount) return cgroup_place(cgroup_root(machine));
@@ -90,6 +91,8 @@ Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
 
 bool exists(const Place& place) { return place.inode || place.cgroup || !place.foreign.empty(); }
 
+extern const FileOps bpffs_fops;
+
 // A path cut into its last component and the directory before it.
 struct Parent {
   Place dir;
@@ -97,11 +100,22 @@ struct Parent {
   bool slash = false;  // something followed by '/'
 };
 
-Result<Parent> filename_parentat(Machine& machine, const std::string& path) {
+// Where a walk begins: "/" is also every task's working directory, and a descriptor counts for relative paths
+// only.
+Result<Place> path_init(Machine& machine, const std::string& path, int dfd) {
+  if (path.starts_with('/') || dfd == AT_FDCWD_) return foreign_place("/");
+  const File* file = current_task(machine).files.get_raw(dfd);
+  if (!file) return refuse(Errno::BadF, "path_fd {} is not open", dfd);
+  if (&file->f_op == &cgroup_dir_fops) return cgroup_place(static_cast<Cgroup&>(*file->private_data));
+  if (&file->f_op == &bpffs_fops) return Place{static_cast<Inode*>(file->private_data), ""};
+  return refuse(Errno::NotDir, "path_fd {} is a {}, not a directory", dfd, file->f_op.name);
+}
+
+Result<Parent> filename_parentat(Machine& machine, const std::string& path, int dfd = AT_FDCWD_) {
   if (path.empty()) return refuse(Errno::NoEnt, "the path is empty");
   if (path.size() >= PATH_MAX_)
     return refuse(Errno::NameTooLong, "a path has at most {} bytes", PATH_MAX_ - 1);
-  Parent parent{foreign_place("/"), "", false};
+  Parent parent{TRY(path_init(machine, path, dfd)), "", false};
   for (size_t at = 0; at < path.size();) {
     const size_t start = path.find_first_not_of('/', at);
     if (start == path.npos) {
@@ -119,8 +133,8 @@ Result<Parent> filename_parentat(Machine& machine, const std::string& path) {
   return parent;
 }
 
-Result<Place> filename_lookup(Machine& machine, const std::string& path) {
-  const Parent parent = TRY(filename_parentat(machine, path));
+Result<Place> filename_lookup(Machine& machine, const std::string& path, int dfd = AT_FDCWD_) {
+  const Parent parent = TRY(filename_parentat(machine, path, dfd));
   if (parent.last.empty()) return parent.dir;
   Place place = TRY(step(machine, parent.dir, parent.last));
   if (!exists(place)) return refuse(Errno::NoEnt, "there is no {}", parent.last);
@@ -129,8 +143,9 @@ Result<Place> filename_lookup(Machine& machine, const std::string& path) {
 }
 
 // The directory in which something new can be made, and its name.
-Result<Parent> filename_create(Machine& machine, const std::string& path, bool directory) {
-  Parent parent = TRY(filename_parentat(machine, path));
+Result<Parent> filename_create(Machine& machine, const std::string& path, bool directory,
+                               int dfd = AT_FDCWD_) {
+  Parent parent = TRY(filename_parentat(machine, path, dfd));
   if (parent.last.empty() || parent.last == "." || parent.last == "..")
     return refuse(Errno::Exist, "{} exists", path);
   const Place place = TRY(step(machine, parent.dir, parent.last));
@@ -141,6 +156,7 @@ Result<Parent> filename_create(Machine& machine, const std::string& path, bool d
 }
 
 Result<void> may_create(const Machine& machine, const Inode& dir) {
+  if (!dir.linked) return refuse(Errno::NoEnt, "the directory {} is removed", dir.name);
   return inode_permission(machine, dir, MAY_WRITE | MAY_EXEC);
 }
 
@@ -391,17 +407,18 @@ Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string
   return names;
 }
 
-Result<void> bpf_obj_do_pin(Machine& machine, const std::string& path, Object& object, uint32_t mode) {
+Result<void> bpf_obj_do_pin(Machine& machine, int dfd, const std::string& path, Object& object,
+                            uint32_t mode) {
   KFN(machine, bpf_obj_do_pin);
-  const Parent parent = TRY(filename_create(machine, path, false));
+  const Parent parent = TRY(filename_create(machine, path, false, dfd));
   if (!parent.dir.inode) return refuse(Errno::Perm, "{} is not in BPFFS: pin below /sys/fs/bpf", parent.last);
   TRY(may_create(machine, *parent.dir.inode));
   new_inode(*parent.dir.inode, parent.last, kModeFile | (mode & ~kUmask)).i_private = &object;
   return {};
 }
 
-Result<Inode*> bpf_obj_lookup(Machine& machine, const std::string& path, uint32_t may) {
-  const Place place = TRY(filename_lookup(machine, path));
+Result<Inode*> bpf_obj_lookup(Machine& machine, int dfd, const std::string& path, uint32_t may) {
+  const Place place = TRY(filename_lookup(machine, path, dfd));
   if (!place.inode) return refuse(Errno::Access, "{} is not in BPFFS", path);
   TRY(inode_permission(machine, *place.inode, may));
   if (!place.inode->i_private) return refuse(Errno::Access, "{} is a directory, not a pin", path);

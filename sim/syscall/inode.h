@@ -37,9 +37,12 @@ Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
 Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task);
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted
 
-// What a pin needs of path walking (obj_pin.cpp).
-Result<void> bpf_obj_do_pin(Machine& machine, const std::string& path, Object& object, uint32_t mode);
-Result<Inode*> bpf_obj_lookup(Machine& machine, const std::string& path, uint32_t may);  // MAY_* bits
+// What a pin needs of path walking (obj_pin.cpp). A relative path begins at the directory of descriptor dfd.
+Result<void> bpf_obj_do_pin(Machine& machine, int dfd, const std::string& path, Object& object,
+                            uint32_t mode);
+Result<Inode*> bpf_obj_lookup(Machine& machine, int dfd, const std::string& path,
+                              uint32_t may);  // MAY_* bits
+inline constexpr int AT_FDCWD_ = -100;
 inline constexpr uint32_t MAY_EXEC = 1, MAY_WRITE = 2, MAY_READ = 4;
 
 }  // namespace bpfsim

@@ -14,7 +14,8 @@ import signal
 import tempfile
 import time
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 SETTLE = 0.03  # seconds; the kernel drops the programs of a removed cgroup a little later, from a work queue
 
 
@@ -110,6 +111,23 @@ class Sandbox:
     def open_netns(self):
         return os.open("/proc/self/ns/net", os.O_RDONLY)
 
+    def own_bpffs(self):
+        """An empty BPFFS over /sys/fs/bpf, which nobody else sees and which goes with this process."""
+        _unshare(CLONE_NEWNS)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) or libc.mount(
+            b"bpf", b"/sys/fs/bpf", b"bpf", 0, b"mode=1777"
+        ):
+            raise OSError(ctypes.get_errno(), "a BPFFS of our own")
+        os.umask(0o022)
+        os.chdir("/")
+
+    def open(self, path, flags):
+        return os.open(path, flags | os.O_CLOEXEC)
+
+    def path_call(self, what, *words):
+        return getattr(os, what)(*words)
+
     def fdinfo(self, fd):
         with open(f"/proc/self/fdinfo/{fd}") as text:
             return text.read()
@@ -135,6 +153,15 @@ class SimulatedBox:
 
     def open_netns(self):
         return self.task.open("/proc/self/ns/net")
+
+    def own_bpffs(self):
+        pass
+
+    def open(self, path, flags):
+        return self.task.open(path, flags)
+
+    def path_call(self, what, *words):
+        return getattr(self.task, what)(*words)
 
     def fdinfo(self, fd):
         return self.task.fdinfo(fd)

@@ -7,6 +7,7 @@ using namespace bpfsim;
 namespace {
 
 struct PinSim : Sim {
+  using Sim::Sim;
   long pin(Task& task, long fd, const char* path, uint32_t flags = 0) {
     bpf_attr attr;
     attr.pathname = user_ptr(path);
@@ -169,4 +170,71 @@ TEST_CASE("directories come and go, names move") {
   CHECK(object_graph(s.machine()).disagreements().empty());
   CHECK(s.k.rmdir(s.t, "/sys/fs/bpf/d").ok());
   CHECK(*s.k.listdir(s.t, "/sys/fs/bpf") == std::vector<std::string>{"other"});
+}
+
+TEST_CASE("a relative path begins at the directory of path_fd") {
+  PinSim s;
+  auto obj = [&](int cmd, long fd, const char* path, long path_fd, uint32_t flags = BPF_F_PATH_FD) {
+    bpf_attr attr;
+    attr.pathname = user_ptr(path);
+    attr.bpf_fd = uint32_t(fd);
+    attr.file_flags = flags;
+    attr.path_fd = int(path_fd);
+    return s.bpf(cmd, attr);
+  };
+  const long map = s.map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1);
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d").ok());
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d/e").ok());
+  const long dir = *s.k.open(s.t, "/sys/fs/bpf/d", O_DIRECTORY_);
+  CHECK(obj(BPF_OBJ_PIN, map, "m", dir) == 0);
+  CHECK(*s.k.listdir(s.t, "/sys/fs/bpf/d") == std::vector<std::string>{"e", "m"});
+  const long looked = *s.k.open(s.t, "/sys/fs/bpf/d/e", O_PATH_);
+  const long pin = *s.k.open(s.t, "/sys/fs/bpf/d/m", O_PATH_);
+  const long group = *s.k.open(s.t, "/sys/fs/cgroup", O_DIRECTORY_);
+  struct {
+    int cmd;
+    long fd;
+    const char* path;
+    long path_fd;
+    uint32_t flags;
+    Errno expected;
+  } const cases[] = {
+      {BPF_OBJ_PIN, map, "m", looked, BPF_F_PATH_FD, Errno::None},
+      {BPF_OBJ_PIN, map, "../n", looked, BPF_F_PATH_FD, Errno::None},
+      {BPF_OBJ_PIN, map, "/sys/fs/bpf/o", 99, BPF_F_PATH_FD, Errno::None},
+      {BPF_OBJ_PIN, map, "m", dir, BPF_F_PATH_FD, Errno::Exist},
+      {BPF_OBJ_PIN, map, "x", 99, BPF_F_PATH_FD, Errno::BadF},
+      {BPF_OBJ_PIN, map, "x", map, BPF_F_PATH_FD, Errno::NotDir},
+      {BPF_OBJ_PIN, map, "x", pin, BPF_F_PATH_FD, Errno::NotDir},
+      {BPF_OBJ_PIN, map, "x", group, BPF_F_PATH_FD, Errno::Perm},
+      {BPF_OBJ_PIN, map, "", dir, BPF_F_PATH_FD, Errno::NoEnt},
+      {BPF_OBJ_PIN, map, "x", dir, 0, Errno::Inval},
+      {BPF_OBJ_GET, 0, "none", dir, BPF_F_PATH_FD, Errno::NoEnt},
+      {BPF_OBJ_GET, 0, "m", dir, BPF_F_PATH_FD | BPF_F_RDONLY | BPF_F_WRONLY, Errno::Inval},
+      {BPF_OBJ_GET, 0, "e", dir, BPF_F_PATH_FD, Errno::Access},
+  };
+  for (const auto& c : cases) {
+    INFO(c.cmd << " " << c.path << " " << c.path_fd);
+    CHECK(obj(c.cmd, c.fd, c.path, c.path_fd, c.flags) == minus(c.expected));
+  }
+  const long opened = obj(BPF_OBJ_GET, 0, "e/m", dir, BPF_F_PATH_FD | BPF_F_RDONLY);
+  CHECK(s.object(opened) == s.object(map));
+
+  // A directory that is removed while it is open takes no more names.
+  CHECK(s.k.unlink(s.t, "/sys/fs/bpf/d/e/m").ok());
+  CHECK(s.k.rmdir(s.t, "/sys/fs/bpf/d/e").ok());
+  CHECK(obj(BPF_OBJ_PIN, map, "m", looked) == minus(Errno::NoEnt));
+}
+
+TEST_CASE("path_fd came with Linux 6.5") {
+  MachineOptions options;
+  options.version = "6.4"_v;
+  PinSim s(options);
+  bpf_attr attr;
+  attr.pathname = user_ptr("/sys/fs/bpf/m");
+  attr.bpf_fd = uint32_t(s.map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1));
+  attr.file_flags = BPF_F_PATH_FD;
+  CHECK(s.bpf(BPF_OBJ_PIN, attr) == minus(Errno::Inval));
+  attr.file_flags = 0;
+  CHECK(s.bpf(BPF_OBJ_PIN, attr) == 0);
 }
