@@ -124,6 +124,11 @@ class Map(Handle):
         self.type: str = info["type_name"] or map_types.type_name(task, int(info["type"]))
         self._cpus = int(getattr(task, "possible_cpus", 1)) if self.type in _PER_CPU else 0
 
+    @property
+    def usercnt(self) -> int:
+        """The references that come from user space, files and pins, ``map->usercnt`` (simulated machines only)."""
+        return int(self.object.usercnt)
+
     def _pack(self, value: Any, size: int, what: str) -> bytes:
         if size == 0:
             raise ValueError(f"this map has no {what}s")

@@ -182,6 +182,17 @@ def test_the_ledger_sums_up_to_the_counter(k):
     m.pin("/sys/fs/bpf/m")
     rows = [row for row in m.ledger if row["counter"] == "refcnt"]
     assert sum(row["delta"] for row in rows) == m.refcnt == 2
+    assert m.usercnt == 2
+
+
+def test_a_map_that_only_a_program_holds_has_no_user(k):
+    task = k.spawn()
+    m = task.map_create("hash", key_size=4, value_size=8, max_entries=1)
+    seen = m.object
+    task.prog_load("xdp", "r1 = map[m]\nr0 = 2\nexit", maps={"m": m})
+    assert (m.refcnt, m.usercnt) == (2, 1)
+    m.close()
+    assert (seen.refcnt, seen.usercnt) == (1, 0)
 
 
 # The order in which 6.18's bpf_check() calls its passes for a privileged load, read in the kernel's source.
