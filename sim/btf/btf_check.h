@@ -12,13 +12,14 @@
 #include <string>
 
 #include "btf/btf_types.h"
+#include "uapi/version.h"
 
 namespace bpfsim {
 
 // `log` receives what the kernel writes for any btf_log_level other than 0; nullptr is level 0. The caller
 // puts it into the user's buffer, where a full buffer becomes ENOSPC.
-// Kinds above kind_max did not exist yet on an older kernel.
+// An older version knows fewer kinds and allows less in some.
 Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log = nullptr,
-                           uint32_t kind_max = BTF_KIND_MAX);
+                           Version version = kLatest);
 
 }  // namespace bpfsim

@@ -9,6 +9,7 @@
 
 #include "btf/btf_check.h"
 #include "btf/btf_checker.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -20,22 +21,33 @@ static std::string hex(uint32_t value) {
   return text;
 }
 
-Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log, uint32_t kind_max) {
+// The last kind of BTF that this version knows; each brought the ones before it along.
+static uint32_t btf_kind_max(Version version) {
+  if (has(Gate::btf_enum64, version)) return BTF_KIND_ENUM64;
+  if (has(Gate::btf_type_tag, version)) return BTF_KIND_TYPE_TAG;
+  if (has(Gate::btf_decl_tag, version)) return BTF_KIND_DECL_TAG;
+  if (has(Gate::btf_float, version)) return BTF_KIND_FLOAT;
+  if (has(Gate::btf_datasec, version)) return BTF_KIND_DATASEC;
+  if (has(Gate::btf_func_info, version)) return BTF_KIND_FUNC_PROTO;
+  return BTF_KIND_RESTRICT;
+}
+
+Result<BtfTypes> btf_parse(std::span<const uint8_t> data, std::string* log, Version version) {
   if (data.size() > BTF_MAX_SIZE)
     return refuse(Errno::TooBig, "BTF of {} bytes, 16 MiB are allowed", data.size());
   BtfTypes btf;
-  TRY(BtfChecker(btf, log, kind_max).parse(data));
+  TRY(BtfChecker(btf, log, version).parse(data));
   return btf;
 }
 
 Result<void> BtfChecker::parse(std::span<const uint8_t> data) {
-  TRY(parse_hdr(data));
-  TRY(parse_str_sec(data));
-  TRY(parse_type_sec(data));
-  return check_type_tags();
+  TRY(btf_parse_hdr(data));
+  TRY(btf_parse_str_sec(data));
+  TRY(btf_parse_type_sec(data));
+  return btf_check_type_tags();
 }
 
-Result<void> BtfChecker::parse_hdr(std::span<const uint8_t> data) {
+Result<void> BtfChecker::btf_parse_hdr(std::span<const uint8_t> data) {
   const auto size = uint32_t(data.size());
   constexpr uint32_t hdr_len_end = offsetof(btf_header, hdr_len) + sizeof(uint32_t);
   if (size < hdr_len_end) return refuse_plain(Errno::Inval, "hdr_len not found");
@@ -60,11 +72,11 @@ Result<void> BtfChecker::parse_hdr(std::span<const uint8_t> data) {
   if (hdr_.version != BTF_VERSION) return refuse_plain(Errno::NotSupp, "Unsupported version");
   if (hdr_.flags) return refuse_plain(Errno::NotSupp, "Unsupported flags");
   if (size == hdr_.hdr_len) return refuse_plain(Errno::Inval, "No data");
-  return check_sec_info(size);
+  return btf_check_sec_info(size);
 }
 
 // The two sections, in the order of their offsets, must fill what follows the header without gap or overlap.
-Result<void> BtfChecker::check_sec_info(uint32_t btf_data_size) {
+Result<void> BtfChecker::btf_check_sec_info(uint32_t btf_data_size) {
   struct Section {
     uint32_t off, len;
   } secs[] = {{hdr_.type_off, hdr_.type_len}, {hdr_.str_off, hdr_.str_len}};
@@ -87,7 +99,7 @@ Result<void> BtfChecker::check_sec_info(uint32_t btf_data_size) {
   return {};
 }
 
-Result<void> BtfChecker::parse_str_sec(std::span<const uint8_t> data) {
+Result<void> BtfChecker::btf_parse_str_sec(std::span<const uint8_t> data) {
   const auto strings = data.subspan(hdr_.hdr_len + hdr_.str_off, hdr_.str_len);  // inside, by check_sec_info
   if (strings.data() + strings.size() != data.data() + data.size())
     return refuse_plain(Errno::Inval, "String section is not at the end");
@@ -97,22 +109,22 @@ Result<void> BtfChecker::parse_str_sec(std::span<const uint8_t> data) {
   return {};
 }
 
-Result<void> BtfChecker::parse_type_sec(std::span<const uint8_t> data) {
+Result<void> BtfChecker::btf_parse_type_sec(std::span<const uint8_t> data) {
   if (hdr_.type_off & 3) return refuse_plain(Errno::Inval, "Unaligned type_off");
   if (!hdr_.type_len) return refuse_plain(Errno::Inval, "No type found");
   btf_.type_len_ = hdr_.type_len;
   btf_.words_.assign((hdr_.type_len + 3) / 4, 0);
   std::memcpy(btf_.words_.data(), data.data() + hdr_.hdr_len + hdr_.type_off, hdr_.type_len);
-  TRY(check_all_metas());
-  return check_all_types();
+  TRY(btf_check_all_metas());
+  return btf_check_all_types();
 }
 
-Result<void> BtfChecker::check_all_metas() {
+Result<void> BtfChecker::btf_check_all_metas() {
   btf_.starts_.assign(1, 0);
   log_type_id_ = 1;
   for (uint32_t at = 0; at < hdr_.type_len; ++log_type_id_) {
     const auto& t = *reinterpret_cast<const btf_type*>(&btf_.words_[at / 4]);
-    const uint32_t size = TRY(check_meta(t, hdr_.type_len - at));
+    const uint32_t size = TRY(btf_check_meta(t, hdr_.type_len - at));
     // The kernel says so and goes on without the type.
     if (btf_.nr_types() == BTF_MAX_TYPE)
       log("Exceeded max num of types");
@@ -124,12 +136,12 @@ Result<void> BtfChecker::check_all_metas() {
 }
 
 // Returns how many bytes the record and what follows it take.
-Result<uint32_t> BtfChecker::check_meta(Type t, uint32_t meta_left) {
+Result<uint32_t> BtfChecker::btf_check_meta(Type t, uint32_t meta_left) {
   const uint32_t id = log_type_id_;
   if (meta_left < sizeof t)
     return refuse_plain(Errno::Inval, "[{}] meta_left:{} meta_needed:{}", id, meta_left, sizeof t);
   if (t.info & ~BTF_INFO_MASK) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
-  if (btf_kind(t) > kind_max_ || btf_kind(t) == BTF_KIND_UNKN)
+  if (btf_kind(t) > btf_kind_max(version_) || btf_kind(t) == BTF_KIND_UNKN)
     return refuse_plain(Errno::Inval, "[{}] Invalid kind:{}", id, btf_kind(t));
   if (t.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(t.name_off))
     return refuse_plain(Errno::Inval, "[{}] Invalid name_offset:{}", id, t.name_off);
@@ -142,24 +154,24 @@ Result<uint32_t> BtfChecker::check_meta(Type t, uint32_t meta_left) {
 
 Result<void> BtfChecker::check_kind_meta(Type t) {
   switch (btf_kind(t)) {
-    case BTF_KIND_INT: return int_check_meta(t);
-    case BTF_KIND_ARRAY: return array_check_meta(t);
+    case BTF_KIND_INT: return btf_int_check_meta(t);
+    case BTF_KIND_ARRAY: return btf_array_check_meta(t);
     case BTF_KIND_STRUCT:
-    case BTF_KIND_UNION: return struct_check_meta(t);
+    case BTF_KIND_UNION: return btf_struct_check_meta(t);
     case BTF_KIND_ENUM:
-    case BTF_KIND_ENUM64: return enum_check_meta(t);
-    case BTF_KIND_FWD: return fwd_check_meta(t);
-    case BTF_KIND_FUNC: return func_check_meta(t);
-    case BTF_KIND_FUNC_PROTO: return func_proto_check_meta(t);
-    case BTF_KIND_VAR: return var_check_meta(t);
-    case BTF_KIND_DATASEC: return datasec_check_meta(t);
-    case BTF_KIND_FLOAT: return float_check_meta(t);
-    case BTF_KIND_DECL_TAG: return decl_tag_check_meta(t);
-    default: return ref_type_check_meta(t);  // PTR, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG
+    case BTF_KIND_ENUM64: return btf_enum_check_meta(t);
+    case BTF_KIND_FWD: return btf_fwd_check_meta(t);
+    case BTF_KIND_FUNC: return btf_func_check_meta(t);
+    case BTF_KIND_FUNC_PROTO: return btf_func_proto_check_meta(t);
+    case BTF_KIND_VAR: return btf_var_check_meta(t);
+    case BTF_KIND_DATASEC: return btf_datasec_check_meta(t);
+    case BTF_KIND_FLOAT: return btf_float_check_meta(t);
+    case BTF_KIND_DECL_TAG: return btf_decl_tag_check_meta(t);
+    default: return btf_ref_type_check_meta(t);  // PTR, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG
   }
 }
 
-Result<void> BtfChecker::int_check_meta(Type t) {
+Result<void> BtfChecker::btf_int_check_meta(Type t) {
   const uint32_t data = btf_int_data(t);
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
@@ -174,28 +186,29 @@ Result<void> BtfChecker::int_check_meta(Type t) {
   return {};
 }
 
-Result<void> BtfChecker::ref_type_check_meta(Type t) {
+Result<void> BtfChecker::btf_ref_type_check_meta(Type t) {
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  // Since 6.15 a type tag may carry the flag: it then stands for any attribute, not only for btf_type_tag.
-  if (btf_kflag(t) && btf_kind(t) != BTF_KIND_TYPE_TAG) return refuse_type(t, "Invalid btf_info kind_flag");
+  // With the flag a type tag stands for any attribute, not only for btf_type_tag.
+  const bool may_have_flag = btf_kind(t) == BTF_KIND_TYPE_TAG && has(Gate::btf_tag_kind_flag, version_);
+  if (btf_kflag(t) && !may_have_flag) return refuse_type(t, "Invalid btf_info kind_flag");
   if (t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
   bool name_ok = t.name_off == 0;
-  if (btf_kind(t) == BTF_KIND_TYPEDEF) name_ok = t.name_off && name_valid_identifier(t.name_off);
+  if (btf_kind(t) == BTF_KIND_TYPEDEF) name_ok = t.name_off && btf_name_valid_identifier(t.name_off);
   if (btf_kind(t) == BTF_KIND_TYPE_TAG) name_ok = *btf_.name_of(t) != 0;
   if (!name_ok) return refuse_type(t, "Invalid name");
   log_type(t, true, "");
   return {};
 }
 
-Result<void> BtfChecker::fwd_check_meta(Type t) {
+Result<void> BtfChecker::btf_fwd_check_meta(Type t) {
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
   if (t.type) return refuse_type(t, "type != 0");
-  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
   log_type(t, true, "");
   return {};
 }
 
-Result<void> BtfChecker::array_check_meta(Type t) {
+Result<void> BtfChecker::btf_array_check_meta(Type t) {
   const btf_array& array = btf_array_of(t);
   if (t.name_off) return refuse_type(t, "Invalid name");
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
@@ -207,14 +220,14 @@ Result<void> BtfChecker::array_check_meta(Type t) {
   return {};
 }
 
-Result<void> BtfChecker::struct_check_meta(Type t) {
-  if (t.name_off && !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+Result<void> BtfChecker::btf_struct_check_meta(Type t) {
+  if (t.name_off && !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
   log_type(t, true, "");
   uint32_t last_offset = 0;
   for (const btf_member& m : btf_members(t)) {
     if (m.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(m.name_off))
       return refuse_member(t, m, "Invalid member name_offset:{}", m.name_off);
-    if (m.name_off && !name_valid_identifier(m.name_off)) return refuse_member(t, m, "Invalid name");
+    if (m.name_off && !btf_name_valid_identifier(m.name_off)) return refuse_member(t, m, "Invalid name");
     if (!m.type || m.type > BTF_MAX_TYPE) return refuse_member(t, m, "Invalid type_id");
     const uint32_t offset = btf_member_bit_offset(t, m);
     if (btf_kind(t) == BTF_KIND_UNION && offset) return refuse_member(t, m, "Invalid member bits_offset");
@@ -229,16 +242,16 @@ Result<void> BtfChecker::struct_check_meta(Type t) {
 }
 
 // ENUM and ENUM64 differ in the width of a value only.
-Result<void> BtfChecker::enum_check_meta(Type t) {
+Result<void> BtfChecker::btf_enum_check_meta(Type t) {
   if (t.size > 8 || !std::has_single_bit(t.size)) return refuse_type(t, "Unexpected size");
-  if (t.name_off && !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  if (t.name_off && !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
   log_type(t, true, "");
   const bool wide = btf_kind(t) == BTF_KIND_ENUM64;
   for (uint32_t i = 0; i < btf_vlen(t); ++i) {
     const uint32_t name_off = wide ? btf_enum64s(t)[i].name_off : btf_enums(t)[i].name_off;
     if (name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(name_off))
       return refuse_plain(Errno::Inval, "\tInvalid name_offset:{}", name_off);
-    if (!name_off || !name_valid_identifier(name_off)) return refuse_type(t, "Invalid name");
+    if (!name_off || !btf_name_valid_identifier(name_off)) return refuse_type(t, "Invalid name");
     if (!log_) continue;
     const uint64_t bits = wide ? btf_enum64_value(btf_enum64s(t)[i]) : uint32_t(btf_enums(t)[i].val);
     const int64_t value = wide ? int64_t(bits) : int32_t(bits);
@@ -248,35 +261,35 @@ Result<void> BtfChecker::enum_check_meta(Type t) {
   return {};
 }
 
-Result<void> BtfChecker::func_proto_check_meta(Type t) {
+Result<void> BtfChecker::btf_func_proto_check_meta(Type t) {
   if (t.name_off) return refuse_type(t, "Invalid name");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
   log_type(t, true, "");
   return {};
 }
 
-Result<void> BtfChecker::func_check_meta(Type t) {
-  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+Result<void> BtfChecker::btf_func_check_meta(Type t) {
+  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
   if (btf_vlen(t) > BTF_FUNC_GLOBAL) return refuse_type(t, "Invalid func linkage");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
   log_type(t, true, "");
   return {};
 }
 
-Result<void> BtfChecker::var_check_meta(Type t) {
+Result<void> BtfChecker::btf_var_check_meta(Type t) {
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (!t.name_off || !name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
+  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
   if (!t.type || t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
   if (btf_var_linkage(t) > BTF_VAR_GLOBAL_ALLOCATED) return refuse_type(t, "Linkage not supported");
   log_type(t, true, "");
   return {};
 }
 
-Result<void> BtfChecker::datasec_check_meta(Type t) {
+Result<void> BtfChecker::btf_datasec_check_meta(Type t) {
   if (!t.size) return refuse_type(t, "size == 0");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (!t.name_off || !name_valid_section(t.name_off)) return refuse_type(t, "Invalid name");
+  if (!t.name_off || !btf_name_valid_section(t.name_off)) return refuse_type(t, "Invalid name");
   log_type(t, true, "");
   uint64_t last_end = 0, sum = 0;
   for (const btf_var_secinfo& vsi : btf_var_secinfos(t)) {
@@ -292,7 +305,7 @@ Result<void> BtfChecker::datasec_check_meta(Type t) {
   return {};
 }
 
-Result<void> BtfChecker::float_check_meta(Type t) {
+Result<void> BtfChecker::btf_float_check_meta(Type t) {
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
   if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
   if (t.size != 2 && t.size != 4 && t.size != 8 && t.size != 12 && t.size != 16)
@@ -301,9 +314,11 @@ Result<void> BtfChecker::float_check_meta(Type t) {
   return {};
 }
 
-Result<void> BtfChecker::decl_tag_check_meta(Type t) {
+Result<void> BtfChecker::btf_decl_tag_check_meta(Type t) {
   if (!*btf_.name_of(t)) return refuse_type(t, "Invalid value");
   if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  if (btf_kflag(t) && !has(Gate::btf_tag_kind_flag, version_))
+    return refuse_type(t, "Invalid btf_info kind_flag");
   if (btf_component_idx(t) < -1) return refuse_type(t, "Invalid component_idx");
   log_type(t, true, "");
   return {};
@@ -318,7 +333,7 @@ static bool is_printable(unsigned char c) { return (c >= 0x20 && c < 0x7f) || c 
 
 static constexpr size_t KSYM_NAME_LEN = 512;
 
-bool BtfChecker::name_valid_identifier(uint32_t offset) const {
+bool BtfChecker::btf_name_valid_identifier(uint32_t offset) const {
   const char* name = btf_.name_by_offset(offset);
   const size_t length = std::strlen(name);
   if (length == 0 || length > KSYM_NAME_LEN) return false;
@@ -326,7 +341,8 @@ bool BtfChecker::name_valid_identifier(uint32_t offset) const {
   return !(name[0] >= '0' && name[0] <= '9') && std::all_of(name, name + length, ok);
 }
 
-bool BtfChecker::name_valid_section(uint32_t offset) const {
+bool BtfChecker::btf_name_valid_section(uint32_t offset) const {
+  if (!has(Gate::btf_section_printable, version_)) return btf_name_valid_identifier(offset);
   const char* name = btf_.name_by_offset(offset);
   const size_t length = std::strlen(name);
   return length != 0 && length <= KSYM_NAME_LEN && std::all_of(name, name + length, is_printable);

@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "btf/btf_types.h"
+#include "uapi/version.h"
 
 namespace bpfsim {
 
 class BtfChecker {
  public:
-  BtfChecker(BtfTypes& btf, std::string* log, uint32_t kind_max)
-      : btf_(btf), log_(log), kind_max_(kind_max) {}
+  BtfChecker(BtfTypes& btf, std::string* log, Version version) : btf_(btf), log_(log), version_(version) {}
   Result<void> parse(std::span<const uint8_t> data);
 
  private:
@@ -28,60 +28,63 @@ class BtfChecker {
   enum class Phase : uint8_t { CheckMeta, CheckType };
 
   // btf_check_meta.cpp: each part's own bytes
-  Result<void> parse_hdr(std::span<const uint8_t> data);
-  Result<void> check_sec_info(uint32_t btf_data_size);
-  Result<void> parse_str_sec(std::span<const uint8_t> data);
-  Result<void> parse_type_sec(std::span<const uint8_t> data);
-  Result<void> check_all_metas();
-  Result<uint32_t> check_meta(Type t, uint32_t meta_left);
+  Result<void> btf_parse_hdr(std::span<const uint8_t> data);
+  Result<void> btf_check_sec_info(uint32_t btf_data_size);
+  Result<void> btf_parse_str_sec(std::span<const uint8_t> data);
+  Result<void> btf_parse_type_sec(std::span<const uint8_t> data);
+  Result<void> btf_check_all_metas();
+  Result<uint32_t> btf_check_meta(Type t, uint32_t meta_left);
   Result<void> check_kind_meta(Type t);
-  Result<void> int_check_meta(Type t);
-  Result<void> ref_type_check_meta(Type t);
-  Result<void> fwd_check_meta(Type t);
-  Result<void> array_check_meta(Type t);
-  Result<void> struct_check_meta(Type t);
-  Result<void> enum_check_meta(Type t);
-  Result<void> func_proto_check_meta(Type t);
-  Result<void> func_check_meta(Type t);
-  Result<void> var_check_meta(Type t);
-  Result<void> datasec_check_meta(Type t);
-  Result<void> float_check_meta(Type t);
-  Result<void> decl_tag_check_meta(Type t);
-  bool name_valid_identifier(uint32_t offset) const;
-  bool name_valid_section(uint32_t offset) const;
+  Result<void> btf_int_check_meta(Type t);
+  Result<void> btf_ref_type_check_meta(Type t);
+  Result<void> btf_fwd_check_meta(Type t);
+  Result<void> btf_array_check_meta(Type t);
+  Result<void> btf_struct_check_meta(Type t);
+  Result<void> btf_enum_check_meta(Type t);
+  Result<void> btf_func_proto_check_meta(Type t);
+  Result<void> btf_func_check_meta(Type t);
+  Result<void> btf_var_check_meta(Type t);
+  Result<void> btf_datasec_check_meta(Type t);
+  Result<void> btf_float_check_meta(Type t);
+  Result<void> btf_decl_tag_check_meta(Type t);
+  bool btf_name_valid_identifier(uint32_t offset) const;
+  bool btf_name_valid_section(uint32_t offset) const;
 
   // btf_resolve.cpp: what they refer to
-  Result<void> check_all_types();
-  Result<void> check_type_tags();
-  Result<void> resolve(Type t, uint32_t type_id);
-  bool resolve_valid(Type t, uint32_t type_id) const;
+  Result<void> btf_check_all_types();
+  Result<void> btf_check_type_tags();
+  Result<void> btf_resolve(Type t, uint32_t type_id);
+  bool btf_resolve_valid(Type t, uint32_t type_id) const;
   Result<void> resolve_kind(const ResolveVertex& v);
-  Result<void> modifier_resolve(const ResolveVertex& v);
-  Result<void> ptr_resolve(const ResolveVertex& v);
-  Result<void> var_resolve(const ResolveVertex& v);
-  Result<void> array_resolve(const ResolveVertex& v);
-  Result<void> struct_resolve(const ResolveVertex& v);
-  Result<void> func_resolve(const ResolveVertex& v);
-  Result<void> datasec_resolve(const ResolveVertex& v);
-  Result<void> decl_tag_resolve(const ResolveVertex& v);
-  Result<void> func_proto_check(Type t);
-  Result<void> stack_push(Type t, uint32_t type_id);
-  void stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size);
-  bool is_resolved(uint32_t type_id) const { return visit_states_[type_id] == Visit::Resolved; }
-  bool is_resolve_sink(Type t) const;
-  bool must_visit(Type t, uint32_t id) const { return !is_resolve_sink(t) && !is_resolved(id); }
+  Result<void> btf_modifier_resolve(const ResolveVertex& v);
+  Result<void> btf_ptr_resolve(const ResolveVertex& v);
+  Result<void> btf_var_resolve(const ResolveVertex& v);
+  Result<void> btf_array_resolve(const ResolveVertex& v);
+  Result<void> btf_struct_resolve(const ResolveVertex& v);
+  Result<void> btf_func_resolve(const ResolveVertex& v);
+  Result<void> btf_func_check(Type t);
+  Result<void> btf_datasec_resolve(const ResolveVertex& v);
+  Result<void> btf_decl_tag_resolve(const ResolveVertex& v);
+  Result<void> btf_func_proto_check(Type t);
+  Result<void> env_stack_push(Type t, uint32_t type_id);
+  void env_stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size);
+  bool env_type_is_resolved(uint32_t type_id) const { return visit_states_[type_id] == Visit::Resolved; }
+  bool env_type_is_resolve_sink(Type t) const;
+  bool must_visit(Type t, uint32_t id) const {
+    return !env_type_is_resolve_sink(t) && !env_type_is_resolved(id);
+  }
   const btf_type* last_resolved_ptr(Type modifier, uint32_t& id) const;
-  const btf_type* type_id_size(uint32_t& id, uint32_t* size = nullptr) const;
+  const btf_type* btf_type_id_size(uint32_t& id, uint32_t* size = nullptr) const;
 
   // btf_resolve_members.cpp: a member inside its struct, by the member's kind
   Result<void> check_member(Type owner, const btf_member& m, Type member_type);
-  Result<void> modifier_check_member(Type owner, const btf_member& m);
-  Result<void> int_check_member(Type owner, const btf_member& m, Type member_type);
-  Result<void> int_check_kflag_member(Type owner, const btf_member& m, Type member_type);
+  Result<void> btf_modifier_check_member(Type owner, const btf_member& m);
+  Result<void> btf_int_check_member(Type owner, const btf_member& m, Type member_type);
+  Result<void> btf_int_check_kflag_member(Type owner, const btf_member& m, Type member_type);
   Result<void> int_fits(Type owner, const btf_member& m, uint32_t bits_off, uint32_t nr_bits);
-  Result<void> enum_check_kflag_member(Type owner, const btf_member& m);
+  Result<void> btf_enum_check_kflag_member(Type owner, const btf_member& m);
   Result<void> sized_check_member(Type owner, const btf_member& m, uint32_t size);
-  Result<void> float_check_member(Type owner, const btf_member& m, Type member_type);
+  Result<void> btf_float_check_member(Type owner, const btf_member& m, Type member_type);
 
   // btf_log.cpp: the log's lines. refuse_*: the check's fact is written and travels back as the refusal.
   const char* log_name(uint32_t offset) const;
@@ -129,7 +132,7 @@ class BtfChecker {
 
   BtfTypes& btf_;
   std::string* log_;
-  const uint32_t kind_max_;
+  const Version version_;
   btf_header hdr_{};
   uint32_t log_type_id_ = 0;
   Phase phase_ = Phase::CheckMeta;

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <map>
 
+#include "uapi/gates.h"
+
 namespace bpfsim {
 
 namespace {
@@ -153,9 +155,11 @@ class Finder {
   }
 
   Result<void> find_field_one(Declared where, uint32_t id, uint32_t off, uint32_t want_size, uint32_t level) {
+    const bool nested = has(Gate::btf_nested_fields, version_);
     uint32_t nelems = 1, depth = 0;
     const btf_type* array;
-    for (; depth < BtfTypes::max_resolve_depth && (array = of_kind(btf_, id, BTF_KIND_ARRAY)); ++depth) {
+    for (; nested && depth < BtfTypes::max_resolve_depth && (array = of_kind(btf_, id, BTF_KIND_ARRAY));
+         ++depth) {
       nelems *= btf_array_of(*array).nelems;
       id = btf_array_of(*array).type;
     }
@@ -164,7 +168,7 @@ class Finder {
     if (nelems == 0 || !t) return {};
     const FieldKind* kind = TRY(field_kind(*t));
     const size_t first = found.size();
-    if (!kind && is_struct(*t)) {
+    if (!kind && nested && is_struct(*t)) {
       if (want_size && want_size != t->size * nelems) return {};
       return find_nested_struct(id, off, nelems, level);
     }

@@ -53,7 +53,7 @@ bool btf_type_int_is_regular(const btf_type& t) {
   return btf_int_offset(data) == 0 && (bits == 8 || bits == 16 || bits == 32 || bits == 64 || bits == 128);
 }
 
-Result<void> BtfChecker::check_all_types() {
+Result<void> BtfChecker::btf_check_all_types() {
   visit_states_.assign(btf_.nr_types(), Visit::NotVisited);
   resolved_ids_.assign(btf_.nr_types(), 0);
   resolved_sizes_.assign(btf_.nr_types(), 0);
@@ -61,16 +61,16 @@ Result<void> BtfChecker::check_all_types() {
   for (uint32_t id = 1; id < btf_.nr_types(); ++id) {
     const btf_type& t = *btf_.type_by_id(id);
     log_type_id_ = id;
-    if (type_needs_resolve(t) && !is_resolved(id)) TRY(resolve(t, id));
-    if (btf_kind(t) == BTF_KIND_FUNC_PROTO) TRY(func_proto_check(t));
+    if (type_needs_resolve(t) && !env_type_is_resolved(id)) TRY(btf_resolve(t, id));
+    if (btf_kind(t) == BTF_KIND_FUNC_PROTO) TRY(btf_func_proto_check(t));
   }
   return {};
 }
 
-Result<void> BtfChecker::resolve(Type t, uint32_t type_id) {
+Result<void> BtfChecker::btf_resolve(Type t, uint32_t type_id) {
   const uint32_t saved_log_type_id = log_type_id_;
   resolve_mode_ = ResolveMode::Tbd;
-  Result<void> result = stack_push(t, type_id);
+  Result<void> result = env_stack_push(t, type_id);
   while (result && !stack_.empty()) {
     const ResolveVertex v = stack_.back();
     log_type_id_ = v.type_id;
@@ -82,14 +82,14 @@ Result<void> BtfChecker::resolve(Type t, uint32_t type_id) {
         refuse_type_err(t, Errno::TooBig, "Exceeded max resolving depth:{}", BtfTypes::max_resolve_depth);
   } else if (result.err() == Errno::Exist) {
     result = refuse_type_err(t, Errno::Exist, "Loop detected");
-  } else if (result && !resolve_valid(t, type_id)) {
+  } else if (result && !btf_resolve_valid(t, type_id)) {
     result = refuse_type(t, "Invalid resolve state");
   }
   log_type_id_ = saved_log_type_id;
   return result;
 }
 
-Result<void> BtfChecker::stack_push(Type t, uint32_t type_id) {
+Result<void> BtfChecker::env_stack_push(Type t, uint32_t type_id) {
   if (stack_.size() == BtfTypes::max_resolve_depth)
     return refuse(Errno::TooBig, "the resolver's stack is full");
   if (visit_states_[type_id] != Visit::NotVisited)
@@ -103,7 +103,7 @@ Result<void> BtfChecker::stack_push(Type t, uint32_t type_id) {
   return {};
 }
 
-void BtfChecker::stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size) {
+void BtfChecker::env_stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size) {
   const uint32_t id = stack_.back().type_id;
   stack_.pop_back();
   resolved_ids_[id] = resolved_id;
@@ -111,7 +111,7 @@ void BtfChecker::stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size
   visit_states_[id] = Visit::Resolved;
 }
 
-bool BtfChecker::is_resolve_sink(Type t) const {
+bool BtfChecker::env_type_is_resolve_sink(Type t) const {
   switch (resolve_mode_) {
     case ResolveMode::Tbd: return !type_needs_resolve(t);
     case ResolveMode::Ptr: return !btf_type_is_modifier(t) && !is_ptr(t);
@@ -122,7 +122,7 @@ bool BtfChecker::is_resolve_sink(Type t) const {
 }
 
 // The type with a size behind `id`, which moves on to it; nullptr where there is none.
-const btf_type* BtfChecker::type_id_size(uint32_t& id, uint32_t* size) const {
+const btf_type* BtfChecker::btf_type_id_size(uint32_t& id, uint32_t* size) const {
   uint32_t at = id;
   const btf_type* t = btf_.type_by_id(at);
   if (type_nosize_or_null(t)) return nullptr;
@@ -156,71 +156,71 @@ const btf_type* BtfChecker::last_resolved_ptr(Type modifier, uint32_t& id) const
 
 Result<void> BtfChecker::resolve_kind(const ResolveVertex& v) {
   switch (btf_kind(*v.t)) {
-    case BTF_KIND_PTR: return ptr_resolve(v);
-    case BTF_KIND_VAR: return var_resolve(v);
-    case BTF_KIND_ARRAY: return array_resolve(v);
+    case BTF_KIND_PTR: return btf_ptr_resolve(v);
+    case BTF_KIND_VAR: return btf_var_resolve(v);
+    case BTF_KIND_ARRAY: return btf_array_resolve(v);
     case BTF_KIND_STRUCT:
-    case BTF_KIND_UNION: return struct_resolve(v);
-    case BTF_KIND_FUNC: return func_resolve(v);
-    case BTF_KIND_DATASEC: return datasec_resolve(v);
-    case BTF_KIND_DECL_TAG: return decl_tag_resolve(v);
+    case BTF_KIND_UNION: return btf_struct_resolve(v);
+    case BTF_KIND_FUNC: return btf_func_resolve(v);
+    case BTF_KIND_DATASEC: return btf_datasec_resolve(v);
+    case BTF_KIND_DECL_TAG: return btf_decl_tag_resolve(v);
   }
-  if (btf_type_is_modifier(*v.t)) return modifier_resolve(v);
+  if (btf_type_is_modifier(*v.t)) return btf_modifier_resolve(v);
   return refuse_basic(*v.t, "Unsupported resolve");
 }
 
-Result<void> BtfChecker::modifier_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_modifier_resolve(const ResolveVertex& v) {
   uint32_t next_id = v.t->type;
   const btf_type* next = btf_.type_by_id(next_id);
   if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return stack_push(*next, next_id);
-  if (!type_id_size(next_id)) {
-    if (is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
+  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
+  if (!btf_type_id_size(next_id)) {
+    if (env_type_is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
     // "typedef void t", "const struct forward"
     if (!btf_type_is_void(*next) && btf_kind(*next) != BTF_KIND_FWD && btf_kind(*next) != BTF_KIND_FUNC_PROTO)
       return refuse_type(*v.t, "Invalid type_id");
   }
-  stack_pop_resolved(next_id, 0);
+  env_stack_pop_resolved(next_id, 0);
   return {};
 }
 
-Result<void> BtfChecker::ptr_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_ptr_resolve(const ResolveVertex& v) {
   uint32_t next_id = v.t->type;
   const btf_type* next = btf_.type_by_id(next_id);
   if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return stack_push(*next, next_id);
+  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
   uint32_t ptr_id = next_id;
-  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return stack_push(*ptr, ptr_id);
-  if (!type_id_size(next_id)) {
-    if (is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
+  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return env_stack_push(*ptr, ptr_id);
+  if (!btf_type_id_size(next_id)) {
+    if (env_type_is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
     if (!btf_type_is_void(*next) && btf_kind(*next) != BTF_KIND_FWD && btf_kind(*next) != BTF_KIND_FUNC_PROTO)
       return refuse_type(*v.t, "Invalid type_id");
   }
-  stack_pop_resolved(next_id, 0);
+  env_stack_pop_resolved(next_id, 0);
   return {};
 }
 
-Result<void> BtfChecker::var_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_var_resolve(const ResolveVertex& v) {
   uint32_t next_id = v.t->type;
   const btf_type* next = btf_.type_by_id(next_id);
   if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return stack_push(*next, next_id);
+  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
   uint32_t ptr_id = next_id;
-  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return stack_push(*ptr, ptr_id);
+  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return env_stack_push(*ptr, ptr_id);
   // A variable takes room, so that it must have a size: no forward declaration here.
-  if (!type_id_size(next_id)) return refuse_type(*v.t, "Invalid type_id");
-  stack_pop_resolved(next_id, 0);
+  if (!btf_type_id_size(next_id)) return refuse_type(*v.t, "Invalid type_id");
+  env_stack_pop_resolved(next_id, 0);
   return {};
 }
 
-Result<void> BtfChecker::array_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_array_resolve(const ResolveVertex& v) {
   const btf_array& array = btf_array_of(*v.t);
   uint32_t index_id = array.index_type;
   const btf_type* index = btf_.type_by_id(index_id);
   if (type_nosize_or_null(index) || type_is_resolve_source_only(*index))
     return refuse_type(*v.t, "Invalid index");
-  if (must_visit(*index, index_id)) return stack_push(*index, index_id);
-  index = type_id_size(index_id);
+  if (must_visit(*index, index_id)) return env_stack_push(*index, index_id);
+  index = btf_type_id_size(index_id);
   if (!index || btf_kind(*index) != BTF_KIND_INT || !btf_type_int_is_regular(*index))
     return refuse_type(*v.t, "Invalid index");
 
@@ -228,18 +228,18 @@ Result<void> BtfChecker::array_resolve(const ResolveVertex& v) {
   const btf_type* elem = btf_.type_by_id(elem_id);
   if (type_nosize_or_null(elem) || type_is_resolve_source_only(*elem))
     return refuse_type(*v.t, "Invalid elem");
-  if (must_visit(*elem, elem_id)) return stack_push(*elem, elem_id);
-  elem = type_id_size(elem_id, &elem_size);
+  if (must_visit(*elem, elem_id)) return env_stack_push(*elem, elem_id);
+  elem = btf_type_id_size(elem_id, &elem_size);
   if (!elem) return refuse_type(*v.t, "Invalid elem");
   if (btf_kind(*elem) == BTF_KIND_INT && !btf_type_int_is_regular(*elem))
     return refuse_type(*v.t, "Invalid array of int");
   if (array.nelems && elem_size > UINT32_MAX / array.nelems)
     return refuse_type(*v.t, "Array size overflows U32_MAX");
-  stack_pop_resolved(elem_id, elem_size * array.nelems);
+  env_stack_pop_resolved(elem_id, elem_size * array.nelems);
   return {};
 }
 
-Result<void> BtfChecker::struct_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_struct_resolve(const ResolveVertex& v) {
   const auto members = btf_members(*v.t);
   // The member that sent us away to resolve its type comes first, now that its size is known.
   if (v.next_member) {
@@ -253,27 +253,32 @@ Result<void> BtfChecker::struct_resolve(const ResolveVertex& v) {
       return refuse_member(*v.t, m, "Invalid member");
     if (must_visit(*member_type, m.type)) {
       stack_.back().next_member = i + 1;
-      return stack_push(*member_type, m.type);
+      return env_stack_push(*member_type, m.type);
     }
     TRY(check_member(*v.t, m, *member_type));
   }
-  stack_pop_resolved(0, 0);
+  env_stack_pop_resolved(0, 0);
   return {};
 }
 
-Result<void> BtfChecker::func_resolve(const ResolveVertex& v) {
-  const btf_type* proto = btf_.type_by_id(v.t->type);
-  if (!proto || btf_kind(*proto) != BTF_KIND_FUNC_PROTO) return refuse_type(*v.t, "Invalid type_id");
+Result<void> BtfChecker::btf_func_resolve(const ResolveVertex& v) {
+  TRY(btf_func_check(*v.t));
+  env_stack_pop_resolved(v.t->type, 0);
+  return {};
+}
+
+Result<void> BtfChecker::btf_func_check(Type t) {
+  const btf_type* proto = btf_.type_by_id(t.type);
+  if (!proto || btf_kind(*proto) != BTF_KIND_FUNC_PROTO) return refuse_type(t, "Invalid type_id");
   uint32_t arg = 0;
   for (const btf_param& p : btf_params(*proto)) {
     ++arg;
-    if (!p.name_off && p.type) return refuse_type(*v.t, "Invalid arg#{}", arg);
+    if (!p.name_off && p.type) return refuse_type(t, "Invalid arg#{}", arg);
   }
-  stack_pop_resolved(v.t->type, 0);
   return {};
 }
 
-Result<void> BtfChecker::datasec_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_datasec_resolve(const ResolveVertex& v) {
   const auto secinfos = btf_var_secinfos(*v.t);
   resolve_mode_ = ResolveMode::Tbd;
   for (uint32_t i = v.next_member; i < secinfos.size(); ++i) {
@@ -282,40 +287,40 @@ Result<void> BtfChecker::datasec_resolve(const ResolveVertex& v) {
     if (!var || !is_var(*var)) return refuse_vsi(*v.t, vsi, "Not a VAR kind member");
     if (must_visit(*var, vsi.type)) {
       stack_.back().next_member = i + 1;
-      return stack_push(*var, vsi.type);
+      return env_stack_push(*var, vsi.type);
     }
     uint32_t type_id = var->type, type_size = 0;
-    if (!type_id_size(type_id, &type_size)) return refuse_vsi(*v.t, vsi, "Invalid type");
+    if (!btf_type_id_size(type_id, &type_size)) return refuse_vsi(*v.t, vsi, "Invalid type");
     if (vsi.size < type_size) return refuse_vsi(*v.t, vsi, "Invalid size");
   }
-  stack_pop_resolved(0, 0);
+  env_stack_pop_resolved(0, 0);
   return {};
 }
 
-Result<void> BtfChecker::decl_tag_resolve(const ResolveVertex& v) {
+Result<void> BtfChecker::btf_decl_tag_resolve(const ResolveVertex& v) {
   const uint32_t next_id = v.t->type;
   const btf_type* next = btf_.type_by_id(next_id);
   const uint32_t kind = next ? btf_kind(*next) : uint32_t(BTF_KIND_UNKN);
   const bool of_whole_only = kind == BTF_KIND_VAR || kind == BTF_KIND_TYPEDEF;
   if (!next || !(of_whole_only || kind == BTF_KIND_FUNC || btf_type_is_struct(*next)))
     return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return stack_push(*next, next_id);
+  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
   if (const int32_t index = btf_component_idx(*v.t); index != -1) {
     if (of_whole_only) return refuse_type(*v.t, "Invalid component_idx");
     const btf_type& parts = kind == BTF_KIND_FUNC ? *btf_.type_by_id(next->type) : *next;
     if (uint32_t(index) >= btf_vlen(parts)) return refuse_type(*v.t, "Invalid component_idx");
   }
-  stack_pop_resolved(next_id, 0);
+  env_stack_pop_resolved(next_id, 0);
   return {};
 }
 
 // A prototype is no step of the walk: it is looked at on its own, after what it mentions has been resolved.
-Result<void> BtfChecker::func_proto_check(Type t) {
+Result<void> BtfChecker::btf_func_proto_check(Type t) {
   if (uint32_t ret_id = t.type) {
     const btf_type* ret = btf_.type_by_id(ret_id);
     if (!ret || type_is_resolve_source_only(*ret)) return refuse_type(t, "Invalid return type");
-    if (type_needs_resolve(*ret) && !is_resolved(ret_id)) TRY(resolve(*ret, ret_id));
-    if (!type_id_size(ret_id)) return refuse_type(t, "Invalid return type");
+    if (type_needs_resolve(*ret) && !env_type_is_resolved(ret_id)) TRY(btf_resolve(*ret, ret_id));
+    if (!btf_type_id_size(ret_id)) return refuse_type(t, "Invalid return type");
   }
   auto args = btf_params(t);
   if (args.empty()) return {};
@@ -329,16 +334,16 @@ Result<void> BtfChecker::func_proto_check(Type t) {
     const btf_type* arg = btf_.type_by_id(arg_id);
     if (!arg || type_is_resolve_source_only(*arg)) return refuse_type(t, "Invalid arg#{}", i + 1);
     if (name_off && (name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(name_off) ||
-                     !name_valid_identifier(name_off)))
+                     !btf_name_valid_identifier(name_off)))
       return refuse_type(t, "Invalid arg#{}", i + 1);
-    if (type_needs_resolve(*arg) && !is_resolved(arg_id)) TRY(resolve(*arg, arg_id));
-    if (!type_id_size(arg_id)) return refuse_type(t, "Invalid arg#{}", i + 1);
+    if (type_needs_resolve(*arg) && !env_type_is_resolved(arg_id)) TRY(btf_resolve(*arg, arg_id));
+    if (!btf_type_id_size(arg_id)) return refuse_type(t, "Invalid arg#{}", i + 1);
   }
   return {};
 }
 
-bool BtfChecker::resolve_valid(Type t, uint32_t id) const {
-  if (!is_resolved(id)) return false;
+bool BtfChecker::btf_resolve_valid(Type t, uint32_t id) const {
+  if (!env_type_is_resolved(id)) return false;
   if (btf_type_is_struct(t) || btf_kind(t) == BTF_KIND_DATASEC)
     return !resolved_ids_[id] && !resolved_sizes_[id];
   if (btf_kind(t) == BTF_KIND_DECL_TAG || btf_kind(t) == BTF_KIND_FUNC)
@@ -350,7 +355,7 @@ bool BtfChecker::resolve_valid(Type t, uint32_t id) const {
   }
   if (is_array(t)) {
     uint32_t elem_id = btf_array_of(t).type, elem_size = 0;
-    const btf_type* elem = type_id_size(elem_id, &elem_size);
+    const btf_type* elem = btf_type_id_size(elem_id, &elem_size);
     return elem && !btf_type_is_modifier(*elem) && btf_array_of(t).nelems * elem_size == resolved_sizes_[id];
   }
   return false;
@@ -358,7 +363,7 @@ bool BtfChecker::resolve_valid(Type t, uint32_t id) const {
 
 // clang writes type tags before qualifiers (ptr -> tag -> const -> int). The kernel relies on it when it
 // looks for them, and no chain of modifiers may be longer than 32.
-Result<void> BtfChecker::check_type_tags() {
+Result<void> BtfChecker::btf_check_type_tags() {
   uint32_t good_id = 0;
   for (uint32_t i = 1; i < btf_.nr_types(); ++i) {
     const btf_type* t = btf_.type_by_id(i);

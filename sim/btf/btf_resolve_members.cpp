@@ -12,10 +12,12 @@ namespace bpfsim {
 Result<void> BtfChecker::check_member(Type owner, const btf_member& m, Type member_type) {
   const uint32_t kind = btf_kind(member_type);
   const bool kflag = btf_kflag(owner);
-  if (btf_type_is_modifier(member_type)) return modifier_check_member(owner, m);
+  if (btf_type_is_modifier(member_type)) return btf_modifier_check_member(owner, m);
   if (kind == BTF_KIND_INT)
-    return kflag ? int_check_kflag_member(owner, m, member_type) : int_check_member(owner, m, member_type);
-  if ((kind == BTF_KIND_ENUM || kind == BTF_KIND_ENUM64) && kflag) return enum_check_kflag_member(owner, m);
+    return kflag ? btf_int_check_kflag_member(owner, m, member_type)
+                 : btf_int_check_member(owner, m, member_type);
+  if ((kind == BTF_KIND_ENUM || kind == BTF_KIND_ENUM64) && kflag)
+    return btf_enum_check_kflag_member(owner, m);
 
   switch (kind) {
     case BTF_KIND_PTR:
@@ -31,16 +33,16 @@ Result<void> BtfChecker::check_member(Type owner, const btf_member& m, Type memb
       if (kflag) return refuse_basic(owner, "Unsupported check_kflag_member");
       return refuse_basic(owner, "Unsupported check_member");
   }
-  if (kind == BTF_KIND_FLOAT) return float_check_member(owner, m, member_type);
+  if (kind == BTF_KIND_FLOAT) return btf_float_check_member(owner, m, member_type);
   uint32_t size = member_type.size;
   if (kind == BTF_KIND_PTR) size = 8;
-  if (uint32_t id = m.type; kind == BTF_KIND_ARRAY) type_id_size(id, &size);
+  if (uint32_t id = m.type; kind == BTF_KIND_ARRAY) btf_type_id_size(id, &size);
   return sized_check_member(owner, m, size);
 }
 
-Result<void> BtfChecker::modifier_check_member(Type owner, const btf_member& m) {
+Result<void> BtfChecker::btf_modifier_check_member(Type owner, const btf_member& m) {
   btf_member resolved = m;
-  const btf_type* t = type_id_size(resolved.type);
+  const btf_type* t = btf_type_id_size(resolved.type);
   if (!t) return refuse_member(owner, m, "Invalid member");
   return check_member(owner, resolved, *t);
 }
@@ -60,14 +62,14 @@ Result<void> BtfChecker::int_fits(Type owner, const btf_member& m, uint32_t bits
   return {};
 }
 
-Result<void> BtfChecker::int_check_member(Type owner, const btf_member& m, Type member_type) {
+Result<void> BtfChecker::btf_int_check_member(Type owner, const btf_member& m, Type member_type) {
   const uint32_t data = btf_int_data(member_type);
   if (UINT32_MAX - m.offset < btf_int_offset(data))
     return refuse_member(owner, m, "bits_offset exceeds U32_MAX");
   return int_fits(owner, m, m.offset + btf_int_offset(data), btf_int_bits(data));
 }
 
-Result<void> BtfChecker::int_check_kflag_member(Type owner, const btf_member& m, Type member_type) {
+Result<void> BtfChecker::btf_int_check_kflag_member(Type owner, const btf_member& m, Type member_type) {
   if (!btf_type_int_is_regular(member_type)) return refuse_member(owner, m, "Invalid member base type");
   uint32_t nr_bits = btf_member_bitfield_size(owner, m);
   const uint32_t bits_off = btf_member_bit_offset(owner, m);
@@ -81,7 +83,7 @@ Result<void> BtfChecker::int_check_kflag_member(Type owner, const btf_member& m,
   return int_fits(owner, m, bits_off, nr_bits);
 }
 
-Result<void> BtfChecker::enum_check_kflag_member(Type owner, const btf_member& m) {
+Result<void> BtfChecker::btf_enum_check_kflag_member(Type owner, const btf_member& m) {
   constexpr uint32_t int_bits = 32;  // also for ENUM64: the kernel does not tell them apart here
   uint32_t nr_bits = btf_member_bitfield_size(owner, m);
   const uint32_t bits_off = btf_member_bit_offset(owner, m);
@@ -95,7 +97,7 @@ Result<void> BtfChecker::enum_check_kflag_member(Type owner, const btf_member& m
   return {};
 }
 
-Result<void> BtfChecker::float_check_member(Type owner, const btf_member& m, Type member_type) {
+Result<void> BtfChecker::btf_float_check_member(Type owner, const btf_member& m, Type member_type) {
   // The reasonable minimum of all architectures' alignments.
   const uint64_t align_bits = std::min<uint64_t>(8, member_type.size) * 8;
   if (m.offset % align_bits) return refuse_member(owner, m, "Member is not properly aligned");

@@ -14,19 +14,8 @@
 
 namespace bpfsim {
 
-// The last kind of BTF that this version knows; each brought the ones before it along.
-static uint32_t btf_kind_max(Version version) {
-  if (has(Gate::btf_enum64, version)) return BTF_KIND_ENUM64;
-  if (has(Gate::btf_type_tag, version)) return BTF_KIND_TYPE_TAG;
-  if (has(Gate::btf_decl_tag, version)) return BTF_KIND_DECL_TAG;
-  if (has(Gate::btf_float, version)) return BTF_KIND_FLOAT;
-  if (has(Gate::btf_datasec, version)) return BTF_KIND_DATASEC;
-  if (has(Gate::btf_func_info, version)) return BTF_KIND_FUNC_PROTO;
-  return BTF_KIND_RESTRICT;
-}
-
 // The log is finished whatever the checker said; a log that did not fit or could not be written has the last
-// word.
+// word, which it had not before 6.4.
 static Result<void> finalize_log(Machine& machine, bpf_verifier_log& log, uint64_t uattr,
                                  uint32_t uattr_size) {
   uint32_t log_true_size = 0;
@@ -43,16 +32,19 @@ static Result<Btf*> btf_parse_attr(Machine& machine, const bpf_attr& attr, uint6
   if (attr.btf_size > BTF_MAX_SIZE)
     return refuse(Errno::TooBig, "btf_size must be at most {}, is {}", BTF_MAX_SIZE, attr.btf_size);
   bpf_verifier_log log;
-  TRY(bpf_vlog_init(log, *machine.user, attr.btf_log_level, attr.btf_log_buf, attr.btf_log_size));
+  TRY(bpf_vlog_init(log, *machine.user, attr.btf_log_level, attr.btf_log_buf, attr.btf_log_size,
+                    machine.version));
   std::vector<uint8_t> data(attr.btf_size);
   std::string text;
   Result<void> copied = copy_from_user(machine, data.data(), attr.btf, data.size());
   Result<BtfTypes> types = copied.refusal();
-  if (copied) types = btf_parse(data, log.needed() ? &text : nullptr, btf_kind_max(machine.version));
+  if (copied) types = btf_parse(data, log.needed() ? &text : nullptr, machine.version);
   if (types)
     if (Result<void> metas = btf_check_struct_metas(*types, machine.version); !metas) types = metas.refusal();
   bpf_vlog_write(log, text);
-  TRY(finalize_log(machine, log, uattr, uattr_size));
+  Result<void> logged = finalize_log(machine, log, uattr, uattr_size);
+  if (!types && !has(Gate::log_rotating, machine.version)) return types.refusal();
+  TRY(logged);
   auto parsed = std::make_shared<const BtfTypes>(TRY(std::move(types)));
   return new Btf(machine, std::move(data), std::move(parsed));
 }

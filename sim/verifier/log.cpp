@@ -8,21 +8,28 @@
 #include <cstdio>
 #include <string>
 
+#include "uapi/gates.h"
+
 namespace bpfsim {
 
 Result<void> bpf_vlog_init(bpf_verifier_log& log, UserMemory& user, uint32_t level, uint64_t buf,
-                           uint32_t size) {
+                           uint32_t size, Version version) {
   log = {};
   log.user = &user;
   log.level = level;
   log.ubuf = buf;
   log.len_total = size;
+  log.rolls = has(Gate::log_rotating, version);
   if ((buf != 0) != (size != 0))
     return refuse(Errno::Inval, "log_buf and log_size go together, size is {}", size);
   if (buf && level == 0) return refuse(Errno::Inval, "log_buf needs a log_level");
   if (level & ~BPF_LOG_MASK) return refuse(Errno::Inval, "log_level {} has unknown bits", level);
   if (size > UINT32_MAX >> 2)
     return refuse(Errno::Inval, "log_size must be at most {}, is {}", UINT32_MAX >> 2, size);
+  if (log.rolls) return {};
+  if (level & BPF_LOG_FIXED) return refuse(Errno::Inval, "log_level {} has unknown bits", level);
+  if (level && size < 128) return refuse(Errno::Inval, "log_size must be at least 128, is {}", size);
+  if (level) log.level |= BPF_LOG_FIXED;
   return {};
 }
 
@@ -104,7 +111,7 @@ Result<void> bpf_vlog_finalize(bpf_verifier_log& log, uint32_t& log_size_actual)
   log_size_actual = log.len_max;
   if ((log.ubuf != 0) != (log.len_total != 0))
     return refuse(Errno::Fault, "the log buffer cannot be written");
-  if (log.ubuf && log.len_max > log.len_total)
+  if (log.ubuf && (log.rolls ? log.len_max > log.len_total : log.end_pos + 1 >= log.len_total))
     return refuse(Errno::NoSpc, "the log needs {} bytes, log_size is {}", log.len_max, log.len_total);
   return {};
 }

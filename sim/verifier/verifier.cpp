@@ -114,7 +114,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   env.ops = machine.calls && machine.calls->verifier_ops ? machine.calls->verifier_ops(prog.type) : nullptr;
   if (!env.ops) return refuse(Errno::Inval, "programs of type {} are not modelled", uint32_t(prog.type));
   who_loads(env);
-  TRY(bpf_vlog_init(env.log, *machine.user, attr.log_level, attr.log_buf, attr.log_size));
+  TRY(bpf_vlog_init(env.log, *machine.user, attr.log_level, attr.log_buf, attr.log_size, machine.version));
 
   rewrite_stage(env, "bpf_prog_load");
   Errno err = check_program(env);

@@ -24,7 +24,7 @@ TEST_CASE("a refusal carries the log's words, with or without a log") {
   const Result<BtfTypes> btf = btf_parse(b.bytes());
   REQUIRE(!btf);
   CHECK(btf.refusal().reason() == "Loop detected");
-  CHECK(btf.refusal().check() == "resolve");
+  CHECK(btf.refusal().check() == "btf_resolve");
 }
 
 TEST_CASE("the log opens with the header and has a line per type") {
@@ -41,6 +41,32 @@ TEST_CASE("the log opens with the header and has a line per type") {
         "[2] STRUCT pair size=8 vlen=2\n"
         "\ta type_id=1 bits_offset=0\n"
         "\tb type_id=1 bits_offset=32\n");
+}
+
+TEST_CASE("an older kernel wants plain names of sections and no flag in a tag") {
+  BtfBuilder section;
+  an_int(section);
+  section.add_datasec(".data:x", 4, {{section.add_var("v", 1), 0, 4}});
+  BtfBuilder type_tag;
+  an_int(type_tag);
+  type_tag.add_raw("tag", btf_info_enc(BTF_KIND_TYPE_TAG, true, 0), 1);
+  BtfBuilder decl_tag;
+  an_int(decl_tag);
+  decl_tag.add_ref(BTF_KIND_TYPEDEF, "t", 1);
+  decl_tag.add_raw("tag", btf_info_enc(BTF_KIND_DECL_TAG, true, 0), 2, {uint32_t(-1)});
+  const struct {
+    BtfBuilder& btf;
+    const char* check;
+  } cases[] = {{section, "btf_datasec_check_meta"},
+               {type_tag, "btf_ref_type_check_meta"},
+               {decl_tag, "btf_decl_tag_check_meta"}};
+  for (const auto& c : cases) {
+    INFO(c.check);
+    CHECK(btf_parse(c.btf.bytes()).ok());
+    const Result<BtfTypes> old = btf_parse(c.btf.bytes(), nullptr, "6.1"_v);
+    CHECK(old.err() == Errno::Inval);
+    CHECK(old.refusal().check() == c.check);
+  }
 }
 
 TEST_CASE("types answer questions: name, size, what stands behind a typedef") {

@@ -81,6 +81,15 @@ const FieldsCase kCases[] = {
      32,
      Errno::None,
      {{"bpf_spin_lock", 24}}},
+    {"a lock in an inner struct before 6.11",
+     [](BtfBuilder& b) {
+       const uint32_t in = b.add_struct("in", 12, {{"l", lock(b), 64}});
+       return b.add_struct("v", 32, {{"in", in, 128}});
+     },
+     32,
+     Errno::None,
+     {},
+     "6.1"},
     {"an array of timers",
      [](BtfBuilder& b) {
        const uint32_t timer = special(b, "bpf_timer", 16);

@@ -78,6 +78,25 @@ TEST_CASE("Log attributes are checked as the kernel checks them") {
   CHECK(bpf_vlog_init(log, user, 1, 0x20000, 0x40000000).err() == Errno::Inval);
 }
 
+TEST_CASE("Before 6.4 a log had 128 bytes or more and kept its beginning") {
+  TrustedUserMemory user;
+  bpf_verifier_log log;
+  CHECK(bpf_vlog_init(log, user, 0, 0, 0, "6.1"_v).ok());
+  CHECK(bpf_vlog_init(log, user, 1, 0, 0, "6.1"_v).err() == Errno::Inval);
+  CHECK(bpf_vlog_init(log, user, 1, 0x20000, 127, "6.1"_v).err() == Errno::Inval);
+  CHECK(bpf_vlog_init(log, user, 9, 0x20000, 128, "6.1"_v).err() == Errno::Inval);
+
+  for (size_t length : {126, 127, 128, 200}) {
+    std::string buffer(128, '#'), text(length, 'x');
+    text[0] = 'a';
+    uint32_t true_size;
+    REQUIRE(bpf_vlog_init(log, user, 1, uint64_t(uintptr_t(buffer.data())), 128, "6.1"_v));
+    bpf_log(log, "%s", text.c_str());
+    CHECK(bpf_vlog_finalize(log, true_size).err() == (length < 127 ? Errno::None : Errno::NoSpc));
+    CHECK(std::string(buffer.c_str()) == text.substr(0, 127));
+  }
+}
+
 TEST_CASE("A buffer that cannot be written turns the verdict into EFAULT") {
   TrustedUserMemory user;
   bpf_verifier_log log;

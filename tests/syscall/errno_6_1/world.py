@@ -139,6 +139,15 @@ def read_only():
     return libc.mmap(None, ctypes.c_size_t(4096), 1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
 
 
+def before_a_hole(size):
+    """The address of the last bytes of a page that no page follows."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    pages = libc.mmap(None, ctypes.c_size_t(8192), 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
+    libc.munmap(ctypes.c_void_p(pages + 4096), ctypes.c_size_t(4096))
+    return pages + 4096 - size
+
+
 def tail(command, at=120):
     """A byte set past the last field that the command reads."""
     return lambda w: w.bpf(command, raw={at: 1})
