@@ -25,6 +25,7 @@ void bind_net(py::module_& m);
 void bind_run(py::module_& m);
 void bind_guests(py::module_& m);
 void bind_history(py::module_& m);
+void explain_arguments(py::module_& m);  // of everything bound before
 
 // Raises OSError with .errno, .errname, .check and .reason.
 [[noreturn]] void raise_refusal(const Refusal& refusal);

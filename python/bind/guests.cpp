@@ -80,9 +80,12 @@ class Guests {
       }
       const auto* ref = references_ ? dynamic_cast<const RefEvent*>(&event) : nullptr;
       if (!ref || (!only_.empty() && !only_.contains(ref->serial))) return false;
-      where_[size_t(number)] = std::string("after ") + object_kind_name(ref->object_kind) + " " +
-                               std::to_string(ref->id) + (ref->delta > 0 ? " +1" : " -1") + " = " +
-                               std::to_string(ref->after) + " (" + ref->cause.str() + ")";
+      const char* counter = ref->counter == Counter::UserRefs      ? "usercnt"
+                            : ref->object_kind == ObjectKind::File ? "f_count"
+                                                                   : "refcnt";
+      where_[size_t(number)] = std::string("after ") + counter + " of " + object_kind_name(ref->object_kind) +
+                               " " + std::to_string(ref->id) + " became " + std::to_string(ref->after) +
+                               " (" + ref->cause.str() + ")";
       return true;
     };
   }

@@ -54,4 +54,5 @@ PYBIND11_MODULE(_core, m) {
   bind_run(m);
   bind_history(m);
   bind_guests(m);
+  explain_arguments(m);
 }

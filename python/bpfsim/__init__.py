@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attr, handles, history, map_types, objects, races, trace
+from . import _core, attach, attr, handles, history, map_types, objects, races, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
@@ -54,7 +54,10 @@ for _task in _tasks:
     _task.bpf = attr.bpf
     _task.map_create = handles.map_create
     _task.prog_load = handles.prog_load
-    _task.link_create = handles.link_create
+    _task.link_create = attach.link_create
+    _task.prog_attach = attach.prog_attach
+    _task.prog_detach = attach.prog_detach
+    _task.prog_query = attach.prog_query
     _task.load = objects.load
 
 

@@ -5,7 +5,7 @@ from typing import Any, overload
 
 from typing_extensions import Buffer
 
-from . import attr, handles, map_types, objects
+from . import attach, attr, handles, map_types, objects
 from . import history as _history
 from . import races as _races
 from .trace import cycles as _cycles
@@ -58,7 +58,10 @@ class LiveTask:
     bpf = attr.bpf
     map_create = handles.map_create
     prog_load = handles.prog_load
-    link_create = handles.link_create
+    link_create = attach.link_create
+    prog_attach = attach.prog_attach
+    prog_detach = attach.prog_detach
+    prog_query = attach.prog_query
     load = objects.load
 
 class LiveKernel:
@@ -183,7 +186,10 @@ class Task:
     bpf = attr.bpf
     map_create = handles.map_create
     prog_load = handles.prog_load
-    link_create = handles.link_create
+    link_create = attach.link_create
+    prog_attach = attach.prog_attach
+    prog_detach = attach.prog_detach
+    prog_query = attach.prog_query
     load = objects.load
     def open(self, path: str, flags: int = 0) -> int: ...
     def pidfd_open(self, pid: int, flags: int = 0) -> int: ...

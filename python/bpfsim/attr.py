@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from . import _core, map_types
+from .arguments import is_buffer, shown
 
 ATTR_SIZE = 168  # sizeof(union bpf_attr) of 6.18
 
@@ -47,6 +49,8 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
     Raises OSError with ``errno``, ``errname``, and on a simulated machine ``check`` (the function that refused) and
     ``reason``; TypeError and ValueError for names that do not exist.
     """
+    if not isinstance(command, int | str):
+        raise TypeError(f"a command is a name such as 'MAP_CREATE' or a number, not {shown(command)}")
     cmd = command if isinstance(command, int) else _core.command_number(command)
     layout = {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
     attr = bytearray(ATTR_SIZE)
@@ -93,20 +97,31 @@ def _name_byte(error: OSError, layout: Mapping[str, tuple[int, int, str]]) -> OS
 
 
 def _instructions(program: Any) -> bytes:
-    return _core.assemble(program).code if isinstance(program, str) else bytes(program)
+    if isinstance(program, str):
+        return _core.assemble(program).code
+    if isinstance(program, int) or not (is_buffer(program) or hasattr(program, "__bytes__")):
+        raise TypeError(f"insns must be assembler text, bytes or a Program, is {shown(program)}")
+    return bytes(program)
 
 
 def _encode(name: str, value: Any, width: int, kind: str, alive: list[Any]) -> bytes:
     if kind == "Name":
+        if not isinstance(value, str) and not is_buffer(value):
+            raise TypeError(f"{name} must be a str, is {shown(value)}")
         text = value.encode() if isinstance(value, str) else bytes(value)
         if len(text) >= width:
             raise ValueError(f"{name} holds at most {width - 1} bytes, {text!r} has {len(text)}")
         return text.ljust(width, b"\0")
     if kind in ("Pointer", "Text", "Insns") and not isinstance(value, int):
+        if value is not None and not isinstance(value, str) and not is_buffer(value):
+            raise TypeError(f"{name} must be bytes, a buffer or an address, is {shown(value)}")
         return address_of(value, alive).to_bytes(8, "little")
-    if isinstance(value, str):
+    named = kind.endswith("Type")
+    if isinstance(value, str) and named:
         value = _core.type_number(kind, value)
-    number = int(value)
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be {'a name or a number' if named else 'an int'}, is {shown(value)}")
+    number = operator.index(value)
     if not -(1 << (width * 8 - 1)) <= number < 1 << (width * 8):
         raise ValueError(f"{name} is {width * 8} bits wide, {number} does not fit")
     return (number & ((1 << (width * 8)) - 1)).to_bytes(width, "little")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 from . import _core, history, map_types
+from .arguments import is_buffer, shown
 from .attr import Reply, address_of, bpf
 from .views.map_inside import MapView
 from .views.map_ops import OpsTable
@@ -36,6 +38,9 @@ class Handle:
 
     def __init__(self, task: Any, fd: int):
         self.task, self._fd = task, fd
+        kind = task.object_at(fd).kind if hasattr(task, "object_at") else self._info_kind
+        if kind != self._info_kind:
+            raise ValueError(f"fd {fd} leads to a {kind}, not to a {self._info_kind}")
 
     @property
     def fd(self) -> int:
@@ -132,9 +137,12 @@ class Map(Handle):
     def _pack(self, value: Any, size: int, what: str) -> bytes:
         if size == 0:
             raise ValueError(f"this map has no {what}s")
-        if isinstance(value, str):
-            raise TypeError(f"a {what} is an int or bytes, not a str")
-        if isinstance(value, int):
+        if isinstance(value, str | float) or not (
+            hasattr(value, "__index__") or isinstance(value, list | tuple) or is_buffer(value)
+        ):
+            raise TypeError(f"a {what} is an int or bytes, not {shown(value)}")
+        if hasattr(value, "__index__"):
+            value = operator.index(value)
             if not -(1 << (size * 8 - 1)) <= value < 1 << (size * 8):
                 raise ValueError(f"{what} {value} does not fit into {size} bytes")
             return (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
@@ -295,6 +303,7 @@ class Prog(Handle):
     def __init__(self, task: Any, fd: int, log: str = "", trace: Any = None):
         super().__init__(task, fd)
         self.log, self.trace = log, trace
+        self.expected_attach_type: str | int | None = None  # what it was loaded for, where that was said
         info = self.info
         self.name, self.type, self.tag = info["name"], info["type_name"], info["tag"]
 
@@ -314,7 +323,9 @@ class Prog(Handle):
     def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:
         """BPF_PROG_TEST_RUN: runs the program on ``data`` and returns the reply with ``.retval``, ``.duration`` (ns)
         and ``.data`` (the packet afterwards)."""
-        if repeat < 0:
+        if not is_buffer(data):
+            raise TypeError(f"a packet is bytes, not {shown(data)}")
+        if not isinstance(repeat, int) or repeat < 0:
             raise ValueError("repeat is how often to run: 0 or 1 for once, at most 2**32 - 1")
         room = bytearray(max(len(data) + 512, 512))
         if data:
@@ -333,6 +344,8 @@ class Prog(Handle):
     def steps(self, packet: bytes) -> Iterator[Any]:
         """Runs an XDP program on a packet one instruction at a time (simulated machines): yields the run before each
         instruction, with ``.pc``, ``.insn``, ``.registers`` (r0 to r10) and ``.stack``. Every access is checked."""
+        if not is_buffer(packet):
+            raise TypeError(f"a packet is bytes, not {shown(packet)}")
         run = _core.SteppedRun(self.task, self.fd, packet)
         yield run
         while run.step():
@@ -360,6 +373,8 @@ class Link(Handle):
 
     def update(self, prog: Prog, flags: int = 0) -> None:
         """BPF_LINK_UPDATE: another program, without a gap."""
+        if not isinstance(prog, Prog):
+            raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
         bpf(self.task, "LINK_UPDATE", link_fd=self.fd, new_prog_fd=prog.fd, flags=flags)
 
 
@@ -420,10 +435,12 @@ def prog_load(
     ``prog.trace`` and ``prog.stages``, or ``error.trace`` of a refused program.
     """
     if isinstance(insns, str):
+        if not isinstance(maps, dict | None):
+            raise TypeError(f"maps is a dict of names to Map objects, not {shown(maps)}")
         for label, m in (maps or {}).items():
             if not isinstance(m, Map):
                 raise TypeError(f"maps[{label!r}] must be a Map, is {type(m).__name__}")
-            _same_machine(task, m.task, f"map {label!r}")
+            same_machine(task, m.task, f"map {label!r}")
         insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
     log = bytearray(log_size if log_level else 0)
     if log_level:
@@ -437,19 +454,9 @@ def prog_load(
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
         raise refused.explained() from None
-    return Prog(task, int(fd), _text(log), trace)
-
-
-def link_create(task: Any, prog: Prog, target: Any, attach_type: str | int = "xdp", **fields: Any) -> Link:
-    """BPF_LINK_CREATE: ties a program to a net device (or an ifindex). OSError EBUSY where one is already."""
-    _same_machine(task, prog.task, "the program")
-    if isinstance(target, str):
-        target = task.kernel.net_device(target)
-    if not isinstance(target, int):
-        _same_machine(task, target, "the device")
-    ifindex = target if isinstance(target, int) else target.ifindex
-    fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, target_ifindex=ifindex, attach_type=attach_type, **fields)
-    return Link(task, int(fd))
+    prog = Prog(task, int(fd), _text(log), trace)
+    prog.expected_attach_type = fields.get("expected_attach_type")
+    return prog
 
 
 def _recording(task: Any) -> Any:
@@ -462,7 +469,7 @@ def _recording(task: Any) -> Any:
     return Part(kernel) if kernel.recorder is not None else Trace(kernel, 200_000)
 
 
-def _same_machine(task: Any, other: Any, what: str) -> None:
+def same_machine(task: Any, other: Any, what: str) -> None:
     """Numbers mean nothing on another machine: raises ValueError before one hits the wrong object there."""
     if getattr(task, "kernel", None) is not getattr(other, "kernel", None):
         raise ValueError(f"{what} belongs to another machine")

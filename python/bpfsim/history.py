@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from . import _core
+from .arguments import shown
 from .trace import Trace, graph_view
 from .views import Frame, ObjectGraph, Stepper
 from .views.object_graph import Edge, Layout, Node, union
@@ -312,6 +313,8 @@ class History(Sequence[Step]):
     def __getitem__(self, at: int | slice) -> Step | Steps:
         if isinstance(at, slice):
             return Steps(Step(self, number) for number in range(*at.indices(len(self))))
+        if not isinstance(at, int):
+            raise TypeError(f"a step is a number or a slice, not {shown(at)}")
         if not -len(self) <= at < len(self):
             raise IndexError(f"the history has {len(self)} steps")
         return Step(self, at % len(self))
@@ -402,7 +405,10 @@ def load_again(kernel: Any, prog: Any) -> Trace:
 
 
 def _serial(obj: Any) -> int:
-    return obj if isinstance(obj, int) else getattr(obj, "object", obj).serial
+    serial = obj if isinstance(obj, int) else getattr(getattr(obj, "object", obj), "serial", None)
+    if serial is None:
+        raise TypeError(f"an object is a handle, its .object or its number in the order of birth, not {shown(obj)}")
+    return serial
 
 
 def _event(past: Any, step: int, row: dict[str, Any]) -> Event:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
+from .arguments import is_buffer, shown
 from .handles import Map, Prog, VerifierError, close_fd
 from .views.page import Rows, mono, table
 
@@ -170,6 +171,8 @@ def open_object(source: bytes | str | Path, name: str | None = None) -> ObjectFi
     if isinstance(source, str | Path):
         path = Path(source)
         return ObjectFile(path.read_bytes(), name or path.name.split(".")[0])
+    if not is_buffer(source):
+        raise TypeError(f"an object file is a path or its bytes, not {shown(source)}")
     return ObjectFile(bytes(source), name or "object")
 
 
@@ -204,12 +207,16 @@ def rtnl_setlink_xdp(
     def descriptor(given: Any) -> Any:
         return getattr(given, "fd", given)
 
+    if not isinstance(device, str | _core.NetDevice):
+        raise TypeError(f"device must be a NetDevice or its name, is {shown(device)}")
     name = device if isinstance(device, str) else device.name
     return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
 
 
 def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> ObjectFile:
     """Loads a BPF object file: creates its maps and loads its programs. As ``object_file.load(task)``."""
+    if not isinstance(object_file, ObjectFile):
+        raise TypeError(f"an ObjectFile is wanted (bpfsim.open_object makes one), not {shown(object_file)}")
     return object_file.load(task, log_level)
 
 

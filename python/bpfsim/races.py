@@ -79,13 +79,19 @@ class Races(list[Outcome]):
         return "\n\n".join([self.summary, *map(repr, self)])
 
     def _repr_html_(self) -> str:
-        rows = []
-        for outcome in self:
-            answers = "<br>".join(mono(f"{who}: {answer}") for who, answer in outcome.results.items())
-            turns = "<br>".join(html.escape(line) for line in outcome.runs)
-            rows.append([answers, str(outcome.schedules), turns, outcome.graph.image()])
-        head = ["what each answered", "schedules", "one schedule", "the objects afterwards"]
-        return f'<div class="bpfsim"><p>{html.escape(self.summary)}</p>{table(head, rows)}</div>'
+        blocks = [f"<p>{html.escape(self.summary)}. Each with one of its schedules, turn by turn:</p>"]
+        for number, outcome in enumerate(self, 1):
+            scripts = list(outcome.results)
+            rows = [
+                [str(n), *(html.escape(turn.where) if who == turn.who else "" for who in scripts)]
+                for n, turn in enumerate(outcome.schedule, 1)
+            ]
+            rows.append(["answer", *(mono(outcome.results[who], "font-weight:600") for who in scripts)])
+            caption = f"{number}. {outcome.schedules} of {self.tried} schedules end like this"
+            blocks.append(
+                table(["turn", *scripts], rows, caption) + f"<p>The objects afterwards:</p>{outcome.graph.image()}"
+            )
+        return f'<div class="bpfsim">{"".join(blocks)}</div>'
 
 
 def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "call", limit: int = 2000) -> Races:

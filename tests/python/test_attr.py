@@ -31,7 +31,7 @@ class Kept:
         ("MAP_CREATE", {"insns": b""}, TypeError, "has no field 'insns'"),
         ("MAP_CREATE", {"map_type": "hsah"}, ValueError, r"no map type is called 'hsah'; did you mean .*hash"),
         ("PROG_LOAD", {"prog_type": "xpd"}, ValueError, r"no program type is called 'xpd'; did you mean .*xdp"),
-        ("MAP_CREATE", {"key_size": "four"}, TypeError, "takes a number, not 'four'"),
+        ("MAP_CREATE", {"key_size": "four"}, TypeError, "key_size must be an int, is 'four'"),
         ("MAP_CREATE", {"key_size": 1 << 32}, ValueError, "key_size is 32 bits wide, 4294967296 does not fit"),
         ("MAP_CREATE", {"map_name": "x" * 16}, ValueError, "map_name holds at most 15 bytes"),
         ("MAP_CRATE", {}, ValueError, r"no bpf\(2\) command is called 'MAP_CRATE'; did you mean .map_create"),

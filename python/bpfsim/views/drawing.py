@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 
-GREY, LINE, DARK = "#777", "#888", "#1b1b1b"
+GREY, LINE, DARK = "#767676", "#888", "#1b1b1b"
 BLUE, GREEN, AMBER, RED, VIOLET, PALE, MARK = (
     "#dbe9ff",
     "#dcf5e3",
@@ -100,11 +101,21 @@ class Drawing:
 
     def img(self, described: str) -> str:
         """The picture as an <img> that holds its own data."""
-        data = base64.b64encode(self.svg().encode()).decode()
-        return (
-            f'<img alt="{html.escape(described, quote=True)}" src="data:image/svg+xml;base64,{data}" '
-            'style="max-width:100%">'
-        )
+        return picture(self.svg(), described)
+
+
+def picture(svg: str, described: str) -> str:
+    """An SVG as an <img> that holds its own data: it survives where scripts and SVG elements do not.
+
+    A narrow page shrinks it a little, and then scrolls it: words stay legible.
+    """
+    data = base64.b64encode(svg.encode()).decode()
+    found = re.search(r' width="(\d+)"', svg)
+    least = int(found[1]) * 4 // 5 if found else 0
+    return (
+        f'<div style="overflow-x:auto"><img alt="{html.escape(described, quote=True)}" '
+        f'src="data:image/svg+xml;base64,{data}" style="max-width:100%;min-width:{least}px"></div>'
+    )
 
 
 def cut(text: str, room: int) -> str:

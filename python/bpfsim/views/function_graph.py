@@ -83,9 +83,9 @@ class FunctionGraph:
             if isinstance(item, str):
                 parts.append(f'<div style="color:{FAINT};margin-left:1.2em">{mono(item)}</div>')
             elif item.inside:
-                opened = " open" if depth < 2 else ""
+                opened = " open" if depth < 3 else ""
                 count = sum(isinstance(i, Call) for _, i in item.walk())
-                note = f' <span style="color:{FAINT}">{count} calls</span>' if count else ""
+                note = f' <span style="color:{FAINT}">{count} call{"s" * (count > 1)}</span>' if count else ""
                 parts.append(
                     f'<details{opened} style="margin-left:1.2em"><summary>{mono(item.name + "()")}{note}</summary>'
                     f"{self._html(item, depth + 1)}</details>"

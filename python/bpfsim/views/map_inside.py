@@ -165,10 +165,7 @@ class MapView:
         if self.kind == "none":
             return f'<div class="bpfsim">{top}{cells}</div>'
         picture = self._draw().img(f"{self.title}: {self.facts()}; the table below lists it")
-        return (
-            f'<div class="bpfsim">{top}<div>{picture}</div>'
-            f"<details><summary>as a table</summary>{cells}</details></div>"
-        )
+        return f'<div class="bpfsim">{top}{picture}<details><summary>as a table</summary>{cells}</details></div>'
 
     def svg(self) -> str:
         """The picture alone; an empty one where the type has none."""
@@ -337,7 +334,7 @@ class MapView:
             node = nodes[at]
             name = prefix(node["data"], node["prefixlen"], node["intermediate"])
             if node["intermediate"]:
-                to.box(x, y, wide, 36, name, fill=PALE, dashed=True, round_=12)
+                to.box(x, y, wide, 36, name, fill="none", dashed=True, round_=12)
             else:
                 to.box(x, y, wide, 36, name, shown(node["value"]), fill=GREEN, round_=12)
         self._more(to, len(nodes), len(self.data["nodes"]))

@@ -166,7 +166,7 @@ class OpsMatrix:
         return len(self.tables)
 
     def __getitem__(self, name: str) -> OpsTable:
-        wanted = name.upper()
+        wanted = str(name).upper()
         for one in self.tables:
             if one.type in (wanted, f"BPF_MAP_TYPE_{wanted}"):
                 return one

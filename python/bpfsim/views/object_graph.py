@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .drawing import picture
 from .page import table
 
 _FILL = {
@@ -22,8 +22,10 @@ _FILL = {
     "inode": "#fde2e2",
     "netdev": "#e2e6fd",
 }
-_ARROWHEADS = {"a": "#777", "new": "#0b6bcb", "gone": "#c0392b"}
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _LANE, _LABEL, _BACK = 168, 46, 118, 26, 12, 18, 15, 34
+_NEW, _GONE = "#1670cd", "#d0443a"  # readable on white and on black
+_ARROWHEADS = {"a": "#767676", "new": _NEW, "gone": _GONE}
+_HEIGHT, _GAP_Y, _MARGIN, _LANE, _LABEL, _BACK = 46, 26, 12, 18, 15, 34
+_BEND = 44  # an arrow bends right behind the column that it leaves, and then runs straight, below its name
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ class Changes(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a drawing: boxes by serial, arrows by edge, and how large it is."""
+    """Where things stand in a drawing: boxes by serial (corner and size), arrows by edge, and how large it is."""
 
     place: dict[int, tuple[float, float]]
-    height: dict[int, float]
+    box: dict[int, tuple[float, float]]
     arrows: dict[Edge, list[tuple[float, float]]]
     size: tuple[float, float]
 
@@ -127,24 +129,43 @@ class ObjectGraph:
                     waiting.append(following)
         return False
 
-    def _heights(self) -> dict[int, float]:
-        """A box is as high as the arrows that come in need for their names."""
+    def _sizes(self, column: dict[int, int]) -> dict[int, tuple[float, float]]:
+        """How large each box is: high enough for the arrows that come in, and as wide as its column's longest words."""
         coming = Counter(edge.held for edge in self.edges)
-        return {node.serial: max(_HEIGHT, _LABEL * (coming[node.serial] + 1)) for node in self.nodes}
+        wide: dict[int, float] = {}
+        for node in self.nodes:
+            words = max(7.1 * len(node.label[:24]) + 26, 5.5 * len(node.counters) + 20)
+            wide[column[node.serial]] = max(wide.get(column[node.serial], 0), words)
+        return {
+            node.serial: (wide[column[node.serial]], max(_HEIGHT, _LABEL * (coming[node.serial] + 1)))
+            for node in self.nodes
+        }
+
+    def _across(
+        self, column: dict[int, int], box: dict[int, tuple[float, float]], tied: set[int]
+    ) -> list[tuple[float, float]]:
+        """Where each column begins and ends; between two is room for a bend and for the names of what arrives."""
+        spans: list[tuple[float, float]] = []
+        for at in range(max((column[serial] for serial in tied), default=-1) + 1):
+            names = [len(_name(e)) for e in self.edges if column.get(e.held) == at and e.holder in column]
+            x = spans[-1][1] + _BEND + 5.7 * max(names, default=0) + 16 if spans else float(_MARGIN)
+            spans.append((x, x + max((box[serial][0] for serial in tied if column[serial] == at), default=0)))
+        return spans
 
     def _places(
-        self, height: dict[int, float]
-    ) -> tuple[dict[int, tuple[float, float]], dict[Edge, list[tuple[float, float]]]]:
-        """Where each box stands, and the points that each arrow passes on its way through the columns between.
+        self,
+    ) -> tuple[dict[int, tuple[float, float]], dict[int, tuple[float, float]], dict[Edge, list[tuple[float, float]]]]:
+        """Where each box stands, how large it is, and the points that each arrow passes in the columns between.
 
         Every column is filled from the top, each entry near the middle of what leads to it; an arrow that crosses a
         column takes a lane of its own there, so that none runs under a box. What touches nothing is left out.
         """
-        tied = {end for edge in self.edges for end in (edge.holder, edge.held)}
+        tied = {end for edge in self.edges for end in (edge.holder, edge.held)} & {n.serial for n in self.nodes}
         column = self._columns()
+        box = self._sizes(column)
         place: dict[int, tuple[float, float]] = {}
         lanes: dict[Edge, list[tuple[float, float]]] = {edge: [] for edge in self.edges}
-        for at in range(max(column.values(), default=0) + 1):
+        for at, (x, right) in enumerate(self._across(column, box, tied)):
             wants: list[tuple[float, int, Edge | None]] = []
             for node in self.nodes:
                 if column[node.serial] == at and node.serial in tied:
@@ -157,48 +178,44 @@ class ObjectGraph:
                 for e in self.edges
                 if e.holder in column and e.held in column and column[e.holder] < at < column[e.held]
             ]
-            x, low = _MARGIN + at * (_WIDTH + _GAP_X), float(_MARGIN)
+            low = float(_MARGIN)
             for want, serial, edge in sorted(wants, key=lambda entry: entry[:2]):
                 y = max(want, low)
                 if edge is None:
                     place[serial] = (x, y)
-                    low = y + height[serial] + _GAP_Y
+                    low = y + box[serial][1] + _GAP_Y
                 else:
-                    lanes[edge].append((x, y))
+                    lanes[edge] += [(x, y + _LANE / 2), (right, y + _LANE / 2)]
                     low = y + _LANE
-        return place, lanes
+        return place, box, lanes
 
     @staticmethod
     def _before(
         edge: Edge, place: dict[int, tuple[float, float]], lanes: dict[Edge, list[tuple[float, float]]]
     ) -> float:
         """How high an arrow is in the column that it comes from."""
-        return lanes[edge][-1][1] if lanes[edge] else place[edge.holder][1]
+        return lanes[edge][-1][1] - _LANE / 2 if lanes[edge] else place[edge.holder][1]
 
     def layout(self) -> Layout:
         """Positions that depend on nothing but the objects and their references."""
-        height = self._heights()
-        place, lanes = self._places(height)
+        place, box, lanes = self._places()
         arrows: dict[Edge, list[tuple[float, float]]] = {}
         for held, (x1, y1) in place.items():
             coming = [edge for edge in self.edges if edge.held == held and edge.holder in place]
             coming.sort(key=lambda edge: place[edge.holder][1])
             for nth, edge in enumerate(coming, 1):
-                x0, y0 = place[edge.holder]
+                (x0, y0), (wide, high) = place[edge.holder], box[edge.holder]
                 if x0 >= x1:  # closes a cycle: goes back below the boxes
-                    arrows[edge] = [(x0 + _WIDTH / 2, y0 + height[edge.holder]), (x1 + _WIDTH / 2, y1 + height[held])]
-                    continue
-                along = [(x0 + _WIDTH, y0 + height[edge.holder] / 2)]
-                for x, y in lanes[edge]:
-                    along += [(x, y + _LANE / 2), (x + _WIDTH, y + _LANE / 2)]
-                along.append((x1, y1 + height[held] * nth / (len(coming) + 1)))
-                arrows[edge] = along
-        wide = _MARGIN + max((x for x, _ in place.values()), default=0) + _WIDTH + _MARGIN
-        lows = [y + height[serial] for serial, (_, y) in place.items()]
-        lows += [y + _LANE for lane in lanes.values() for _, y in lane]
+                    arrows[edge] = [(x0 + wide / 2, y0 + high), (x1 + box[held][0] / 2, y1 + box[held][1])]
+                else:
+                    end = (x1, y1 + box[held][1] * nth / (len(coming) + 1))
+                    arrows[edge] = [(x0 + wide, y0 + high / 2), *lanes[edge], end]
+        wide = _MARGIN + max((x + box[serial][0] for serial, (x, _) in place.items()), default=0) + _MARGIN
+        lows = [y + box[serial][1] for serial, (_, y) in place.items()]
+        lows += [y + _LANE / 2 for lane in lanes.values() for _, y in lane]
         lows += [max(y for _, y in along) + _BACK for along in arrows.values() if along[-1][0] <= along[0][0]]
         high = _MARGIN + max(lows, default=0)
-        return Layout(place, height, arrows, (wide, high))
+        return Layout(place, box, arrows, (wide, high))
 
     def svg(self, layout: Layout | None = None, changes: Changes | None = None) -> str:
         """The drawing as one self-contained SVG.
@@ -211,7 +228,7 @@ class ObjectGraph:
         counted = {n.serial for n, _, _ in changes.counters} if changes else set()
         added, gone = (set(changes.added), changes.removed) if changes else (set(), [])
         shadows = changes.freed if changes else []
-        wide, high = layout.size
+        wide, high = max(layout.size[0], 160), max(layout.size[1], 30)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" '
             f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img"><defs>'
@@ -230,13 +247,14 @@ class ObjectGraph:
             for node in self.nodes
             if node.serial in layout.place
         ]
+        if not shadows and not any(node.serial in layout.place for node in self.nodes):
+            parts.append(f'<text x="{_MARGIN}" y="20" fill="{_ARROWHEADS["a"]}">nobody holds anything</text>')
         return "".join(parts) + "</svg>"
 
     def image(self, layout: Layout | None = None, changes: Changes | None = None) -> str:
         """The drawing as an ``<img>``, which survives where scripts and SVG elements do not."""
-        picture = base64.b64encode(self.svg(layout, changes).encode()).decode()
         described = f"{len(self.nodes)} objects and {len(self.edges)} references; the table below lists them"
-        return f'<img alt="{described}" src="data:image/svg+xml;base64,{picture}" style="max-width:100%">'
+        return picture(self.svg(layout, changes), described)
 
     def __str__(self) -> str:
         name = {node.serial: node.label for node in self.nodes}
@@ -275,6 +293,7 @@ def union(graphs: Sequence[ObjectGraph]) -> ObjectGraph:
 
 
 def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
+    ink, width = _ARROWHEADS[kind], 2 if kind == "new" else 1
     path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
     x, y, anchor = points[-1][0] - 10, points[-1][1] - 4, "end"
     if points[-1][0] <= points[0][0]:
@@ -283,46 +302,50 @@ def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
         path += f" C{x0:.0f} {low:.0f} {x1:.0f} {low:.0f} {x1:.0f} {y1:.0f}"
         x, y, anchor, points = (x0 + x1) / 2, max(y0, y1) + _BACK, "middle", []
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        bend = (x1 - x0) / 2
-        path += f" C{x0 + bend:.0f} {y0:.0f} {x1 - bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}"
+        bent = min(x0 + _BEND, x1)
+        path += f" C{(x0 + bent) / 2:.0f} {y0:.0f} {(x0 + bent) / 2:.0f} {y1:.0f} {bent:.0f} {y1:.0f} H{x1:.0f}"
     dash = "" if edge.strong and kind != "gone" else ' stroke-dasharray="4 3"'
-    ink, width = _ARROWHEADS[kind], 2 if kind == "new" else 1
     return (
         f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width}"{dash} marker-end="url(#{kind})"/>'
-        f'<text x="{x:.0f}" y="{y:.0f}" font-size="10.5" text-anchor="{anchor}" fill="{ink}" '
-        f'stroke="#fff" stroke-width="2.5" stroke-opacity=".75" paint-order="stroke">'
-        f"{html.escape(edge.via.split('/')[-1])}</text>"
+        f'<text x="{x:.0f}" y="{y:.0f}" font-size="10.5" text-anchor="{anchor}" fill="{ink}">'
+        f"{html.escape(_name(edge))}</text>"
     )
+
+
+def _name(edge: Edge) -> str:
+    """What stands at an arrow: of a path its end."""
+    return edge.via.split("/")[-1]
 
 
 def _box(node: Node, layout: Layout, new: bool, changed: bool) -> str:
     """One object, with its first counter as a badge."""
-    (x, y), high = layout.place[node.serial], layout.height[node.serial]
-    border, weight = ("#0b6bcb", 2.5) if new else ("#888", 1)
+    (x, y), (wide, high) = layout.place[node.serial], layout.box[node.serial]
+    border, weight = (_NEW, 2.5) if new else ("#888", 1)
+    first = y + 19 if node.counters else y + high / 2 + 4
     box = (
-        f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{high:.0f}" rx="7" '
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="7" '
         f'fill="{_FILL.get(node.kind, "#f4f4f4")}" stroke="{border}" stroke-width="{weight}"/>'
-        f'<text x="{x + 10:.0f}" y="{y + 19:.0f}" font-weight="600" fill="#1b1b1b">'
+        f'<text x="{x + 10:.0f}" y="{first:.0f}" font-weight="600" fill="#1b1b1b">'
         f"{html.escape(node.label[:24])}</text>"
         f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">{html.escape(node.counters)}</text>'
     )
     count = re.search(r"\d+", node.counters)
     if not count:
         return box
-    fill, ink = ("#0b6bcb", "#fff") if changed else ("#fff", "#1b1b1b")
+    fill, ink = (_NEW, "#fff") if changed else ("#fff", "#1b1b1b")
     return box + (
-        f'<circle cx="{x + _WIDTH:.0f}" cy="{y:.0f}" r="10" fill="{fill}" stroke="#888"/>'
-        f'<text x="{x + _WIDTH:.0f}" y="{y + 4:.0f}" font-size="11" font-weight="600" text-anchor="middle" '
+        f'<circle cx="{x + wide:.0f}" cy="{y:.0f}" r="10" fill="{fill}" stroke="#888"/>'
+        f'<text x="{x + wide:.0f}" y="{y + 4:.0f}" font-size="11" font-weight="600" text-anchor="middle" '
         f'fill="{ink}">{count[0]}</text>'
     )
 
 
 def _shadow(node: Node, layout: Layout) -> str:
     """Where an object was that has just been freed."""
-    (x, y), high = layout.place[node.serial], layout.height[node.serial]
+    (x, y), (wide, high) = layout.place[node.serial], layout.box[node.serial]
     return (
-        f'<rect x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{high:.0f}" rx="7" fill="none" stroke="#c0392b" '
-        f'stroke-dasharray="5 4"/><text x="{x + 10:.0f}" y="{y + 19:.0f}" fill="#c0392b">'
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="7" fill="none" stroke="{_GONE}" '
+        f'stroke-dasharray="5 4"/><text x="{x + 10:.0f}" y="{y + 19:.0f}" fill="{_GONE}">'
         f'{html.escape(node.label[:24])}</text><text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" '
-        f'fill="#c0392b">freed</text>'
+        f'fill="{_GONE}">freed</text>'
     )

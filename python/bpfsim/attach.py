@@ -1,0 +1,160 @@
+"""Programs on hooks, by links and without: ``task.link_create``, ``prog_attach``, ``prog_detach``, ``prog_query``.
+
+A hook is named by what one has of it: a network device or its name, a path (of a cgroup, of a network namespace), a
+descriptor, a map. Which field of ``bpf_attr`` that becomes depends on the attach type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+from . import _core
+from .attr import bpf
+from .handles import Link, Map, Prog, same_machine
+
+_ON_DEVICES = ("BPF_XDP", "BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
+# Where programs of a type go unless something else is said; the other types have several places.
+_USUAL = {
+    "XDP": "BPF_XDP",
+    "SCHED_CLS": "BPF_TCX_INGRESS",
+    "KPROBE": "BPF_PERF_EVENT",
+    "TRACEPOINT": "BPF_PERF_EVENT",
+    "PERF_EVENT": "BPF_PERF_EVENT",
+    "SOCK_OPS": "BPF_CGROUP_SOCK_OPS",
+    "CGROUP_DEVICE": "BPF_CGROUP_DEVICE",
+    "CGROUP_SYSCTL": "BPF_CGROUP_SYSCTL",
+    "FLOW_DISSECTOR": "BPF_FLOW_DISSECTOR",
+    "SK_LOOKUP": "BPF_SK_LOOKUP",
+    "SK_MSG": "BPF_SK_MSG_VERDICT",
+}
+
+
+def link_create(task: Any, prog: Prog, target: Any = None, attach_type: str | int | None = None, **fields: Any) -> Link:
+    """BPF_LINK_CREATE: ties a program to a hook for as long as somebody holds the link.
+
+    ``target`` is a network device, its name or its ifindex; a path such as "/sys/fs/cgroup/web" or
+    "/proc/self/ns/net", which is opened for the call; a descriptor (of a cgroup, a namespace, a perf event); a Map for
+    an iterator over its elements; nothing where the program itself says what it traces. ``attach_type`` is a name or a
+    number; without it the one that the program was loaded for, or the only one that its type has.
+
+    Raises OSError with the check that refused, such as EBUSY where a device runs a program already.
+    """
+    _is_prog(prog)
+    same_machine(task, prog.task, "the program")
+    kind = _attach_type(prog, attach_type)
+    if isinstance(target, Map):
+        same_machine(task, target.task, "the map")
+        info = target.fd.to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
+        target, fields = None, {"iter_info": info, "iter_info_len": len(info)} | fields
+    with _named(task, target, kind) as hook:
+        fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, attach_type=kind, **(hook | fields))
+    return Link(task, int(fd))
+
+
+def prog_attach(
+    task: Any, prog: Prog, target: Any = None, attach_type: str | int | None = None, flags: int = 0, **fields: Any
+) -> None:
+    """BPF_PROG_ATTACH: puts a program on a hook without a link; it stays there until it is taken off.
+
+    ``target`` and ``attach_type`` as for ``link_create``; a Map (of sockets) takes the program that serves it.
+    ``flags`` are BPF_F_*, such as BPF_F_ALLOW_OVERRIDE 1 and BPF_F_ALLOW_MULTI 2. Raises OSError.
+    """
+    _is_prog(prog)
+    same_machine(task, prog.task, "the program")
+    kind = _attach_type(prog, attach_type)
+    with _named(task, target, kind) as hook:
+        bpf(task, "PROG_ATTACH", attach_bpf_fd=prog.fd, attach_type=kind, attach_flags=flags, **(hook | fields))
+
+
+def prog_detach(
+    task: Any, prog: Prog | None = None, target: Any = None, attach_type: str | int | None = None, **fields: Any
+) -> None:
+    """BPF_PROG_DETACH: takes a program off a hook where ``prog_attach`` put it. OSError ENOENT where it is not.
+
+    Where a hook has one program only, ``prog`` may be None; then ``attach_type`` must be given.
+    """
+    if prog is not None:
+        _is_prog(prog)
+        same_machine(task, prog.task, "the program")
+        fields = {"attach_bpf_fd": prog.fd} | fields
+    kind = _attach_type(prog, attach_type)
+    with _named(task, target, kind) as hook:
+        bpf(task, "PROG_DETACH", attach_type=kind, **(hook | fields))
+
+
+def prog_query(task: Any, target: Any, attach_type: str | int, flags: int = 0) -> list[int]:
+    """BPF_PROG_QUERY: the ids of the programs on a hook, in the order in which they run. Raises OSError.
+
+    ``flags``: BPF_F_QUERY_EFFECTIVE 1 asks a cgroup for those that it has from its parents too.
+    """
+    kind = _number(attach_type)
+    room = 64
+    with _named(task, target, kind) as hook:
+        while True:
+            ids = (ctypes.c_uint32 * room)()
+            try:
+                reply = bpf(
+                    task, "PROG_QUERY", attach_type=kind, query_flags=flags, prog_ids=ids, prog_cnt=room, **hook
+                )
+            except OSError as error:
+                if getattr(error, "errname", "") != "ENOSPC" or room >= 1 << 16:
+                    raise
+                room *= 4
+                continue
+            return list(ids[: reply.prog_cnt])
+
+
+def _number(attach_type: str | int) -> int:
+    if isinstance(attach_type, str):
+        return _core.type_number("AttachType", attach_type)
+    if isinstance(attach_type, int):
+        return attach_type
+    raise TypeError(f"attach_type is a name such as 'xdp' or a number, not {type(attach_type).__name__}")
+
+
+def _attach_type(prog: Prog | None, given: str | int | None) -> int:
+    if given is None and prog is not None:
+        kind = prog.type.removeprefix("BPF_PROG_TYPE_")
+        given = prog.expected_attach_type or _USUAL.get(kind)
+        if given is None:
+            raise ValueError(f"programs of type {kind} attach in several ways: say attach_type=")
+    if given is None:
+        raise ValueError("without a program, say attach_type=")
+    return _number(given)
+
+
+def _is_prog(prog: Any) -> None:
+    if not isinstance(prog, Prog):
+        raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
+
+
+@contextlib.contextmanager
+def _named(task: Any, target: Any, attach_type: int) -> Iterator[dict[str, int]]:
+    """The field of ``bpf_attr`` that names a hook. What had to be opened for it is closed afterwards."""
+    if target is None:
+        yield {}
+    elif isinstance(target, str) and "/" in target:
+        if not hasattr(task, "open"):
+            raise TypeError("on the live kernel the hook is a descriptor, not a path")
+        fd = task.open(target)
+        try:
+            yield {"target_fd": fd}
+        finally:
+            task.close(fd)
+    elif isinstance(target, str):
+        yield {"target_ifindex": task.kernel.net_device(target).ifindex}
+    elif isinstance(target, Map):
+        same_machine(task, target.task, "the map")
+        yield {"target_fd": target.fd}
+    elif isinstance(target, int):
+        on_device = attach_type in {_core.type_number("AttachType", name) for name in _ON_DEVICES}
+        yield {"target_ifindex" if on_device else "target_fd": target}
+    elif hasattr(target, "ifindex"):
+        same_machine(task, target, "the device")
+        yield {"target_ifindex": target.ifindex}
+    else:
+        wanted = "a network device, its name, a path, a descriptor or a Map"
+        raise TypeError(f"a hook is {wanted}, not of type {type(target).__name__}")
