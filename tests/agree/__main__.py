@@ -12,6 +12,7 @@ from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import attach  # noqa: E402
 import commands  # noqa: E402
 import creation  # noqa: E402
 import fields  # noqa: E402
@@ -21,6 +22,7 @@ import network  # noqa: E402
 import objects  # noqa: E402
 import pair  # noqa: E402
 import programs  # noqa: E402
+import sandbox  # noqa: E402
 import storages  # noqa: E402
 import wire  # noqa: E402
 
@@ -122,6 +124,30 @@ def network_commands(kernel, live, seed, count):
     return report
 
 
+def attachments(make_kernel, live, seed, count, seconds):
+    """Attach, detach, query and links, each case in a cgroup and network namespace that it makes and leaves."""
+    report = Report("attach")
+    if why := sandbox.unavailable():
+        raise PermissionError(why)
+    random_cases = [(f"attach {n}", attach.sequence(seed, n)) for n in range(count)]
+    random_cases += [(f"attach all {n}", attach.sequence_of_all(seed, n)) for n in range(2 * count)]
+    for name, case in [(case.__name__, case) for case in attach.WRITTEN] + random_cases:
+        if report.seconds() > seconds:
+            break
+        kernel = make_kernel()
+        task = kernel.spawn("agree")
+        ours = attach.transcript(task, sandbox.SimulatedBox(task), case)
+        task.exit()
+        tell(
+            report,
+            name,
+            *commands.differences(ours, sandbox.Sandbox().run(lambda box, c=case: attach.transcript(live, box, c))),
+        )
+        if wrong := [*bpfsim_core().graph_disagreements(kernel), *kernel.leaks()]:
+            report.disagree(name, f"{name} | left", lambda name=name, wrong=wrong: f"{name}: left behind: {wrong}")
+    return report
+
+
 def random_lives(make_kernel, seed, count, seconds):
     """Chunks of a state machine (lifetimes.py) until enough commands were compared; the live side may be refused."""
     report = Report("lifetimes")
@@ -136,6 +162,12 @@ def random_lives(make_kernel, seed, count, seconds):
         live.stop()
     report.counts["chunks"] = number
     return report
+
+
+def bpfsim_core():
+    from bpfsim import _core
+
+    return _core
 
 
 def like_this_one():
@@ -178,15 +210,19 @@ def main():
         return 0
     endless = float("inf")
     count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 1_000, 20_000, 25)
-    reports = [
-        random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
-        all_commands(kernel, live, args.seed, sequences, seconds),
-        network_commands(kernel, live, args.seed, sequences // 5),
-    ]
-    try:
-        reports.append(random_lives(like_this_one, args.seed, lives, seconds))
-    except PermissionError as error:
-        print(f"lifetimes: not compared, since a namespace of its own is refused: {error}")
+    parts = (
+        lambda: random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
+        lambda: all_commands(kernel, live, args.seed, sequences, seconds),
+        lambda: network_commands(kernel, live, args.seed, sequences // 5),
+        lambda: attachments(like_this_one, live, args.seed, sequences // 5, seconds),
+        lambda: random_lives(like_this_one, args.seed, lives, seconds),
+    )
+    reports = []
+    for part in parts:
+        try:
+            reports.append(part())
+        except PermissionError as error:
+            print(f"a part is not compared, since a namespace or cgroup of its own is refused: {error}")
     for report in reports:
         print(report)
     return 1 if any(report.kinds for report in reports) else 0

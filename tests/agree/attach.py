@@ -1,4 +1,4 @@
-"""Attach, detach, query and links on both sides: cgroups, tcx on a device, network namespaces.
+"""Attach, detach, query and links on both sides: cgroups, tcx and XDP on a device, network namespaces, sockmaps.
 
 A case is a function of a Side whose box (sandbox.py) is a cgroup and a network namespace of its own. Ids differ
 between the sides, so a transcript names programs and links by the order in which the case made them.
@@ -14,7 +14,7 @@ from wire import Buffer
 CGROUP_SKB, CGROUP_SOCK, SOCK_OPS, SK_SKB, CGROUP_DEVICE, SK_MSG, CGROUP_SOCK_ADDR = 8, 9, 13, 14, 15, 16, 18
 SK_REUSEPORT, FLOW_DISSECTOR, CGROUP_SYSCTL, CGROUP_SOCKOPT, SK_LOOKUP, SCHED_CLS = 21, 22, 23, 25, 30, 3
 INGRESS, EGRESS, SOCK_CREATE, AT_SOCK_OPS, AT_DEVICE, AT_FLOW, AT_SYSCTL, AT_SK_LOOKUP = 0, 1, 2, 3, 6, 17, 18, 36
-TCX_INGRESS, TCX_EGRESS, NETKIT = 46, 47, 54
+AT_XDP, TCX_INGRESS, TCX_EGRESS, NETKIT = 37, 46, 47, 54
 OVERRIDE, MULTI, REPLACE, BEFORE, AFTER, ID, PREORDER, LINK = 1, 2, 4, 8, 16, 32, 64, 1 << 13
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
 LO = 1
@@ -485,6 +485,84 @@ def sequence(seed, number, steps=80):
             if not tcx:
                 for group in groups:
                     s.query(group, at, flags=1, arrays=1)
+        for link in links:
+            s.link_info(link)
+
+    return case
+
+
+# Attach type, program type, what the program expects at load; by what they are attached to.
+CGROUP_FAMILIES = (
+    *((at, CGROUP_SKB, 0) for at in (INGRESS, EGRESS)),
+    *((at, CGROUP_SOCK, at) for at in (SOCK_CREATE, 12, 13, 34)),
+    (AT_SOCK_OPS, SOCK_OPS, 0),
+    (AT_DEVICE, CGROUP_DEVICE, 0),
+    *((at, CGROUP_SOCK_ADDR, at) for at in (8, 9, 10, 11, 14, 15, 19, 20, 29, 32, 49, 53)),
+    (AT_SYSCTL, CGROUP_SYSCTL, 0),
+    *((at, CGROUP_SOCKOPT, at) for at in (21, 22)),
+)
+DEVICE_FAMILIES = ((TCX_INGRESS, SCHED_CLS, 0), (TCX_EGRESS, SCHED_CLS, 0), (AT_XDP, wire.XDP, 0))
+NETNS_FAMILIES = ((AT_FLOW, FLOW_DISSECTOR, 0), (AT_SK_LOOKUP, SK_LOOKUP, AT_SK_LOOKUP))
+SOCKMAP_FAMILIES = (
+    *((at, SK_SKB, expected) for at in (4, 5, 38) for expected in (0, at)),
+    (7, SK_MSG, 0),
+)
+
+
+def sequence_of_all(seed, number, steps=60):
+    """A case of random steps over everything that takes a program by bpf(2), with a few families at a time."""
+
+    def case(s):
+        r = random.Random(f"attach all {seed} {number}")
+        for path in ("a", "a/b"):
+            s.directory("mkdir", path)
+        groups, net = [s.cgroup(path) for path in ("", "a", "a/b")], s.netns()
+        maps = [s.map_create(kind, 4, 4, 4) for kind in (15, 18)]
+        places = ((groups, CGROUP_FAMILIES), ([LO, LO, 77], DEVICE_FAMILIES), ([net], NETNS_FAMILIES))
+        places += ((maps, SOCKMAP_FAMILIES),)
+        chosen = [(targets, r.choice(families)) for targets, families in r.choices(places, (4, 2, 2, 1), k=4)]
+        progs = {family: [s.prog(family[1], family[2]) for _ in range(3)] for _, family in chosen}
+        every = [fd for row in progs.values() for fd in row] + [9999]
+        ids = {fd: s.id_of(fd, "prog") for fd in every}
+        links = []
+        for _ in range(steps):
+            targets, family = r.choice(chosen)
+            target, at, prog = r.choice(targets), family[0], r.choice(progs[family])
+            if r.random() < 0.08:
+                prog = r.choice(every)
+            if r.random() < 0.04:
+                target = r.choice((*groups, net, *maps, prog, 9999))
+            flags = r.choice(
+                (0,) * 8 + (MULTI, MULTI, MULTI, OVERRIDE, BEFORE, AFTER, REPLACE, MULTI | REPLACE, 2, 4, 1)
+            )
+            relative = r.choice((0, 0, 0, r.choice(every)))
+            if r.random() < 0.1:
+                flags, relative = flags | ID, ids[r.choice(every)]
+            step = r.randrange(10)
+            place = 0 if at in (AT_FLOW, AT_SK_LOOKUP) and step < 5 else target  # attached to the task's own namespace
+            if step < 3:
+                s.attach(place, prog, at, flags, replace=r.choice(every), relative=relative)
+            elif step < 5:
+                flags &= BEFORE | AFTER | ID  # with the last one, relative is an id
+                s.detach(place, r.choice((0, prog, prog)), at, flags, relative=relative)
+            elif step < 7 and family not in SOCKMAP_FAMILIES:  # links to sockmaps are not modelled
+                made = s.link(prog, target, at, flags & ~MULTI, relative=relative)
+                links += [made] if made >= 0 else []
+            elif step == 7 and links:
+                s.update(r.choice(links), r.choice(every), *r.choice(((0, 0), (0, prog), (REPLACE, prog))))
+            elif step == 8 and links:
+                link = r.choice(links)
+                if r.random() < 0.4:
+                    s.link_detach(link)
+                else:
+                    links.remove(link)
+                    s.close(link)
+            elif step == 9 and r.random() < 0.1:
+                s.directory("rmdir", r.choice(("a", "a/b")))
+            elif step == 9 and links:
+                s.link_info(r.choice(links))
+            if at != AT_XDP or r.random() < 0.1:
+                s.query(target, at, r.choice((0, 0, 1)) if target in groups else 0, arrays=r.choice((1, 3, 15)))
         for link in links:
             s.link_info(link)
 

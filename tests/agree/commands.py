@@ -735,7 +735,12 @@ def compare(sim, live, case):
             case(side)
         finally:
             side.close()
-    ours, theirs = (calls_of(side.transcript) for side in sides)
+    return differences(*(side.transcript for side in sides))
+
+
+def differences(ours, theirs):
+    """Of two transcripts, as compare() tells it."""
+    ours, theirs = calls_of(ours), calls_of(theirs)
     differ, before = [], "(the first call)"
     for at in range(max(len(ours), len(theirs))):
         mine = ours[at] if at < len(ours) else "(nothing)"

@@ -395,12 +395,4 @@ def compare(kernel, live, cases):
         side = NetSide(task, SimulatedSockets(task))
         case(side)
         task.exit()
-        ours, theirs = commands.calls_of(side.transcript), commands.calls_of(transcript)
-        differ, before = [], "(the first call)"
-        for at in range(max(len(ours), len(theirs))):
-            mine = ours[at] if at < len(ours) else "(nothing)"
-            its = theirs[at] if at < len(theirs) else "(nothing)"
-            if mine != its:
-                differ.append((before, mine, its))
-            before = mine
-        yield len(ours), differ
+        yield commands.differences(side.transcript, transcript)
