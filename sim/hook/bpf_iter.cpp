@@ -71,6 +71,7 @@ Result<void> bpf_iter_link_replace(Link& link, Prog& new_prog, Prog* old_prog) {
 
 std::string bpf_iter_link_show_fdinfo(const Link& link) {
   std::string lines = std::string("target_name:\t") + iter_link(link).target.name + "\n";
+  if (is(iter_link(link).target, "task")) lines += "task_type:\tALL\n";
   if (const Map* map = iter_link(link).map) lines += "map_id:\t" + std::to_string(map->id) + "\n";
   return lines;
 }

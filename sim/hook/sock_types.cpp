@@ -7,6 +7,7 @@
 #include "hook/ctx_fields.h"
 #include "hook/hook.h"
 #include "hook/types.h"
+#include "host/packet.h"
 #include "uapi/context.h"
 
 namespace bpfsim {
@@ -117,7 +118,28 @@ constexpr CtxField flow_dissector_fields[] = {
 }  // namespace
 
 // A type's three tables: is_valid_access, verifier_ops and prog_ops.
-#define TYPE_OF_TABLE(prefix, fields, context)                                                    \
+// What TEST_RUN refuses of these two, before their contexts would matter.
+Result<void> bpf_prog_test_run_flow_dissector(Prog& prog, const bpf_attr& attr, UserAttr) {
+  KFN(prog.machine, bpf_prog_test_run_flow_dissector);
+  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
+    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
+  if (attr.test.data_size_in < ETH_HLEN)
+    return refuse(Errno::Inval, "data_size_in {}: a packet has {} bytes or more", attr.test.data_size_in,
+                  ETH_HLEN);
+  return refuse(Errno::OpNotSupp, "not modelled yet: dissecting a packet");
+}
+
+Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserAttr) {
+  KFN(prog.machine, bpf_prog_test_run_sk_lookup);
+  const auto& test = attr.test;
+  if (test.flags || test.cpu || test.batch_size)
+    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
+  if (test.data_in || test.data_size_in || test.data_out || test.data_size_out)
+    return refuse(Errno::Inval, "this program type has a context only: no data");
+  return refuse(Errno::OpNotSupp, "not modelled yet: looking up a socket");
+}
+
+#define TYPE_OF_TABLE(prefix, fields, context, run)                                               \
   static bool prefix##_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog, \
                                        InsnAccessAux& info) {                                     \
     return ctx_access_allowed(fields, sizeof(context), {off, size, type}, prog, info);            \
@@ -129,17 +151,17 @@ constexpr CtxField flow_dissector_fields[] = {
       .gen_prologue = nullptr,                                                                    \
       .convert_ctx_access = nullptr,                                                              \
   };                                                                                              \
-  const ProgOps prefix##_prog_ops = {.name = #prefix, .test_run = nullptr};
+  const ProgOps prefix##_prog_ops = {.name = #prefix, .test_run = run};
 
-TYPE_OF_TABLE(cg_sock, sock_fields, bpf_sock)
-TYPE_OF_TABLE(cg_sock_addr, sock_addr_fields, bpf_sock_addr)
-TYPE_OF_TABLE(cg_sysctl, sysctl_fields, bpf_sysctl)
-TYPE_OF_TABLE(cg_sockopt, sockopt_fields, bpf_sockopt)
-TYPE_OF_TABLE(sock_ops, sock_ops_fields, bpf_sock_ops)
-TYPE_OF_TABLE(sk_msg, sk_msg_fields, sk_msg_md)
-TYPE_OF_TABLE(sk_lookup, sk_lookup_fields, bpf_sk_lookup)
-TYPE_OF_TABLE(sk_reuseport, sk_reuseport_fields, sk_reuseport_md)
-TYPE_OF_TABLE(flow_dissector, flow_dissector_fields, __sk_buff)
+TYPE_OF_TABLE(cg_sock, sock_fields, bpf_sock, nullptr)
+TYPE_OF_TABLE(cg_sock_addr, sock_addr_fields, bpf_sock_addr, nullptr)
+TYPE_OF_TABLE(cg_sysctl, sysctl_fields, bpf_sysctl, nullptr)
+TYPE_OF_TABLE(cg_sockopt, sockopt_fields, bpf_sockopt, nullptr)
+TYPE_OF_TABLE(sock_ops, sock_ops_fields, bpf_sock_ops, nullptr)
+TYPE_OF_TABLE(sk_msg, sk_msg_fields, sk_msg_md, nullptr)
+TYPE_OF_TABLE(sk_lookup, sk_lookup_fields, bpf_sk_lookup, bpf_prog_test_run_sk_lookup)
+TYPE_OF_TABLE(sk_reuseport, sk_reuseport_fields, sk_reuseport_md, nullptr)
+TYPE_OF_TABLE(flow_dissector, flow_dissector_fields, __sk_buff, bpf_prog_test_run_flow_dissector)
 #undef TYPE_OF_TABLE
 
 }  // namespace bpfsim

@@ -1,4 +1,5 @@
-// Models: kernel/bpf/btf.c (btf_ctx_access), kernel/trace/bpf_trace.c (tracing_verifier_ops) (Linux 6.18)
+// Models: kernel/bpf/btf.c (btf_ctx_access), kernel/trace/bpf_trace.c (tracing_verifier_ops),
+// net/bpf/test_run.c (bpf_prog_test_run_tracing) (Linux 6.18)
 //
 // TRACING programs: their context is an array of 8-byte arguments, and BTF says what each is. A number is
 // read as it is, a pointer to a struct becomes a register that may be followed. Not modelled yet: arguments
@@ -92,10 +93,22 @@ bool tracing_prog_is_valid_access(int off, int size, bpf_access_type type, const
   return btf_ctx_access(off, size, prog, info);
 }
 
+// The kernel runs fentry, fexit and fmod_ret programs around functions made for that; nothing else can be
+// run.
+Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr) {
+  KFN(prog.machine, bpf_prog_test_run_tracing);
+  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
+    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
+  const bpf_attach_type at = bpf_attach_type(prog.expected_attach_type);
+  if (at == BPF_TRACE_FENTRY || at == BPF_TRACE_FEXIT || at == BPF_MODIFY_RETURN)
+    return refuse(Errno::OpNotSupp, "not modelled yet: the functions that such a program is run around");
+  return refuse(Errno::Fault, "a program of attach type {} cannot be run", prog.expected_attach_type);
+}
+
 }  // namespace
 
 const VerifierOps tracing_verifier_ops = {
     .name = "tracing", .get_func_proto = helper_for, .is_valid_access = tracing_prog_is_valid_access};
-const ProgOps tracing_prog_ops = {.name = "tracing", .test_run = nullptr};
+const ProgOps tracing_prog_ops = {.name = "tracing", .test_run = bpf_prog_test_run_tracing};
 
 }  // namespace bpfsim

@@ -479,10 +479,18 @@ Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_pr
   return {};
 }
 
-Result<Prog*> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr) {
+Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, uint64_t uattr) {
   if (attr.query.query_flags) return refuse(Errno::Inval, "query_flags must be 0");
   Map& map = *TRY(map_of_fd(machine, attr.query.target_fd));
-  return *TRY(sock_map_prog_lookup(map, attr.query.attach_type));
+  Result<Prog**> slot = sock_map_prog_lookup(map, attr.query.attach_type);
+  const Prog* prog = slot ? **slot : nullptr;
+  const uint32_t flags = 0, count = prog ? 1 : 0;
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.attach_flags), &flags, sizeof flags));
+  if (prog && attr.query.prog_cnt && attr.query.prog_ids)
+    TRY(copy_to_user(machine, attr.query.prog_ids, &prog->id, sizeof prog->id));
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.prog_cnt), &count, sizeof count));
+  if (!slot) return slot.refusal();
+  return {};
 }
 
 FdArrayView sock_map_view(const Map& map) {

@@ -15,6 +15,6 @@ Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& 
 // BPF_PROG_DETACH of the program behind attach_bpf_fd, which must have that type.
 Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_prog_type ptype);
 // BPF_PROG_QUERY: the attached program, or null.
-Result<Prog*> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr);
+Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, uint64_t uattr);
 
 }  // namespace bpfsim

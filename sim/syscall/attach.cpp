@@ -164,16 +164,6 @@ SysResult bpf_prog_detach(Machine& machine, const bpf_attr& attr) {
   return 0;
 }
 
-// A map of sockets has at most one program for each attach type.
-static Result<void> query_sock_map(Machine& machine, const bpf_attr& attr, UserAttr uattr) {
-  const Prog* prog = TRY(sock_map_bpf_prog_query(machine, attr));
-  const uint32_t flags = 0, count = prog ? 1 : 0;
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.attach_flags), &flags, sizeof flags));
-  if (prog && attr.query.prog_cnt && attr.query.prog_ids)
-    TRY(copy_to_user(machine, attr.query.prog_ids, &prog->id, sizeof prog->id));
-  return copy_to_user(machine, uattr + offsetof(bpf_attr, query.prog_cnt), &count, sizeof count);
-}
-
 SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr, uint32_t size) {
   KFN(machine, bpf_prog_query);
   if (!bpf_net_capable(machine)) return refuse(Errno::Perm, "needs CAP_NET_ADMIN");
@@ -191,7 +181,7 @@ SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr,
   else if (is_tcx(at) && type != BPF_PROG_TYPE_UNSPEC)
     done = tcx_prog_query(machine, attr, uattr);
   else if (type == BPF_PROG_TYPE_SK_SKB || type == BPF_PROG_TYPE_SK_MSG)
-    done = query_sock_map(machine, attr, uattr);
+    done = sock_map_bpf_prog_query(machine, attr, uattr);
   if (!done) return done.refusal();
   return 0;
 }

@@ -53,6 +53,16 @@ KNOWN = (
     ),
     Known(
         "lifetimes",
+        r"PROG_LOAD [^|]*map types \[.*\b33\b[^|]*\|[^|]*\| ENOTSUP ",
+        "programs that use an arena are not modelled",
+    ),
+    Known(
+        "lifetimes",
+        r"TEST_RUN [^|]* of type (22|30)\b[^|]*\|[^|]*\| ENOTSUP ",
+        "running flow dissectors and socket lookups (TEST_RUN) is not modelled",
+    ),
+    Known(
+        "lifetimes",
         r"PROG_LOAD [^|]*byte 6[4-7] set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
         "programs bound to a device are not modelled",
     ),

@@ -1,9 +1,9 @@
 """Objects that live and die, at random, on both sides: a hypothesis state machine over pair.World.
 
-Each rule is a call, or a few, by one of up to three tasks: maps made, used and frozen, programs loaded that hold
-maps, prog arrays and maps of maps that hold others, BTF, pins and directories, ids, dup, fork, close, exit, XDP on a
-device of an own network namespace. After each rule the world is judged. A chunk of examples follows from
-(seed, number) alone. Not among the rules yet: batches, attach and query, other hooks than XDP, BPF_PROG_BIND_MAP.
+Each rule is a call, or a few, by one of up to three tasks: maps of every type made, used and frozen, programs loaded
+that hold maps, prog arrays and maps of maps that hold others, BTF, pins and directories, ids, dup, fork, close, exit;
+lives_attached.py has the hooks and links, lives_held.py sockets, storages, batches, mappings, iterators and fdinfo.
+After each rule the world is judged. A chunk of examples follows from (seed, number) alone.
 """
 
 import struct
@@ -12,175 +12,40 @@ import commands
 import hypothesis
 import pair
 import wire
-from commands import ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RETURN_2
+from commands import ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from life import (
+    BTFS,
+    CPUMAP,
+    DEVMAP,
+    DEVMAP_HASH,
+    DIRECTORIES,
+    INFO,
+    KINDS,
+    MAPS_OF_MAPS,
+    OWNERS,
+    PROGRAMS,
+    REUSEPORT_SOCKARRAY,
+    SOCKHASH,
+    SOCKMAP,
+    TASKS,
+    TYPES,
+    Lifetimes,
+    go,
+    number,
+    path,
+    rarely,
+    usual,
+)
+from lives_attached import AttachRules
+from lives_held import HolderRules
 
-TASKS, MAPS_OF_MAPS = 3, (ARRAY_OF_MAPS, HASH_OF_MAPS)
-SCHED_CLS = 3
-KINDS = (1, 2, 3, 5, 6, 9, 10, 11, 12, 13, 22, 23, 27, 30, 31)  # map types; the others are not among the rules yet
 EXAMPLES, STEPS = 8, 60  # of a chunk
-NOWHERE = 9999  # no descriptor on either side; 0 is a file here and none there
-
-number = st.integers(0, 63)
-rarely = st.integers(0, 31).map(lambda n: n == 31)
+EVERY = ("map", "prog", "link", "btf", "cgroup", "netns", "pidfd", "socket", "perf", "iter", "stats")
 
 
-def insn(code, dst=0, src=0, off=0, imm=0):
-    return struct.pack("<BBhi", code, src << 4 | dst, off, imm)
-
-
-def ld_imm64(dst, src, imm, upper=0):
-    return insn(0x18, dst, src, 0, imm) + insn(0, 0, 0, 0, upper)
-
-
-def mov(dst, imm):
-    return insn(0xB7, dst, imm=imm)
-
-
-EXIT = insn(0x95)
-KEY_ON_STACK = insn(0x7A, 10, off=-8) + insn(0xBF, 2, 10) + insn(0x07, 2, imm=-8)  # 8 zero bytes, r2 points at them
-
-
-def lookup(fd, _):
-    return KEY_ON_STACK + ld_imm64(1, 1, fd) + insn(0x85, imm=1) + mov(0, 5) + EXIT
-
-
-def update(fd, _):
-    value = insn(0x7A, 10, off=-16, imm=7) + insn(0xBF, 3, 10) + insn(0x07, 3, imm=-16)
-    return KEY_ON_STACK + value + mov(4, 0) + ld_imm64(1, 1, fd) + insn(0x85, imm=2) + mov(0, 6) + EXIT
-
-
-def tail_call(fd, index):
-    return ld_imm64(2, 1, fd) + mov(3, index % 5) + insn(0x85, imm=12) + mov(0, 7) + EXIT
-
-
-def push(fd, _):
-    value = insn(0x7A, 10, off=-8, imm=9) + insn(0xBF, 2, 10) + insn(0x07, 2, imm=-8)
-    return value + mov(3, 0) + ld_imm64(1, 1, fd) + insn(0x85, imm=87) + mov(0, 8) + EXIT
-
-
-PROGRAMS = {  # name: the code, from a map's descriptor and another number
-    "returns 2": lambda fd, n: RETURN_2,
-    "holds a map": lambda fd, n: ld_imm64(1, 1, fd) + mov(0, 3) + EXIT,
-    "holds two maps": lambda fd, n: ld_imm64(1, 1, fd) + ld_imm64(2, 1, n) + mov(0, 4) + EXIT,
-    "looks up": lookup,
-    "updates": update,
-    "pushes": push,
-    "tail calls": tail_call,
-    "reads a value": lambda fd, n: ld_imm64(1, 2, fd) + insn(0x71, 0, 1) + EXIT,
-    "points past a value": lambda fd, n: ld_imm64(1, 2, fd, n * 8) + mov(0, 1) + EXIT,
-    "by fd_array": lambda fd, n: ld_imm64(1, 5, n % 3) + mov(0, 10) + EXIT,
-    "value by fd_array": lambda fd, n: ld_imm64(1, 6, n % 3) + mov(0, 11) + EXIT,
-    "no exit": lambda fd, n: mov(0, 1),
-    "no result": lambda fd, n: EXIT,
-    "reads a missing register": lambda fd, n: insn(0xBF, 0, 7) + EXIT,
-    "unknown map source": lambda fd, n: ld_imm64(1, 9, fd) + mov(0, 1) + EXIT,
-}
-TYPES = (wire.SOCKET_FILTER, SCHED_CLS, wire.XDP)
-ROOT = "/sys/fs/bpf"
-DIRECTORIES = (ROOT, f"{ROOT}/d", f"{ROOT}/e", f"{ROOT}/d/deep")
-PATHS = tuple(f"{directory}/{name}" for directory in DIRECTORIES for name in ("a", "b"))
-ODD_PATHS = (f"{ROOT}/a/", f"{ROOT}/a/x", f"{ROOT}/with.dot", f"{ROOT}//b", f"{ROOT}/../bpf/a", f"{ROOT}/" + "n" * 256)
-ODD_PATHS += ("", f"{ROOT}/./d/../a", "/sys/fs", f"{ROOT}/nothing/a", f"{ROOT}/d/")
-path = st.integers(0, 9).flatmap(lambda n: st.sampled_from(ODD_PATHS if n == 9 else PATHS[:4] if n < 6 else PATHS))
-NAMES = b"\0int\0s\0"
-INT = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32)
-BTFS = {
-    "an int": commands.btf(INT, NAMES),
-    "a struct": commands.btf(INT + struct.pack("<IIIIII", 5, 4 << 24 | 1, 4, 5, 1, 0), NAMES),
-    "nothing": commands.btf(b"", b"\0"),
-    "no strings": commands.btf(INT, b""),
-    "points to itself": commands.btf(struct.pack("<III", 0, 2 << 24, 1), b"\0"),
-    "bad magic": commands.btf(INT, NAMES, magic=0x1234),
-}
-# Where OBJ_GET_INFO_BY_FD tells ids, and what may differ: what is compiled, when, and how long that is.
-INFO = {
-    "map": (104, [(64, "btf")], []),
-    "prog": (232, [(128, "btf")], [(16, 24), (40, 48), (104, 112)]),
-    "link": (64, [(8, "prog")], []),
-    "btf": (32, [], []),
-}
-
-
-class Lifetimes(RuleBasedStateMachine):
-    """make_kernel, live and report are put on a subclass by run_chunk."""
-
-    make_kernel = live = report = None
-
-    def __init__(self):
-        super().__init__()
-        self.world, self.over, self.spoilt = pair.World(self.make_kernel, self.live, self.report), False, None
-
-    # ---- choosing ----
-
-    def task(self, n):
-        return self.world.tasks[n % len(self.world.tasks)]
-
-    def fd(self, task, n, *kinds):
-        """A descriptor of one of these kinds; rarely of another, or none."""
-        fits = [fd for fd, (one, _) in sorted(task.files.items()) if one.kind in kinds]
-        if n % 16 == 15 or not fits:
-            every = [*sorted(task.files), NOWHERE]
-            return every[n // 16 % len(every)]
-        return fits[n % len(fits)]
-
-    def map_of(self, task, n, *types):
-        fits = [fd for fd, (one, about) in sorted(task.files.items()) if about.get("type") in types]
-        return fits[n % len(fits)] if fits and n % 16 != 15 else self.fd(task, n, "map")
-
-    # ---- calling ----
-
-    def bpf(self, task, what, cmd, attr, **words):
-        attr = bytearray(attr.ljust(wire.ATTR_SIZE, b"\0"))
-        if self.spoilt is not None and not attr[self.spoilt]:
-            attr[self.spoilt] = 1
-            btf_fd = {wire.MAP_CREATE: 48, wire.PROG_LOAD: 72}.get(cmd)
-            if btf_fd and attr[btf_fd : btf_fd + 4] == bytes(4):
-                struct.pack_into("<I", attr, btf_fd, NOWHERE)
-            what += f", byte {self.spoilt} set"
-            self.spoilt = None
-        return self.world.bpf(task, f"task {self.world.tasks.index(task)}: {what}", cmd, bytes(attr), **words)
-
-    def opened(self, task, fd, kind, about=None):
-        one = self.world.adopt(task, fd, kind, about)
-        if one and about is not None:
-            self.world.remembered[one] = about
-
-    def step(self, act):
-        """Runs a rule's calls, then judges; what known.py lists ends the example."""
-        self.report.counts["steps"] += 1
-        try:
-            act()
-            self.world.judge()
-        except pair.KnownDisagreement:
-            self.over = True
-
-    def teardown(self):
-        try:
-            if self.over:
-                self.world.clean()
-            else:
-                self.world.end()
-        except pair.KnownDisagreement:
-            self.world.clean()
-        self.report.counts["lives"] += 1
-
-
-def go(**strategies):
-    """A rule whose body is a step, made as long as the example is not over."""
-
-    def made(body):
-        def stepped(self, **drawn):
-            self.step(lambda: body(self, **drawn))
-
-        stepped.__name__ = body.__name__
-        return precondition(lambda self: not self.over)(rule(**strategies)(stepped))
-
-    return made
-
-
-class Rules(Lifetimes):
+class Rules(AttachRules, HolderRules, Lifetimes):
     @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
     def some_objects(self, kinds):
         """So that the first rules have something to work on."""
@@ -204,9 +69,9 @@ class Rules(Lifetimes):
         self.new_map(self.task(who), kind, odd, n)
 
     def new_map(self, task, kind, odd, n):
-        key, value, entries, flags = commands.usual(kind)
+        key, value, entries, flags = usual(kind)
         extra = numa = 0
-        btf = (0, 0, 0)
+        btf = (self.int_btf(task), 1, 1) if kind in OWNERS else (0, 0, 0)
         inner = self.fd(task, n, "map") if kind in MAPS_OF_MAPS else 0
         sizes = (0, 1, 3, 4, 5, 8, 12, 16, 64, 512, 513)
         if odd == 1:
@@ -228,6 +93,8 @@ class Rules(Lifetimes):
             btf = (self.fd(task, n, "btf"), (1, 1, 2, 0)[n % 4], (1, 1, 2, 1, 0)[n % 5])
         elif odd == 12:
             inner = self.fd(task, n, "map", "prog")
+        elif odd == 14 and kind == ARRAY:
+            flags, entries = flags | 1 << 10, (2, 512, 1024, 2048)[n % 4]
         elif odd == 13:
             flags |= (8, 16, 128, 256, 1024)[n % 5]
         attr = bytearray(wire.ATTR_SIZE)
@@ -240,43 +107,11 @@ class Rules(Lifetimes):
         fd, _ = self.bpf(task, what, wire.MAP_CREATE, attr)
         self.opened(task, fd, "map", about)
 
-    def key(self, about, n):
-        size = about["key"]
-        if about["type"] == commands.LPM_TRIE:
-            return struct.pack("<I", (0, 1, 8, 32, 33)[n % 5])[:size].ljust(size, bytes([n % 3]))
-        if not size:
-            return None if n % 32 != 31 else bytes(4)
-        return (n % (min(about["entries"], 6) + 2)).to_bytes(4, "little")[:size].ljust(size, b"\0")
-
-    def element(self, task, what, cmd, which, n, value=None, *, flags=0, shown=()):  # noqa: PLR0917
-        """which: descriptor and what is known of the map; value: bytes that go along, or room for those that come."""
-        fd, about = which
-        key, buffers, pointers = self.key(about, n), [], []
-        for offset, data in ((8, key), (16, value)):
-            if data is not None:
-                pointers.append((-1, offset, len(buffers)))
-                buffers.append(data)
-        attr = struct.pack("<IIQQQ", fd, 0, 0, 0, flags)
-        named = "prog array" if about["type"] == PROG_ARRAY else f"map type {about['type']}"
-        what = f"{what} {named} fd {fd} key {key.hex() if key else key} flags {flags:#x}"
-        return self.bpf(task, what, cmd, attr, buffers=buffers, pointers=pointers, shown=shown)
-
-    def of_map(self, task, n):
-        """A map's descriptor and what is known of it; of what is no map, a guess."""
-        fd = self.fd(task, n, "map")
-        about = task.files.get(fd, (None, {}))[1]
-        return fd, about if "type" in about else {"type": 0, "key": 4, "value": 8, "entries": 1, "flags": 0}
-
     @go(who=number, which=number, n=number, m=number, flags=st.sampled_from((0,) * 8 + (1, 2, 3, 4, 8, 1 << 40)))
     def update_elem(self, *, who, which, n, m, flags):
         task = self.task(who)
         fd, about = self.of_map(task, which)
-        if about["type"] == PROG_ARRAY:
-            value = struct.pack("<I", self.fd(task, m, "prog"))
-        elif about["type"] in MAPS_OF_MAPS:
-            value = struct.pack("<I", self.fd(task, m, "map"))
-        else:
-            value = bytes([m]) * commands.value_room(about["type"], about["value"])
+        value = self.value(task, about, m)
         what = f"UPDATE to {value[:8].hex()}"
         self.element(task, what, wire.MAP_UPDATE_ELEM, (fd, about), n, value, flags=flags)
 
@@ -293,8 +128,13 @@ class Rules(Lifetimes):
         kind = {PROG_ARRAY: "prog", ARRAY_OF_MAPS: "map", HASH_OF_MAPS: "map"}.get(about["type"])
         room = bytes(commands.value_room(about["type"], about["value"]))
         shown = [(1 if about["key"] else 0, 0, kind)] if kind else ()
+        hidden = (
+            [(1, 0, 8)] if about["type"] in (SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY) and about["value"] == 8 else ()
+        )
+        if about["type"] in (DEVMAP, DEVMAP_HASH, CPUMAP):
+            shown = [(1, 4, "prog")]
         what = "LOOKUP" if cmd == wire.MAP_LOOKUP_ELEM else "LOOKUP_AND_DELETE"
-        self.element(task, what, cmd, (fd, about), n, room, flags=flags, shown=shown)
+        self.element(task, what, cmd, (fd, about), n, room, flags=flags, shown=shown, hidden=hidden)
 
     @go(who=number, which=number, n=number)
     def delete_elem(self, *, who, which, n):
@@ -350,7 +190,8 @@ class Rules(Lifetimes):
             fd = self.fd(task, n, "map")
         other = self.fd(task, m, "map") if "two" in program else m
         code = PROGRAMS[program](fd, other)
-        fd_array = struct.pack("<3I", fd, self.fd(task, m, "map"), self.fd(task, m + 1, "map", "btf"))
+        fds = fd, self.fd(task, m, "map"), self.fd(task, m + 1, "map", "btf")
+        fd_array = struct.pack("<3I", *fds)
         attr = bytearray(wire.ATTR_SIZE)
         struct.pack_into("<II", attr, 0, kind, len(code) // 8)
         struct.pack_into("<16s", attr, 48, (b"", b"prog", b"a-b")[2 if odd == 1 else m % 2])
@@ -365,7 +206,8 @@ class Rules(Lifetimes):
         elif odd == 8:
             struct.pack_into("<I", attr, 68, (1, 37, 46)[m % 3])
         license_text = b"Proprietary\0" if odd == 9 else b"GPL\0"
-        what = f"PROG_LOAD type {kind} {program} map {fd} {other} odd {odd}"
+        types = [about.get("type") for _, about in (task.files.get(one, (None, {})) for one in (*fds, other))]
+        what = f"PROG_LOAD type {kind} {program} map {fd} {other} odd {odd} map types {types}"
         made, _ = self.bpf(task, what, wire.PROG_LOAD, attr, buffers=[code, license_text, fd_array], pointers=pointers)
         self.opened(task, made, "prog", {"prog": kind})
 
@@ -376,7 +218,7 @@ class Rules(Lifetimes):
         attr = struct.pack("<4I", fd, 0, 64, 0)
         self.bpf(
             task,
-            f"TEST_RUN fd {fd}",
+            f"TEST_RUN fd {fd} of type {task.files.get(fd, (None, {}))[1].get('prog')}",
             wire.PROG_TEST_RUN,
             attr,
             buffers=[bytes(64)],
@@ -386,10 +228,20 @@ class Rules(Lifetimes):
 
     @go(who=number, which=st.sampled_from(sorted(BTFS)))
     def btf_load(self, *, who, which):
-        task = self.task(who)
+        self.load_btf(self.task(who), which)
+
+    def load_btf(self, task, which):
         attr = struct.pack("<QQI", 0, 0, len(BTFS[which]))
         fd, _ = self.bpf(task, f"BTF_LOAD {which}", wire.BTF_LOAD, attr, buffers=[BTFS[which]], pointers=[(-1, 0, 0)])
-        self.opened(task, fd, "btf", {})
+        self.opened(task, fd, "btf", {"btf": which})
+        return fd
+
+    def int_btf(self, task):
+        """A descriptor of BTF whose type 1 is an int."""
+        for fd, (_, about) in sorted(task.files.items()):
+            if about.get("btf") == "an int":
+                return fd
+        return max(self.load_btf(task, "an int"), 0)
 
     @go(who=number, which=number, where=path, flags=st.sampled_from((0,) * 12 + (8, 1 << 14, 1)))
     def pin(self, *, who, which, where, flags):
@@ -444,8 +296,14 @@ class Rules(Lifetimes):
     def get_info(self, *, who, which, cut, n):
         task = self.task(who)
         fd = self.fd(task, which, "map", "prog", "link", "btf")
-        kind = task.files[fd][0].kind if fd in task.files else "map"
+        one, about = task.files.get(fd, (None, {}))
+        kind = one.kind if one and one.kind in INFO else "map"
         length, ids, hidden = INFO[kind]
+        own = ()
+        if kind == "link" and about.get("link") in ("cgroup", "netns"):
+            own = [(0, 16, 24 if about["link"] == "cgroup" else 20)]  # a cgroup's id, a namespace's inode
+        elif kind == "link" and about.get("link") == "iter":
+            ids = [*ids, (28, "map")]
         room = bytearray(max(length, cut))
         buffers, pointers, shown = [room], [(-1, 8, 0)], [(0, offset, what) for offset, what in ids]
         if kind == "prog" and n % 2:
@@ -464,12 +322,13 @@ class Rules(Lifetimes):
             pointers=pointers,
             shown=shown,
             hidden=[(0, start, end) for start, end in hidden],
+            own=own,
         )
 
     @go(who=number, which=number)
     def dup(self, *, who, which):
         task = self.task(who)
-        fd = self.fd(task, which, "map", "prog", "link", "btf")
+        fd = self.fd(task, which, *EVERY)
         made = self.world.file_call(task, "dup", fd)
         if made >= 0:
             task.files[made] = task.files[fd]
@@ -477,7 +336,7 @@ class Rules(Lifetimes):
     @go(who=number, which=number)
     def close(self, *, who, which):
         task = self.task(who)
-        fd = self.fd(task, which, "map", "prog", "link", "btf")
+        fd = self.fd(task, which, *EVERY)
         self.world.file_call(task, "close", fd)
         task.files.pop(fd, None)
 
@@ -498,36 +357,6 @@ class Rules(Lifetimes):
     @go(who=number)
     def exit(self, *, who):
         self.world.exit(self.task(who))
-
-    @go(
-        who=number,
-        which=number,
-        device=st.sampled_from((1, 2, 2, 2, 0x7FFFFFF0)),
-        attach_type=st.sampled_from((37, 37, 37, 37, 37, 46, 0)),
-        flags=st.sampled_from((0, 0, 2, 2, 4, 6, 1, 64)),
-    )
-    def link_create(self, *, who, which, device, attach_type, flags):
-        task = self.task(who)
-        fits = [fd for fd, (_, about) in sorted(task.files.items()) if about.get("prog") == wire.XDP]
-        fd = fits[which % len(fits)] if fits and which % 16 != 15 else self.fd(task, which, "prog")
-        what = f"LINK_CREATE program {fd} device {device} type {attach_type} flags {flags}"
-        attr = struct.pack("<4I", fd, device, attach_type, flags)
-        made, _ = self.bpf(task, what, commands.LINK_CREATE, attr)
-        self.opened(task, made, "link", {})
-
-    @go(who=number, which=number, n=number, old=number, flags=st.sampled_from((0, 0, 0, 4, 4, 1)))
-    def link_update(self, *, who, which, n, old, flags):
-        task = self.task(who)
-        fd, prog = self.fd(task, which, "link"), self.fd(task, n, "prog")
-        expected = self.fd(task, old, "prog") if flags & 4 or old % 16 == 3 else 0
-        what = f"LINK_UPDATE link {fd} program {prog} flags {flags} expected {expected}"
-        self.bpf(task, what, commands.LINK_UPDATE, struct.pack("<4I", fd, prog, flags, expected))
-
-    @go(who=number, which=number)
-    def link_detach(self, *, who, which):
-        task = self.task(who)
-        fd = self.fd(task, which, "link")
-        self.bpf(task, f"LINK_DETACH fd {fd}", commands.LINK_DETACH, struct.pack("<I", fd))
 
     @go(
         who=number,

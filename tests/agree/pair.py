@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import known
 import live_task
+import sandbox
 import wire
 from bpfsim import _core
 
@@ -34,8 +35,16 @@ NEXT_ID = {
     "btf": wire.BTF_GET_NEXT_ID,
     "link": wire.LINK_GET_NEXT_ID,
 }
+TARGETS = ("bpf_map", "bpf_prog", "bpf_link", "task", "bpf_map_elem")  # of iterators
+IDS_IN_TEXT = {"map_id": "map", "prog_id": "prog", "link_id": "link", "btf_id": "btf"}  # lines of fdinfo
+# Lines that differ by nature, or, the last two, by who else counts runs on this machine.
+BY_NATURE = ("mnt_id", "ino", "prog_jited", "owner_jited", "run_time_ns", "run_cnt")
+OF_THE_HOST = ("cgroup_id", "netns_ino")  # shown is whether they are 0
 ID_AT = {"prog": 4, "map": 4, "link": 4, "btf": 12}  # in the struct that OBJ_GET_INFO_BY_FD fills
 DEVICES = (1, 2)
+# Words of calls whose answer may lag behind on the live kernel: it empties a prog array, drops the programs of a
+# removed cgroup and takes closed sockets out of maps from work queues.
+SETTLING = ("prog array", "QUERY", "type 15", "type 18", "type 20", "GET_INFO")
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 2, 4
 
 
@@ -68,17 +77,45 @@ def setlink_message(ifindex, fd, flags, expected=None):
     return struct.pack("<IHHII", 16 + len(body), 19, 5, 1, 0) + body
 
 
+def function_ids(names):
+    """The live kernel's BTF ids of these functions, from its own vmlinux BTF: what is missing there is missing here."""
+    raw = Path("/sys/kernel/btf/vmlinux").read_bytes()
+    start, types, _, strings, _ = struct.unpack_from("<5I", raw, 4)
+    end = start + strings
+    wanted = {}
+    for name in names:
+        at = raw.find(b"\0" + name.encode() + b"\0", end)
+        if at >= 0:
+            wanted[at + 1 - end] = name
+    behind = {1: (4, 0), 3: (12, 0), 14: (4, 0), 17: (4, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 15: (0, 12)}
+    behind[19] = (0, 12)
+    found, at, number = {}, start + types, 0
+    while at < end:
+        number += 1
+        name, info, _ = struct.unpack_from("<III", raw, at)
+        kind = info >> 24 & 31
+        if kind == 12 and name in wanted:
+            found[wanted[name]] = number
+        fixed, each = behind.get(kind, (0, 0))
+        at += 12 + fixed + each * (info & 0xFFFF)
+    return found
+
+
 class LiveSide:
     """The live kernel's tasks: the watcher, which stays, and those that it or another forked."""
 
     def __init__(self, cpus):
+        if why := sandbox.unavailable():
+            raise PermissionError(why)
+        self.functions = function_ids(f"bpf_iter_{target}" for target in TARGETS)
+        self.cgroups = tempfile.mkdtemp(prefix="bpfsim-agree-", dir=sandbox.cgroup2_mounts()[0])
         self.folder = tempfile.TemporaryDirectory(prefix="bpfsim-agree-")
         where = str(Path(self.folder.name) / "tasks")
         self.door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.door.bind(where)
         self.door.listen(64)
         self.door.settimeout(10)
-        command = [sys.executable, "-E", live_task.__file__, where, str(cpus)]
+        command = [sys.executable, "-E", live_task.__file__, where, str(cpus), self.cgroups]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -86,6 +123,7 @@ class LiveSide:
             self.watcher = LiveTask(self, None, 0)
         except TimeoutError:
             self.process.kill()
+            os.rmdir(self.cgroups)
             raise PermissionError(self.process.communicate()[1].strip() or "no live task came up") from None
 
     def stop(self):
@@ -94,6 +132,8 @@ class LiveSide:
         self.process.stderr.close()
         self.door.close()
         self.folder.cleanup()
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(self.cgroups)
 
 
 class LiveTask:
@@ -137,20 +177,59 @@ class LiveTask:
 class SimTask:
     """The same requests, to a task of the simulated machine."""
 
-    def __init__(self, task):
-        self.task = task
+    def __init__(self, task, pages=()):
+        self.task, self.pages = task, dict(pages)
 
     def ask(self, what, *words):
         if what == "bpf":
             return live_task.perform(self.task.sys_bpf, *words)
-        call = {"setlink": self.task.rtnl_setlink}.get(what) or getattr(self.task, what)
+        call = {"setlink": self.task.rtnl_setlink}.get(what) or getattr(self, what, None) or getattr(self.task, what)
         try:
-            return call(*words) or (0 if what != "listdir" else [])
+            answer = call(*words)
         except OSError as error:
             return -error.errno
+        return 0 if answer is None else list(answer) if isinstance(answer, tuple) else answer
+
+    @staticmethod
+    def group(path):
+        return f"/sys/fs/cgroup/{path}"
+
+    def open_cgroup(self, path):
+        return self.task.open(self.group(path))
+
+    def mkdir_cgroup(self, path):
+        self.task.mkdir(self.group(path))
+
+    def rmdir_cgroup(self, path):
+        self.task.rmdir(self.group(path))
+
+    def remove_groups(self):
+        for path in reversed(live_task.GROUPS):
+            with contextlib.suppress(OSError):
+                self.rmdir_cgroup(path)
+
+    def open_netns(self):
+        return self.task.open("/proc/self/ns/net")
+
+    def perf_event_open(self, kind, config):
+        return self.task.perf_event_open(kind, config)
+
+    def mmap(self, number, fd, length, prot, flags, poke):  # noqa: PLR0917 the words of a request
+        pages = self.task.mmap(fd, length, prot, flags, 0)
+        self.pages[number] = pages.address, length
+        if poke and prot & 2:
+            pages[0 : len(poke)] = poke
+
+    def munmap(self, number):
+        self.task.munmap(*self.pages.pop(number))
+
+    def unhook(self, devices):
+        netns = self.open_netns()
+        live_task.unhook(self.task.sys_bpf, netns, self.task.close, devices)
+        self.task.close(netns)
 
     def fork(self):
-        return SimTask(self.task.fork())
+        return SimTask(self.task.fork(), self.pages)
 
     def exit(self):
         self.task.exit()
@@ -170,6 +249,13 @@ class World:
         self.kernel, self.live, self.report = make_kernel(), live, report
         self.watcher = SimTask(self.kernel.spawn("watcher"))
         self.alive, self.dead, self.tasks, self.spawned, self.before = [], [], [], 1, "(the first call)"
+        self.functions = {
+            name: Id("function", self.kernel.btf_id(name), number) for name, number in live.functions.items()
+        }
+        self.mappings = 0
+        for path in live_task.GROUPS:
+            for side in (self.watcher, live.watcher):
+                side.ask("mkdir_cgroup", path)
         sim = SimTask(self.kernel.spawn("task"))
         self.tasks.append(Both(sim, live.watcher.fork(self.number()), {}))
 
@@ -190,11 +276,11 @@ class World:
             raise KnownDisagreement(why)
         raise Disagreement(f"{what}\n  before: {self.before}\n  simulator:   {ours}\n  live kernel: {theirs}")
 
-    def bpf(self, task, what, cmd, attr, *, size=None, buffers=(), pointers=(), asked=(), shown=(), hidden=()):
+    def bpf(self, task, what, cmd, attr, *, size=None, buffers=(), pointers=(), asked=(), shown=(), hidden=(), own=()):
         """One command to both; the result and the buffers that it left.
 
         asked: [(offset in attr, Id)] to fill in; shown: [(buffer, offset, kind)] where ids come back; hidden:
-        [(buffer, from, to)] what may differ. Buffer -1 is the attr.
+        [(buffer, from, to)] what may differ; own: the same, but whether all is 0 may not. Buffer -1 is the attr.
         """
         self.report.counts["commands"] += 1
         attrs = bytearray(attr), bytearray(attr)
@@ -202,16 +288,16 @@ class World:
             struct.pack_into("<I", attrs[0], offset, which.sim)
             struct.pack_into("<I", attrs[1], offset, which.live)
         ours = task.sim.ask("bpf", cmd, bytes(attrs[0]), size, list(buffers), list(pointers))
-        told = self.tell(ours, 0, asked, shown, hidden)
+        told, settles = self.tell(ours, 0, asked, shown, hidden, own), any(word in what for word in SETTLING)
         for again in range(100):
             theirs = task.live.ask("bpf", cmd, bytes(attrs[1]), size, list(buffers), list(pointers))
-            if self.tell(theirs, 1, asked, shown, hidden) == told or "prog array" not in what or again == 99:
+            if self.tell(theirs, 1, asked, shown, hidden, own) == told or not settles or again == 99:
                 break
-            time.sleep(0.002)  # the last descriptor's close empties a prog array from a work queue
-        self.compare(what, told, self.tell(theirs, 1, asked, shown, hidden))
+            time.sleep(0.002)
+        self.compare(what, told, self.tell(theirs, 1, asked, shown, hidden, own))
         return ours[0], ours[2]
 
-    def tell(self, answer, side, asked, shown, hidden):
+    def tell(self, answer, side, asked, shown, hidden, own):  # noqa: PLR0917
         """A side's answer as it is compared: ids as the simulator's, what may differ as 0xcc."""
         result, attr, buffers = answer
         parts = [bytearray(attr), *map(bytearray, buffers)]
@@ -220,20 +306,53 @@ class World:
         for part, start, end in hidden:
             room = parts[part + 1]
             room[start : min(end, len(room))] = b"\xcc" * max(0, min(end, len(room)) - start)
-        if side and result >= 0:
+        for part, start, end in own:
+            room = parts[part + 1]
+            room[start:end] = (b"\1" if any(room[start:end]) else b"\0") * len(room[start:end])
+        if side:
             for part, offset, kind in shown:
                 room = parts[part + 1]
                 if offset + 4 <= len(room):
-                    number = struct.unpack_from("<I", room, offset)[0]
-                    ours = next((one.sim for one in self.alive if one.kind == kind and one.live == number), number)
-                    struct.pack_into("<I", room, offset, ours)
+                    struct.pack_into("<I", room, offset, self.ours(kind, struct.unpack_from("<I", room, offset)[0]))
         attr_text = bytes(parts[0]).rstrip(b"\0").hex()
         return f"{wire.name(result)} attr {attr_text} buffers {[part.hex() for part in parts[1:]]}"
+
+    def ours(self, kind, number):
+        """The simulator's id of what the live kernel shows as this."""
+        return next((one.sim for one in self.alive if one.kind == kind and one.live == number), number)
+
+    def fdinfo(self, task, fd):
+        """The text of both, line by line."""
+        self.report.counts["commands"] += 1
+        sides = ((task.sim, False), (task.live, True))
+        ours, theirs = (self.text_of(side.ask("fdinfo", fd), live) for side, live in sides)
+        self.compare(f"fdinfo of {fd}", ours, theirs)
+
+    def text_of(self, text, live):
+        if isinstance(text, int):
+            return "nothing"
+        lines = []
+        for line in text.splitlines():
+            key, _, value = line.partition(":\t")
+            if key in BY_NATURE:
+                value = "#"
+            elif key in OF_THE_HOST:
+                value = "0" if value == "0" else "*"
+            elif live and key in IDS_IN_TEXT and value.isdigit():
+                value = str(self.ours(IDS_IN_TEXT[key], int(value)))
+            lines.append(f"{key}={value}")
+        return " ".join(lines)
+
+    def pidfd(self, task, other):
+        self.report.counts["commands"] += 1
+        ours, theirs = task.sim.ask("pidfd_open", other.sim.task.pid), task.live.ask("pidfd_open", other.live.pid)
+        self.compare("pidfd_open", wire.name(ours), wire.name(theirs))
+        return ours
 
     def file_call(self, task, what, *words):
         self.report.counts["commands"] += 1
         ours, theirs = task.sim.ask(what, *words), task.live.ask(what, *words)
-        name = [one if isinstance(one, list) else wire.name(one) for one in (ours, theirs)]
+        name = [wire.name(one) if isinstance(one, int) else one for one in (ours, theirs)]
         shown = [word.hex() if isinstance(word, bytes) else word for word in words]
         self.compare(f"{what} {shown}", *name)
         return ours
@@ -326,6 +445,9 @@ class World:
                 message = setlink_message(ifindex, -1, flags)
                 self.watcher.ask("setlink", message)
                 self.live.watcher.ask("setlink", message)
+        for side in (self.watcher, self.live.watcher):
+            side.ask("unhook", DEVICES)
+            side.ask("remove_groups")
 
     def end(self):
         self.clean()
