@@ -54,6 +54,11 @@ def test_random_sequences_answer_alike(live, number):
     assert any(line.startswith("LINK_CREATE") for line in lines)
 
 
+@pytest.mark.parametrize("number", range(24))
+def test_random_sequences_over_every_family_answer_alike(live, number):
+    compare(live, attach.sequence_of_all(1, number))
+
+
 def test_the_sandbox_is_gone_afterwards(live):
     box = sandbox.Sandbox()
     path = box.run(lambda inside: (inside.mkdir("left"), inside.cgroup("left"))[1])

@@ -1,0 +1,57 @@
+"""What ./dev agree found where the simulator answered otherwise than the live 6.18 kernel."""
+
+import errno
+import struct
+
+import bpfsim
+import pytest
+
+PASS = "r0 = 0\nexit"
+PROG_TEST_RUN, PROG_QUERY = 10, 16
+
+
+@pytest.fixture
+def task():
+    return bpfsim.Kernel().spawn("admin")
+
+
+def iterator(task, target):
+    function = task.kernel.btf_id(f"bpf_iter_{target}")
+    return task.prog_load("tracing", PASS, expected_attach_type="trace_iter", attach_btf_id=function)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "data", "answer"),
+    [
+        ("flow_dissector", {}, 13, errno.EINVAL),
+        ("sk_lookup", {"expected_attach_type": "sk_lookup"}, 64, errno.EINVAL),
+        ("flow_dissector", {}, 64, errno.EOPNOTSUPP),  # not modelled, and it says so
+        ("cgroup_device", {}, 64, 524),
+    ],
+)
+def test_what_test_run_refuses_depends_on_the_type(task, kind, fields, data, answer):
+    prog = task.prog_load(kind, PASS, **fields)
+    attr = bytearray(struct.pack("<4I", prog.fd, 0, data, 0).ljust(168, b"\0"))
+    assert task.sys_bpf(PROG_TEST_RUN, attr) == -answer
+
+
+def test_an_iterator_is_run_by_nobody_but_its_reader(task):
+    prog = iterator(task, "bpf_map")
+    for flags, answer in ((0, errno.EFAULT), (1, errno.EINVAL)):
+        attr = bytearray(168)
+        struct.pack_into("<I", attr, 0, prog.fd)
+        struct.pack_into("<I", attr, 64, flags)
+        assert task.sys_bpf(PROG_TEST_RUN, attr) == -answer
+
+
+def test_a_query_of_a_map_that_takes_no_programs_still_writes_the_count(task):
+    array = task.map_create("array", key_size=4, value_size=4, max_entries=1)
+    attr = bytearray(struct.pack("<4IQI", array.fd, 5, 0, 7, 0, 9).ljust(168, b"\0"))
+    assert task.sys_bpf(PROG_QUERY, attr) == -errno.EOPNOTSUPP
+    assert struct.unpack_from("<I", attr, 12)[0] == struct.unpack_from("<I", attr, 24)[0] == 0
+
+
+def test_the_text_of_a_task_iterators_link_tells_which_tasks(task):
+    for target, told in (("task", True), ("bpf_map", False)):
+        link = task.bpf("LINK_CREATE", prog_fd=iterator(task, target).fd, attach_type="trace_iter")
+        assert ("task_type:\tALL\n" in task.fdinfo(link)) == told
