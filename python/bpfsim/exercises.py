@@ -41,12 +41,10 @@ class Verdict:
         return f"{'Right' if self.passed else 'Not yet'}: {self.text}"
 
     def _repr_html_(self) -> str:
-        colour = "#0a7d33" if self.passed else "#b3261e"
-        word = "Right." if self.passed else "Not yet."
-        return (
-            f'<div class="bpfsim" style="border-left:3px solid {colour};padding-left:.8em">'
-            f'<span style="color:{colour};font-weight:600">{word}</span> {self.text}</div>'
-        )
+        colour = "#1a9c4b" if self.passed else "#d0443a"
+        word = "✓ Right." if self.passed else "✗ Not yet."
+        bar = f"border-left:4px solid {colour};padding-left:.8em"
+        return f'<div class="bpfsim" style="{bar}"><b>{word}</b> {self.text}</div>'
 
 
 @dataclass

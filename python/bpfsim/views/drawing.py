@@ -9,6 +9,8 @@ import base64
 import html
 import re
 
+from .page import wide
+
 GREY, LINE, DARK = "#767676", "#888", "#1b1b1b"
 BLUE, GREEN, AMBER, RED, VIOLET, PALE, MARK = (
     "#dbe9ff",
@@ -112,9 +114,9 @@ def picture(svg: str, described: str) -> str:
     data = base64.b64encode(svg.encode()).decode()
     found = re.search(r' width="(\d+)"', svg)
     least = int(found[1]) * 4 // 5 if found else 0
-    return (
-        f'<div style="overflow-x:auto"><img alt="{html.escape(described, quote=True)}" '
-        f'src="data:image/svg+xml;base64,{data}" style="max-width:100%;min-width:{least}px"></div>'
+    return wide(
+        f'<img alt="{html.escape(described, quote=True)}" src="data:image/svg+xml;base64,{data}" '
+        f'style="max-width:100%;min-width:{least}px">'
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .page import FAINT, mono, table
+from .page import FAINT, SHEET, mono, table, wide
 
 # What each member is for, and what happens where a type leaves it NULL (Linux 6.18).
 MEMBERS: dict[str, tuple[str, str]] = {
@@ -212,14 +212,16 @@ class OpsMatrix:
                 for one in self.tables
             )
             body.append(
-                f'<tr><th scope="row" style="text-align:left;font-weight:400;white-space:nowrap;padding-right:8px">'
+                f'<tr><th scope="row" style="text-align:left;font-weight:400;white-space:nowrap;padding-right:8px;'
+                f'position:sticky;left:0;background:{SHEET}">'
                 f"{mono(member)}</th>{marks}</tr>"
             )
-        return (
-            '<div class="bpfsim" style="overflow-x:auto"><table style="border-collapse:collapse;font-size:12px">'
+        matrix = (
+            '<table style="border-collapse:collapse;font-size:12px">'
             f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-            f'<div style="color:{FAINT}">{html.escape(self._nobody())}</div></div>'
         )
+        rest = f'<div style="color:{FAINT}">{html.escape(self._nobody())}</div>'
+        return f'<div class="bpfsim">{wide(matrix)}{rest}</div>'
 
     def to_json(self) -> list[dict[str, Any]]:
         """The tables as plain data."""

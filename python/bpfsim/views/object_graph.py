@@ -213,7 +213,7 @@ class ObjectGraph:
         wide = _MARGIN + max((x + box[serial][0] for serial, (x, _) in place.items()), default=0) + _MARGIN
         lows = [y + box[serial][1] for serial, (_, y) in place.items()]
         lows += [y + _LANE / 2 for lane in lanes.values() for _, y in lane]
-        lows += [max(y for _, y in along) + _BACK for along in arrows.values() if along[-1][0] <= along[0][0]]
+        lows += [max(y for _, y in along) + 2 * _BACK - _LABEL for along in arrows.values() if along[-1][0] <= along[0][0]]
         high = _MARGIN + max(lows, default=0)
         return Layout(place, box, arrows, (wide, high))
 
@@ -300,7 +300,7 @@ def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
         low = max(y for _, y in points) + 2 * _BACK - _LABEL
         (x0, y0), (x1, y1) = points
         path += f" C{x0:.0f} {low:.0f} {x1:.0f} {low:.0f} {x1:.0f} {y1:.0f}"
-        x, y, anchor, points = (x0 + x1) / 2, max(y0, y1) + _BACK, "middle", []
+        x, y, anchor, points = (x0 + x1) / 2, (y0 + y1) / 8 + low * 3 / 4 + 12, "middle", []  # below the curve
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         bent = min(x0 + _BEND, x1)
         path += f" C{(x0 + bent) / 2:.0f} {y0:.0f} {(x0 + bent) / 2:.0f} {y1:.0f} {bent:.0f} {y1:.0f} H{x1:.0f}"

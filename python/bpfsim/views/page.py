@@ -16,6 +16,7 @@ from typing import Any
 INK = "var(--jp-ui-font-color1, var(--vscode-foreground, #1b1b1b))"
 FAINT = "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #5f5f5f))"
 LINE = "var(--jp-border-color2, var(--vscode-panel-border, #c9c9c9))"
+SHEET = "var(--jp-layout-color0, var(--vscode-editor-background, #fff))"
 ACCENT = "var(--jp-brand-color1, #0b6bcb)"
 
 STYLE = f"""
@@ -99,6 +100,11 @@ def live(static: str, frames: list[Frame], start: int = 0) -> str:
     data = json.dumps([{"caption": f.caption, "html": f.html} for f in frames]).replace("</", "<\\/")
     script = _SCRIPT % {"id": json.dumps(identity), "frames": data, "start": start, "style": STYLE}
     return f'<div id="{identity}" class="bpfsim" tabindex="0">{static}</div><script>{script}</script>'
+
+
+def wide(content: str) -> str:
+    """Content that scrolls sideways where the page is narrower, by keys too."""
+    return f'<div style="overflow-x:auto" tabindex="0" role="group" aria-label="scrolls sideways">{content}</div>'
 
 
 def mono(text: str, style: str = "") -> str:

@@ -1,0 +1,75 @@
+"""Every view, live and as a sanitizer leaves it, light and dark, wide and narrow: axe-core has no complaint."""
+
+import re
+import shutil
+
+import bpfsim
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bpfsim.exercises import expect
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# What JupyterLab's two themes set, of what our views use.
+THEMES = {
+    "light": ":root {--jp-ui-font-color1: rgba(0,0,0,.87); --jp-ui-font-color2: rgba(0,0,0,.54); background: #fff;"
+    "--jp-layout-color0: #fff; --jp-border-color2: #e0e0e0; --jp-brand-color1: #1976d2}",
+    "dark": ":root {--jp-ui-font-color1: #fff; --jp-ui-font-color2: rgba(255,255,255,.7); background: #111;"
+    "--jp-layout-color0: #111; --jp-border-color2: #616161; --jp-brand-color1: #2196f3}",
+}
+COUNT = "r1 = map[counts]\nr0 = 2\nexit"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+
+
+def views():
+    """One of each, from a machine in which something happened."""
+    k = bpfsim.Kernel()
+    task = k.spawn("bash")
+    counts = task.map_create("hash", key_size=4, value_size=8, max_entries=8, name="counts")
+    counts[1] = 5
+    with k.trace() as load:
+        prog = task.prog_load("xdp", COUNT, maps={"counts": counts}, name="count")
+    link = task.link_create(prog, "eth0")
+    other = k.spawn("other")
+    link.pin("/sys/fs/bpf/link")
+    lru = task.map_create("lru_hash", key_size=4, value_size=4, max_entries=4)
+    queue = task.map_create("queue", key_size=0, value_size=4, max_entries=4)
+    for n in range(3):
+        lru[n] = n
+        queue.push(n)
+    question = expect("What is <code>refcnt</code>?", 2, "Right: two.", (1, "And the link?"))
+    last = len(k.history)
+    yield from (load.functions, prog.stages, k.graph(), k.history, prog.ledger, k.history[:4], k.gates)
+    yield from (k.history.film(last - 3, last, events=True), k.history.cursor().back(), k.history.watch(prog))
+    yield from (counts.view(), lru.view(), queue.view(), queue.ops, bpfsim.map_ops())
+    yield from (question, question.check(2), question.check(1))
+    yield k.races({"a": (task, lambda t: counts.on(t).close()), "b": (other, lambda t: t.exit())})
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return "".join(f"<div>{view._repr_html_()}</div>" for view in views())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize(("form", "theme", "wide"), [("static", "light", 1280), ("live", "dark", 800)])
+def test_axe_has_no_complaint(browser, shown, form, theme, wide):
+    body = shown if form == "live" else re.sub(r"<script\b.*?</script>", "", shown, flags=re.S)
+    page = browser.new_page(viewport={"width": wide, "height": 1000})
+    page.set_content(
+        f"<!doctype html><html lang='en'><title>views</title><style>{THEMES[theme]}"
+        f"body {{color: var(--jp-ui-font-color1); font-family: sans-serif}}</style><main><h1>views</h1>{body}</main>"
+    )
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    page.close()
+    assert found.violations_count == 0, found.generate_report()
