@@ -22,9 +22,14 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any
 
 from .views.page import ACCENT
+
+
+class NotAnAnswer(Exception):
+    """Raised by a test where it cannot judge what it was given: says what is wanted. No hint is looked for."""
 
 
 @dataclass
@@ -33,6 +38,10 @@ class Verdict:
 
     passed: bool
     text: str
+
+    def __post_init__(self) -> None:
+        self.text = self.text.removeprefix("Right: ")  # it is said anyway
+        self.text = self.text[:1].upper() + self.text[1:]
 
     def __bool__(self) -> bool:
         return self.passed
@@ -75,6 +84,10 @@ class Exercise:
         self.tries += 1
         try:
             passed, found = self.test(answer)
+        except NotAnAnswer as wanted:
+            return Verdict(False, str(wanted))
+        except OSError as error:
+            return Verdict(False, f"A call in it was refused: {error}")
         except Exception as error:  # whatever a learner's object does, the lesson goes on
             return Verdict(False, f"The check could not use this answer: {type(error).__name__}: {error}")
         if passed:
@@ -82,7 +95,7 @@ class Exercise:
         for matches, hint in self.mistakes:
             try:
                 if matches(answer):
-                    return Verdict(False, f"{found} {hint}")
+                    return Verdict(False, f"{found if found.endswith(('.', '?', '!')) else found + '.'} {hint}")
             except Exception:
                 continue
         return Verdict(False, found)
@@ -95,13 +108,16 @@ class Exercise:
 
 
 def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -> Exercise:
-    """An exercise with one right value. ``mistakes`` are (wrong value, hint) pairs."""
+    """An exercise with one right value. ``mistakes`` are pairs: a wrong value, or a function that tells whether an
+    answer is this mistake, and the hint. The first that fits is given."""
 
     def test(given: Any) -> tuple[bool, str]:
+        if isinstance(answer, int) and not isinstance(given, Number):
+            raise NotAnAnswer("A number is wanted" + (", without quotes." if isinstance(given, str) else "."))
         return given == answer, right if given == answer else f"{given!r} is not what the kernel answers."
 
     def is_(wrong: Any) -> Callable[[Any], bool]:
-        return lambda given: bool(given == wrong)
+        return wrong if callable(wrong) else lambda given: bool(given == wrong)
 
     wrongs = [(is_(wrong), hint) for wrong, hint in mistakes if wrong != answer]
     return Exercise(question, test, wrongs, key=answer)

@@ -109,7 +109,7 @@ WRONG = [
     ("q3", lambda trie: trie.__setitem__(bytes([8, 0, 0, 0, 60, 0, 0, 0]), 3), "fits every address"),
     ("q3", lambda trie: trie.__setitem__(bytes(8), 1), "how long is each prefix"),
     ("q3", lambda trie: 1 / 0, "ZeroDivisionError"),
-    ("q4", 5, "no method of struct bpf_map_ops"),
+    ("q4", 5, "A class is wanted"),
     ("q4", type("Once", (), {}), "no method of struct bpf_map_ops"),
     ("q4", type("Once", (), {"map_update": lambda m, k, v, f: None}), "did you mean map_update_elem"),
     ("q4", type("Once", (), {"map_lookup_elem": lambda m, k: None}), "map_update_elem is missing"),

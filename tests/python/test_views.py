@@ -192,8 +192,12 @@ def test_exercises_name_the_mistake_and_never_raise():
 
         __hash__ = None
 
-    assert not exercise.check(Broken())
-    assert "oops" in exercise.check(Broken()).text
+    assert exercise.check("4").text == "A number is wanted, without quotes."
+    words = expect("Which word?", "four", "Right: four.", (lambda given: len(given) > 4, "A shorter one."))
+    assert not words.check(Broken())
+    assert "oops" in words.check(Broken()).text
+    assert "A shorter one." in words.check("seven").text
+    assert repr(words.check("four")) == "Right: Four."
 
 
 def test_an_exercise_from_a_seed_has_variants_and_a_key():

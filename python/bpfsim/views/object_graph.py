@@ -213,7 +213,9 @@ class ObjectGraph:
         wide = _MARGIN + max((x + box[serial][0] for serial, (x, _) in place.items()), default=0) + _MARGIN
         lows = [y + box[serial][1] for serial, (_, y) in place.items()]
         lows += [y + _LANE / 2 for lane in lanes.values() for _, y in lane]
-        lows += [max(y for _, y in along) + 2 * _BACK - _LABEL for along in arrows.values() if along[-1][0] <= along[0][0]]
+        lows += [
+            max(y for _, y in along) + 2 * _BACK - _LABEL for along in arrows.values() if along[-1][0] <= along[0][0]
+        ]
         high = _MARGIN + max(lows, default=0)
         return Layout(place, box, arrows, (wide, high))
 
