@@ -87,7 +87,7 @@ def refused(task: Any, errno: int) -> OSError:
 def _name_byte(error: OSError, layout: Mapping[str, tuple[int, int, str]]) -> OSError:
     """Says which field a byte is that the kernel refused to see set: an older kernel lacks the field."""
     reason = getattr(error, "reason", None) or ""
-    byte = re.search(r"byte (\d+)", reason)
+    byte = re.search(r"byte (\d+)\b(?! of (?:the context|iter_info))", reason)
     if byte:
         fields = [n for n, (at, width, _) in layout.items() if at <= int(byte[1]) < at + width]
         if fields:

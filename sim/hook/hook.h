@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -92,7 +93,17 @@ Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr ua
 struct TestOutcome {
   uint32_t retval = 0, duration = 0;
 };
-Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat);
+// `before_each` makes anew what a run may have changed.
+Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat,
+                                 const std::function<void()>& before_each = nullptr);
+// What a test program may reach, for as long as the test lasts.
+struct TestMemory {
+  TestMemory(Machine& machine, Span span) : machine(machine), span(span) {}
+  ~TestMemory() { machine.arena.free(span); }
+  TestMemory(const TestMemory&) = delete;
+  Machine& machine;
+  Span span;
+};
 
 struct XdpEvent final : Event {
   XdpEvent(const NetDevice& dev, uint32_t verdict) : ifindex(dev.ifindex), verdict(verdict) {}

@@ -1,13 +1,12 @@
 // Models: net/core/filter.c, kernel/bpf/cgroup.c (the verifier_ops of program types on sockets) (Linux 6.18)
 //
 // Program types whose contexts are tables: CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, CGROUP_SOCKOPT,
-// SOCK_OPS, SK_MSG, SK_LOOKUP, SK_REUSEPORT, FLOW_DISSECTOR. They load, and those of cgroups and namespaces
-// attach. Not modelled yet: that they run, so that accesses of their contexts stay as the program wrote them,
-// where the kernel rewrites them into accesses of its own structs; and the helpers that only they have.
+// SOCK_OPS, SK_MSG, SK_REUSEPORT. They load, and those of cgroups attach. Not modelled yet: that they run, so
+// that accesses of their contexts stay as the program wrote them, where the kernel rewrites them into
+// accesses of its own structs; and the helpers that only they have.
 #include "hook/ctx_fields.h"
 #include "hook/hook.h"
 #include "hook/types.h"
-#include "host/packet.h"
 #include "uapi/context.h"
 
 namespace bpfsim {
@@ -90,13 +89,6 @@ constexpr CtxField sk_msg_fields[] = {
     {CTX_TILL(sk_msg_md, family, size), Word},
 };
 
-constexpr CtxField sk_lookup_fields[] = {
-    {CTX(bpf_sk_lookup, sk), Dword, No, kSocketOrNull},
-    {CTX(bpf_sk_lookup, remote_port), WordOrHalf},
-    {int(offsetof(bpf_sk_lookup, remote_port) + 2), int(offsetof(bpf_sk_lookup, local_ip4)), NarrowHalf},
-    {CTX_TILL(bpf_sk_lookup, family, ingress_ifindex), Narrow},
-};
-
 constexpr CtxField sk_reuseport_fields[] = {
     {CTX_START(sk_reuseport_md, data), Dword, No, PTR_TO_PACKET},
     {CTX_START(sk_reuseport_md, data_end), Dword, No, PTR_TO_PACKET_END},
@@ -109,37 +101,10 @@ constexpr CtxField sk_reuseport_fields[] = {
     {CTX(sk_reuseport_md, len), Narrow},
 };
 
-constexpr CtxField flow_dissector_fields[] = {
-    {CTX(__sk_buff, data), Word, No, PTR_TO_PACKET},
-    {CTX(__sk_buff, data_end), Word, No, PTR_TO_PACKET_END},
-    {CTX(__sk_buff, flow_keys), Dword, No, PTR_TO_FLOW_KEYS},
-};
-
 }  // namespace
 
 // A type's three tables: is_valid_access, verifier_ops and prog_ops.
-// What TEST_RUN refuses of these two, before their contexts would matter.
-Result<void> bpf_prog_test_run_flow_dissector(Prog& prog, const bpf_attr& attr, UserAttr) {
-  KFN(prog.machine, bpf_prog_test_run_flow_dissector);
-  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
-  if (attr.test.data_size_in < ETH_HLEN)
-    return refuse(Errno::Inval, "data_size_in {}: a packet has {} bytes or more", attr.test.data_size_in,
-                  ETH_HLEN);
-  return refuse(Errno::OpNotSupp, "not modelled yet: dissecting a packet");
-}
-
-Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserAttr) {
-  KFN(prog.machine, bpf_prog_test_run_sk_lookup);
-  const auto& test = attr.test;
-  if (test.flags || test.cpu || test.batch_size)
-    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
-  if (test.data_in || test.data_size_in || test.data_out || test.data_size_out)
-    return refuse(Errno::Inval, "this program type has a context only: no data");
-  return refuse(Errno::OpNotSupp, "not modelled yet: looking up a socket");
-}
-
-#define TYPE_OF_TABLE(prefix, fields, context, run)                                               \
+#define TYPE_OF_TABLE(prefix, fields, context)                                                    \
   static bool prefix##_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog, \
                                        InsnAccessAux& info) {                                     \
     return ctx_access_allowed(fields, sizeof(context), {off, size, type}, prog, info);            \
@@ -151,17 +116,15 @@ Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserA
       .gen_prologue = nullptr,                                                                    \
       .convert_ctx_access = nullptr,                                                              \
   };                                                                                              \
-  const ProgOps prefix##_prog_ops = {.name = #prefix, .test_run = run};
+  const ProgOps prefix##_prog_ops = {.name = #prefix, .test_run = nullptr};
 
-TYPE_OF_TABLE(cg_sock, sock_fields, bpf_sock, nullptr)
-TYPE_OF_TABLE(cg_sock_addr, sock_addr_fields, bpf_sock_addr, nullptr)
-TYPE_OF_TABLE(cg_sysctl, sysctl_fields, bpf_sysctl, nullptr)
-TYPE_OF_TABLE(cg_sockopt, sockopt_fields, bpf_sockopt, nullptr)
-TYPE_OF_TABLE(sock_ops, sock_ops_fields, bpf_sock_ops, nullptr)
-TYPE_OF_TABLE(sk_msg, sk_msg_fields, sk_msg_md, nullptr)
-TYPE_OF_TABLE(sk_lookup, sk_lookup_fields, bpf_sk_lookup, bpf_prog_test_run_sk_lookup)
-TYPE_OF_TABLE(sk_reuseport, sk_reuseport_fields, sk_reuseport_md, nullptr)
-TYPE_OF_TABLE(flow_dissector, flow_dissector_fields, __sk_buff, bpf_prog_test_run_flow_dissector)
+TYPE_OF_TABLE(cg_sock, sock_fields, bpf_sock)
+TYPE_OF_TABLE(cg_sock_addr, sock_addr_fields, bpf_sock_addr)
+TYPE_OF_TABLE(cg_sysctl, sysctl_fields, bpf_sysctl)
+TYPE_OF_TABLE(cg_sockopt, sockopt_fields, bpf_sockopt)
+TYPE_OF_TABLE(sock_ops, sock_ops_fields, bpf_sock_ops)
+TYPE_OF_TABLE(sk_msg, sk_msg_fields, sk_msg_md)
+TYPE_OF_TABLE(sk_reuseport, sk_reuseport_fields, sk_reuseport_md)
 #undef TYPE_OF_TABLE
 
 }  // namespace bpfsim

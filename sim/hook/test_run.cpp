@@ -64,13 +64,15 @@ Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr ua
   return {};
 }
 
-Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat) {
+Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat,
+                                 const std::function<void()>& before_each) {
   KFN(machine, bpf_test_run);
   if (repeat == 0) repeat = 1;
   uint64_t from = machine.clock.now_ns;
   TestOutcome outcome;
   constexpr uint32_t kLookEvery = 1024;
   for (uint32_t i = 0; i < repeat; ++i) {
+    if (before_each) before_each();
     RunOutcome run = bpf_prog_run(machine, prog, ctx);
     bool asked = i % kLookEvery == kLookEvery - 1 && host_interrupts(machine);
     if (run.stop == RunStop::Interrupted || asked)

@@ -3,12 +3,16 @@
 //
 // TRACING programs: their context is an array of 8-byte arguments, and BTF says what each is. A number is
 // read as it is, a pointer to a struct becomes a register that may be followed. Not modelled yet: arguments
-// that a tracepoint may leave NULL (__nullable), the modified return value of fmod_ret.
+// that a tracepoint may leave NULL (__nullable), the modified return value of fmod_ret, and that
+// programs run which are attached to a function.
+#include <cstddef>
+
 #include "btf/btf_types.h"
 #include "hook/bpf_iter.h"
 #include "hook/hook.h"
 #include "hook/types.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -93,16 +97,28 @@ bool tracing_prog_is_valid_access(int off, int size, bpf_access_type type, const
   return btf_ctx_access(off, size, prog, info);
 }
 
-// The kernel runs fentry, fexit and fmod_ret programs around functions made for that; nothing else can be
-// run.
-Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr) {
-  KFN(prog.machine, bpf_prog_test_run_tracing);
+// The functions of the kernel that a tracing program can be tried on are called, so that what is attached to
+// them runs; a program that is not attached sees nothing of it.
+Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_prog_test_run_tracing);
   if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags, cpu and batch_size must be 0");
-  const bpf_attach_type at = bpf_attach_type(prog.expected_attach_type);
-  if (at == BPF_TRACE_FENTRY || at == BPF_TRACE_FEXIT || at == BPF_MODIFY_RETURN)
-    return refuse(Errno::OpNotSupp, "not modelled yet: the functions that such a program is run around");
-  return refuse(Errno::Fault, "a program of attach type {} cannot be run", prog.expected_attach_type);
+    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
+                  attr.test.cpu, attr.test.batch_size);
+  uint32_t retval = 0;
+  switch (prog.expected_attach_type) {
+    case BPF_TRACE_FENTRY:
+    case BPF_TRACE_FEXIT: break;
+    case BPF_MODIFY_RETURN: {
+      // bpf_modify_return_test(1, &b) and _test2(1, &b, 3, 4, 5, 6, 7) each add 1 to b, which was 2, and
+      // return the sum of their arguments; the upper half counts those that changed b.
+      const bool two = has(Gate::modify_return_test2, machine.version);
+      retval = two ? 2u << 16 | (4 + 29) : 1u << 16 | 4;
+      break;
+    }
+    default: return refuse(Errno::Fault, "no function of the kernel's is called for this attach type");
+  }
+  return copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval);
 }
 
 }  // namespace

@@ -73,15 +73,6 @@ Insns pe_prog_convert_ctx_access(bpf_access_type, const bpf_insn& insn, const Pr
                  ldx_mem(BPF_DW, dst, dst, period ? kSamplePeriod : kSampleAddr));
 }
 
-// A context of the caller's bytes while a test program runs.
-struct TestMemory {
-  TestMemory(Machine& machine, Span span) : machine(machine), span(span) {}
-  ~TestMemory() { machine.arena.free(span); }
-  TestMemory(const TestMemory&) = delete;
-  Machine& machine;
-  Span span;
-};
-
 Result<uint32_t> run_on(Prog& prog, const bpf_attr& attr, bool copy_back) {
   Machine& machine = prog.machine;
   const uint32_t size = attr.test.ctx_size_in;

@@ -113,11 +113,14 @@ static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, User
     return refuse(Errno::Inval, "programs for devmap and cpumap entries cannot be test-run");
   if (attr.test.flags & ~BPF_F_TEST_XDP_LIVE_FRAMES)
     return refuse(Errno::Inval, "unknown flags {}", attr.test.flags);
-  if (attr.test.flags & BPF_F_TEST_XDP_LIVE_FRAMES)
-    return refuse(Errno::OpNotSupp, "not modelled yet: BPF_F_TEST_XDP_LIVE_FRAMES");
-  if (attr.test.batch_size) return refuse(Errno::Inval, "batch_size is for live frames");
+  const bool do_live = attr.test.flags & BPF_F_TEST_XDP_LIVE_FRAMES;
+  constexpr uint32_t TEST_XDP_MAX_BATCH = 256;
+  if (do_live && attr.test.batch_size > TEST_XDP_MAX_BATCH)
+    return refuse(Errno::TooBig, "batch_size must be at most 256, is {}", attr.test.batch_size);
+  if (!do_live && attr.test.batch_size) return refuse(Errno::Inval, "batch_size is for live frames");
 
   TestContext ctx = TRY(bpf_ctx_init(machine, attr, sizeof(xdp_md)));
+  if (do_live) return refuse(Errno::OpNotSupp, "not modelled yet: BPF_F_TEST_XDP_LIVE_FRAMES");
   xdp_md* md = ctx.given ? reinterpret_cast<xdp_md*>(ctx.bytes.data()) : nullptr;
   XdpLayout layout = TRY(xdp_layout(attr, md));
   std::vector<uint8_t> data(attr.test.data_size_in);

@@ -233,6 +233,24 @@ TEST_CASE("Socket filter and classifier test runs agree with the live kernel") {
   }
 }
 
+TEST_CASE("A packet whose checksum was complete must not be changed behind its back") {
+  LIVE_KERNEL_OR_SKIP();
+  constexpr uint32_t kChecksumComplete = 4;
+  std::vector<TestInput> inputs;
+  for (size_t size : {15, 34, 63, 64}) inputs.push_back(packet(size));
+  inputs.push_back(packet(64));
+  std::fill(inputs.back().data.begin(), inputs.back().data.end(), uint8_t(0));
+  for (TestInput& in : inputs) in.flags = kChecksumComplete;
+  // Writes a byte at 20, which was 0x8d (or 0): the same one, another, and one of the Ethernet header.
+  for (auto [at, byte] : {std::pair{20, 0x8d}, {20, 0}, {20, 7}, {3, 7}}) {
+    auto writes = program(mov64_reg(6, 1), ldx_mem(BPF_W, 2, 1, 76), ldx_mem(BPF_W, 3, 1, 80),
+                          mov64_reg(4, 2), alu64_imm(BPF_ADD, 4, 21), mov64_imm(0, 0),
+                          jmp_reg(BPF_JGT, 4, 3, 1), st_mem(BPF_B, 2, at, byte), exit_insn());
+    agree(BPF_PROG_TYPE_SCHED_CLS, writes, inputs);
+  }
+  agree(BPF_PROG_TYPE_SOCKET_FILTER, kPass, inputs);
+}
+
 TEST_CASE("A __sk_buff that user space gives is checked and given back as on the live kernel") {
   LIVE_KERNEL_OR_SKIP();
   std::vector<TestInput> inputs;

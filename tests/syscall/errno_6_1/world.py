@@ -132,11 +132,19 @@ def prog_info(words, pointer_at, length_at, length=1):
     return lambda w: w.info(w.prog(**words), room)
 
 
-def read_only():
-    """The address of a page that can be read and not written."""
+def memory(protection, content=b""):
+    """The address of a page with this content: 1 can be read, 3 written too."""
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
-    return libc.mmap(None, ctypes.c_size_t(4096), 1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
+    page = libc.mmap(None, ctypes.c_size_t(4096), 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
+    ctypes.memmove(page, content, len(content))
+    libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(4096), protection)
+    return page
+
+
+def read_only():
+    """The address of a page that can be read and not written."""
+    return memory(1)
 
 
 def before_a_hole(size):

@@ -1,0 +1,222 @@
+"""The calls that run into the checks of programs.tsv."""
+
+import ctypes
+import struct
+
+from .world import NOWHERE, RETURN_2, before_a_hole, holds, memory
+
+FRAME, LIVE_FRAMES, CHECKSUM_COMPLETE, SLEEPABLE = bytes(64), 2, 4, 16
+
+
+def insn(code, dst=0, src=0, off=0, imm=0):
+    return struct.pack("<BBhi", code, src << 4 | dst, off, imm)
+
+
+def call(helper):
+    return insn(0x85, imm=helper)
+
+
+def answer(value):
+    return insn(0xB7, imm=value) + insn(0x95)
+
+
+def load_address(register, fd):
+    return insn(0x18, register, 2, imm=fd) + bytes(8)
+
+
+# Writes a byte behind the Ethernet header, if there is one.
+WRITES = insn(0x61, 2, 1, 76) + insn(0x61, 3, 1, 80) + insn(0xBF, 4, 2) + insn(0x07, 4, imm=15)
+WRITES += insn(0x2D, 4, 3, 1) + insn(0x72, 2, off=14, imm=7) + answer(0)
+
+
+def run(kind="socket_filter", data=FRAME, ctx=None, insns=RETURN_2, load=None, **fields):
+    """TEST_RUN of a program of this kind with this packet and context."""
+    given = {"data_in": data, "data_size_in": len(data)} if data else {}
+    given |= {"ctx_in": ctx, "ctx_size_in": len(ctx)} if ctx else {}
+    return lambda w: w.run(w.prog(kind, insns, **load or {}), **given | fields)
+
+
+def skb(offset, value=1, size=4):
+    """A struct __sk_buff with one number in it."""
+    return bytes(offset) + value.to_bytes(size, "little") + bytes(192 - offset - size)
+
+
+def xdp_md(ingress=0, queue=0, egress=0):
+    return struct.pack("<6I", 0, 64, 0, ingress, queue, egress)
+
+
+def ethertype(kind, size):
+    return (bytes(12) + kind + bytes(64))[:size]
+
+
+def connection(sk=0, family=2, local_port=0, ingress=0):
+    return struct.pack("<QII44xII", sk, family, 6, local_port, ingress)
+
+
+LOOKUP = {"expected_attach_type": "sk_lookup"}
+ALLOW = answer(1)
+
+
+class Sealed:
+    """A task whose attrs nobody can write into."""
+
+    def __init__(self, task):
+        self.task = task
+
+    def sys_bpf(self, cmd, attr, size=None):
+        page = memory(1, bytes(attr))
+        return self.task.sys_bpf(cmd, (ctypes.c_char * 4096).from_address(page), size or len(attr))
+
+    @property
+    def last_refusal(self):
+        return self.task.last_refusal
+
+
+def sealed(world):
+    prog = world.prog("syscall", prog_flags=SLEEPABLE)
+    world.task = Sealed(world.task)
+    return world.bpf("PROG_TEST_RUN", prog_fd=prog)
+
+
+# ---- iterators ----
+
+
+def iterator(world, target="bpf_map", insns=None, **more):
+    attach = {"attach_btf_id": world.kernel.btf_id(f"bpf_iter_{target}"), "expected_attach_type": "trace_iter"}
+    return world.prog("tracing", insns or answer(0), **attach | more)
+
+
+def iter_link(world, prog=None, **more):
+    return world.bpf("LINK_CREATE", prog_fd=prog or iterator(world), attach_type="trace_iter", **more)
+
+
+def read(target, insns):
+    def case(world):
+        link = iter_link(world, iterator(world, target, insns(world)))
+        return world.task.read(world.bpf("ITER_CREATE", link_fd=link), 100)
+
+    return case
+
+
+def writes_too_much(world):
+    """40000 bytes of a map's value go to the reader, whose buffer has 32768."""
+    value = load_address(2, world.map(value_size=40000, max_entries=1))
+    return insn(0x79, 1, 1, 0) + insn(0x79, 1, 1, 0) + value + insn(0xB7, 3, imm=40000) + call(127) + answer(0)
+
+
+def target_name(pointer=0, length=0):
+    """What INFO says of an iterator's link, whose name is longer than 3 bytes."""
+    return lambda w: w.info(iter_link(w), bytearray(struct.pack("<IIIIQI", 0, 0, 0, 0, pointer, length) + bytes(28)))
+
+
+def update(new, **fields):
+    return lambda w: w.bpf("LINK_UPDATE", link_fd=iter_link(w), new_prog_fd=new(w), **fields)
+
+
+# ---- trampolines ----
+
+
+def fentry(world):
+    function = world.kernel.btf_id("do_exit")
+    return world.prog("tracing", answer(0), attach_btf_id=function, expected_attach_type="trace_fentry")
+
+
+def attach(world, prog):
+    return world.bpf("LINK_CREATE", prog_fd=prog, attach_type="trace_fentry")
+
+
+def set_on_event(world, prog):
+    event = world.task.perf_event_open("tracepoint", "sched:sched_switch")
+    return world.bpf("LINK_CREATE", prog_fd=prog, target_fd=event, attach_type="perf_event")
+
+
+def struct_ops(world, **more):
+    return world.create("struct_ops", 4, 8, 1, **{"btf_vmlinux_value_type_id": 1} | more)
+
+
+def two_lookups(ids):
+    def case(world):
+        net = world.task.open("/proc/self/ns/net")
+        look = [world.prog("sk_lookup", ALLOW, **LOOKUP) for _ in range(2)]
+        links = [world.bpf("LINK_CREATE", prog_fd=fd, target_fd=net, attach_type="sk_lookup") for fd in look]
+        world.bpf("PROG_QUERY", target_fd=net, attach_type="sk_lookup", prog_ids=ids, prog_cnt=1)
+        return links
+
+    return case
+
+
+CASES = {
+    # ---- TEST_RUN ----
+    "bpf_test_finish:435": run("xdp", bytes(8000), data_out=bytearray(100), data_size_out=100),
+    "bpf_test_init:772": run(data=bytes(4000)),
+    "bpf_test_init:781": run(data=None, data_in=NOWHERE, data_size_in=64),
+    "bpf_prog_test_run_tracing:797": lambda w: w.run(iterator(w), flags=1),
+    "bpf_prog_test_run_raw_tp:867": run("raw_tracepoint"),
+    "bpf_prog_test_run_raw_tp:871": run("raw_tracepoint", None, bytes(97)),
+    "bpf_prog_test_run_raw_tp:874": run("raw_tracepoint", None, cpu=1),
+    "bpf_ctx_init:936": run(ctx_in=NOWHERE, ctx_size_in=8),
+    "convert___skb_to_skb:991": run(ctx=skb(0)),
+    "convert___skb_to_skb:997": run(ctx=skb(12)),
+    "convert___skb_to_skb:1005": run(ctx=skb(44)),
+    "convert___skb_to_skb:1011": run(ctx=skb(68)),
+    "convert___skb_to_skb:1019": run(ctx=skb(168)),
+    "convert___skb_to_skb:1025": run(ctx=skb(180)),
+    "convert___skb_to_skb:1044": run(ctx=skb(160, 49)),
+    "convert___skb_to_skb:1049": run(ctx=skb(164, 65536)),
+    "bpf_prog_test_run_skb:1104": run(batch_size=1),
+    "bpf_prog_test_run_skb:1107": run(data=bytes(13)),
+    "bpf_prog_test_run_skb:1158": run(ctx=skb(40, 99)),
+    "bpf_prog_test_run_skb:1168": run(data=ethertype(b"\x08\x00", 33)),
+    "bpf_prog_test_run_skb:1178": run(data=ethertype(b"\x86\xdd", 53)),
+    "bpf_prog_test_run_skb:1245": run("sched_cls", insns=WRITES, flags=CHECKSUM_COMPLETE),
+    "xdp_convert_md_to_buff:1280": run("xdp", ctx=xdp_md(egress=1)),
+    "xdp_convert_md_to_buff:1286": run("xdp", ctx=xdp_md(queue=1)),
+    "xdp_convert_md_to_buff:1292": run("xdp", ctx=xdp_md(99)),
+    "xdp_convert_md_to_buff:1313": run("xdp", ctx=xdp_md(1, 99)),
+    "bpf_prog_test_run_xdp:1347": run("xdp", load={"expected_attach_type": "xdp_devmap"}),
+    "bpf_prog_test_run_xdp:1350": run("xdp", flags=1),
+    "bpf_prog_test_run_xdp:1356": run("xdp", flags=LIVE_FRAMES, batch_size=257),
+    "bpf_prog_test_run_xdp:1358": run("xdp", batch_size=1),
+    "bpf_prog_test_run_xdp:1444": run("xdp", None, data_in=before_a_hole(3520), data_size_in=5000),
+    "verify_user_bpf_flow_keys:1492": run("flow_dissector", insns=answer(0), ctx=bytes([1])),
+    "verify_user_bpf_flow_keys:1498": run("flow_dissector", insns=answer(0), ctx=bytes(52) + b"\1"),
+    "bpf_prog_test_run_flow_dissector:1520": run("flow_dissector", insns=answer(0), flags=1),
+    "bpf_prog_test_run_flow_dissector:1523": run("flow_dissector", bytes(13), insns=answer(0)),
+    "bpf_prog_test_run_sk_lookup:1584": run("sk_lookup", None, connection(), ALLOW, LOOKUP, flags=1),
+    "bpf_prog_test_run_sk_lookup:1588": run("sk_lookup", FRAME, connection(), ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1598": run("sk_lookup", None, None, ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1601": run("sk_lookup", None, connection(sk=1), ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1604": run("sk_lookup", None, connection(ingress=1), ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1607": run("sk_lookup", None, connection(local_port=65536), ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1630": run("sk_lookup", None, connection(family=1), ALLOW, LOOKUP),
+    "bpf_prog_test_run_syscall:1687": run("syscall", load={"prog_flags": SLEEPABLE}),
+    "bpf_prog_test_run_syscall:1691": run("syscall", None, bytes(65536), load={"prog_flags": SLEEPABLE}),
+    "bpf_prog_test_run_syscall:1704": sealed,
+    # ---- iterators ----
+    "bpf_seq_read:218": read("bpf_link", writes_too_much),
+    "bpf_iter_run_prog:725": read("task", lambda w: answer(1)),
+    "bpf_iter_link_attach:519": lambda w: iter_link(w, flags=1),
+    "bpf_iter_link_attach:526": lambda w: iter_link(w, iter_info_len=4),
+    "bpf_iter_link_attach:535": lambda w: iter_link(w, iter_info=NOWHERE, iter_info_len=4),
+    "bpf_iter_link_attach:552": lambda w: iter_link(w, iterator(w, prog_flags=SLEEPABLE)),
+    "bpf_iter_new_fd:644": lambda w: w.bpf("ITER_CREATE", link_fd=w.link()),
+    "bpf_iter_link_replace:419": update(iterator, flags=4, old_prog_fd=5),
+    "bpf_iter_link_replace:426": update(lambda w: iterator(w, "task")),
+    "bpf_iter_link_fill_link_info:466": target_name(length=3),
+    "bpf_iter_link_fill_link_info:475": target_name(NOWHERE, 64),
+    "bpf_iter_link_fill_link_info:480": target_name(NOWHERE, 3),
+    "bpf_iter_link_fill_link_info:482": target_name(before_a_hole(2), 3),
+    "bpf_iter_link_fill_link_info:483": target_name(before_a_hole(3), 3),
+    # ---- kernel functions, lists of programs, struct_ops ----
+    "__bpf_trampoline_link_prog:598": lambda w: [attach(w, fentry(w)) for _ in range(39)],
+    "__bpf_trampoline_link_prog:606": lambda w: [attach(w, fd) for fd in [fentry(w)] * 2],
+    "bpf_check_tail_call:2253": lambda w: [
+        (w.update(fd, value=struct.pack("<I", w.prog("xdp"))), w.prog(insns=holds(fd))) for fd in [w.map("prog_array")]
+    ],
+    "bpf_prog_array_copy:2550": lambda w: [set_on_event(w, fd) for fd in [w.prog("tracepoint")] * 2],
+    "bpf_prog_array_copy_to_user:2453": two_lookups(NOWHERE),
+    "bpf_prog_array_copy_to_user:2455": two_lookups(bytearray(4)),
+    "bpf_struct_ops_map_alloc_check:619": lambda w: struct_ops(w, map_flags=1),
+    "bpf_struct_ops_map_alloc:632": lambda w: struct_ops(w.nobody()),
+    "bpf_struct_ops_map_alloc:636": struct_ops,
+}
