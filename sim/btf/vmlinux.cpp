@@ -77,6 +77,20 @@ bool is_pointer(std::string_view type) { return type.ends_with(" *"); }
 constexpr std::string_view kMdPtr = "__bpf_md_ptr ";
 bool is_md_ptr(std::string_view type) { return type.starts_with(kMdPtr); }
 bool is_array(std::string_view type) { return type.ends_with(']'); }
+constexpr std::string_view kToFunction = " (*)(";
+bool is_function_pointer(std::string_view type) { return type.find(kToFunction) != type.npos; }
+std::vector<Arg> arguments_of_pointer(std::string_view type) {
+  const size_t from = type.find(kToFunction) + kToFunction.size();
+  return arguments(type.substr(from, type.size() - from - 1));
+}
+
+constexpr struct {
+  const char* name;
+  uint32_t number;
+} kStructOpsStates[] = {{"BPF_STRUCT_OPS_STATE_INIT", 0},
+                        {"BPF_STRUCT_OPS_STATE_INUSE", 1},
+                        {"BPF_STRUCT_OPS_STATE_TOBEFREE", 2},
+                        {"BPF_STRUCT_OPS_STATE_READY", 3}};
 
 // Structs refer to each other through pointers, so ids are settled before anything is made: scalars first, as
 // they come, then every struct, then every pointer and array in the order in which the rows name them.
@@ -111,10 +125,18 @@ class VmlinuxBuilder {
     add_enum("bpf_prog_type", prog_types());
     add_enum("bpf_attach_type", attach_types());
     add_enum("bpf_link_type", link_types());
+    add_enum("bpf_struct_ops_state", kStructOpsStates);
   }
 
   void number_derived(const std::string& text) {
-    if (!(is_pointer(text) || is_array(text) || is_md_ptr(text)) || ids_.count(text)) return;
+    if (ids_.count(text)) return;
+    if (is_function_pointer(text)) {
+      for (const Arg& arg : arguments_of_pointer(text)) number_derived(arg.type);
+      ids_["of " + text] = ++last_;  // the function, then the pointer to it
+      derived_.push_back("of " + text);
+    } else if (!is_pointer(text) && !is_array(text) && !is_md_ptr(text)) {
+      return;
+    }
     ids_[text] = ++last_;
     derived_.push_back(text);
   }
@@ -154,6 +176,15 @@ class VmlinuxBuilder {
       builder_.add_struct(
           "", 8, {{text.substr(space + 1), type(text.substr(kMdPtr.size(), space - kMdPtr.size())), 0, 0}},
           true);
+      return;
+    }
+    if (text.starts_with("of ")) {
+      const std::string ret = text.substr(3, text.find(kToFunction) - 3);
+      add_proto(ret, arguments_of_pointer(text));
+      return;
+    }
+    if (is_function_pointer(text)) {
+      builder_.add_ptr(type("of " + text));
       return;
     }
     if (is_pointer(text)) {

@@ -12,7 +12,6 @@
 #include "hook/hook.h"
 #include "hook/types.h"
 #include "object/btf.h"
-#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -97,27 +96,17 @@ bool tracing_prog_is_valid_access(int off, int size, bpf_access_type type, const
   return btf_ctx_access(off, size, prog, info);
 }
 
-// The functions of the kernel that a tracing program can be tried on are called, so that what is attached to
-// them runs; a program that is not attached sees nothing of it.
+// The kernel calls its functions for tests (bpf_fentry_test1, ...), so that what is attached to them runs; a
+// program that is not attached there sees nothing of it. This machine has none of them.
 Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_tracing);
   if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
     return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
                   attr.test.cpu, attr.test.batch_size);
-  uint32_t retval = 0;
-  switch (prog.expected_attach_type) {
-    case BPF_TRACE_FENTRY:
-    case BPF_TRACE_FEXIT: break;
-    case BPF_MODIFY_RETURN: {
-      // bpf_modify_return_test(1, &b) and _test2(1, &b, 3, 4, 5, 6, 7) each add 1 to b, which was 2, and
-      // return the sum of their arguments; the upper half counts those that changed b.
-      const bool two = has(Gate::modify_return_test2, machine.version);
-      retval = two ? 2u << 16 | (4 + 29) : 1u << 16 | 4;
-      break;
-    }
-    default: return refuse(Errno::Fault, "no function of the kernel's is called for this attach type");
-  }
+  if (prog.expected_attach_type != BPF_TRACE_FENTRY && prog.expected_attach_type != BPF_TRACE_FEXIT)
+    return refuse(Errno::Fault, "no function of the kernel's is called for this attach type");
+  const uint32_t retval = 0;
   return copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval);
 }
 

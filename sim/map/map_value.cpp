@@ -7,6 +7,7 @@
 #include "map/map_value.h"
 
 #include "map/arraymap.h"
+#include "map/bpf_struct_ops.h"
 #include "map/common.h"
 #include "map/hashtab.h"
 #include "map/local_storage.h"
@@ -44,6 +45,7 @@ Result<void> bpf_map_copy_value(Map& map, const void* key, void* value) {
     case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return bpf_percpu_cgroup_storage_copy(map, key, value);
     case BPF_MAP_TYPE_STACK_TRACE: return bpf_stackmap_extract(map, key, value, false);
     case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: return bpf_fd_reuseport_array_lookup_elem(map, key, value);
+    case BPF_MAP_TYPE_STRUCT_OPS: return bpf_struct_ops_map_sys_lookup_elem(map, key, value);
     default: break;
   }
   if (is_queue_like(map)) return MAP_OP(map, map_peek_elem, map, value);

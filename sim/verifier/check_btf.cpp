@@ -1,10 +1,11 @@
-// Models: kernel/bpf/verifier.c, check_btf_func_early(), check_btf_func() and check_btf_line() (Linux 6.18)
+// Models: kernel/bpf/verifier.c, check_btf_func_early(), check_btf_func(), check_btf_line() and
+// check_core_relo() (Linux 6.18)
 //
 // What a program brings about its functions and source lines: func_info says which BTF function starts at
 // which instruction, line_info which source line. Both are arrays of records whose size user space chooses.
 // Departs from the kernel: when a record is longer than we know and not zero behind, the size that we know is
-// not written back into the caller's attr. Not modelled yet: CO-RE relocations done by the kernel
-// (core_relos).
+// not written back into the caller's attr. Not modelled yet: that the kernel itself applies CO-RE relocations
+// (core_relos); those that it would refuse unread are refused.
 #include <algorithm>
 #include <cstring>
 
@@ -167,13 +168,42 @@ static Errno check_btf_line(bpf_verifier_env& env) {
   return Errno::None;
 }
 
+static Errno bpf_core_apply(bpf_verifier_env& env, const bpf_core_relo& relo, uint32_t at) {
+  constexpr uint32_t BPF_CORE_TYPE_ID_LOCAL = 6;  // of the program's own BTF, so that nothing is looked for
+  const btf_type* local = types_of(env).type_by_id(relo.type_id);
+  if (!local) return reject(env, Errno::Inval, "relo #%u: bad type id %u\n", at, relo.type_id);
+  if (uint32_t(relo.kind) != BPF_CORE_TYPE_ID_LOCAL && !*types_of(env).name_of(*local))
+    return reject(env, Errno::Inval, "target candidate search failed for %d\n", int(relo.type_id));
+  return not_modelled(env, "CO-RE relocations by the kernel");
+}
+
+static Errno check_core_relo(bpf_verifier_env& env) {
+  KFN(env.machine, check_core_relo);
+  const bpf_attr& attr = env.attr;
+  const uint32_t rec_size = attr.core_relo_rec_size;
+  if (attr.core_relo_cnt == 0) return Errno::None;
+  if (attr.core_relo_cnt > INT32_MAX / sizeof(bpf_core_relo)) return Errno::Inval;
+  if (rec_size < sizeof(bpf_core_relo) || rec_size > MAX_FUNCINFO_REC_SIZE || rec_size % 4)
+    return Errno::Inval;
+  const auto prog_len = uint32_t(env.prog.insnsi.size());
+  for (uint32_t i = 0; i < attr.core_relo_cnt; i++) {
+    bpf_core_relo relo;
+    MUST(read_record(env, attr.core_relos + uint64_t(i) * rec_size, rec_size, &relo, sizeof relo,
+                     "nonzero tailing record in core_relo"));
+    if (relo.insn_off % 8 || relo.insn_off / 8 >= prog_len)
+      return reject(env, Errno::Inval, "Invalid core_relo[%u].insn_off:%u prog->len:%u\n", i, relo.insn_off,
+                    prog_len);
+    MUST(bpf_core_apply(env, relo, i));
+  }
+  return Errno::None;
+}
+
 Errno check_btf_info(bpf_verifier_env& env) {
   KFN(env.machine, check_btf_info);
   if (env.attr.func_info_cnt == 0 && env.attr.line_info_cnt == 0) return check_abnormal_return(env);
   MUST(check_btf_func(env));
   MUST(check_btf_line(env));
-  if (env.attr.core_relo_cnt) return not_modelled(env, "CO-RE relocations by the kernel");
-  return Errno::None;
+  return check_core_relo(env);
 }
 
 void adjust_btf_func(bpf_verifier_env& env) {

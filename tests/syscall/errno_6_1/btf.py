@@ -35,27 +35,41 @@ def kernel_btf(**words):
     return case
 
 
-def walked(says, *reads):
-    """A program of an iterator over tasks that reads on from pointer to pointer at these offsets, by these opcodes."""
-    insns = b"".join(struct.pack("<BBhi", size, 0x11, at, 0) for size, at in reads) + RETURN_2
+def refused_program(says, load):
+    """PROG_LOAD, and what the verifier's log must say."""
 
     def case(world):
         log = bytearray(4096)
         try:
-            world.prog(
-                "tracing",
-                insns,
-                attach_btf_id=world.kernel.btf_id("bpf_iter_task"),
-                expected_attach_type="trace_iter",
-                log_level=1,
-                log_buf=log,
-                log_size=len(log),
-            )
+            load(world, log_level=1, log_buf=log, log_size=len(log))
         except OSError:
-            assert says in log.decode(), log.rstrip(b"\0").decode()
+            text = log.rstrip(b"\0").decode()
+            assert says in text, text
             raise
 
     return case
+
+
+def walked(says, *reads):
+    """A program of an iterator over tasks that reads on from pointer to pointer at these offsets, by these opcodes."""
+    insns = b"".join(struct.pack("<BBhi", size, 0x11, at, 0) for size, at in reads) + RETURN_2
+
+    def load(world, **log):
+        task = world.kernel.btf_id("bpf_iter_task")
+        world.prog("tracing", insns, attach_btf_id=task, expected_attach_type="trace_iter", **log)
+
+    return refused_program(says, load)
+
+
+def relocated(says, type_id):
+    """A program that asks the kernel to find the second type, a prototype, or another."""
+
+    def load(world, **log):
+        words = {"func_info": struct.pack("<II", 0, 3), "func_info_cnt": 1, "func_info_rec_size": 8}
+        words |= {"core_relos": struct.pack("<IIII", 0, type_id, 0, 0), "core_relo_cnt": 1, "core_relo_rec_size": 16}
+        world.prog(prog_btf_fd=world.btf(blob(INT, proto(1), to("func", 2, "main"))), **words, **log)
+
+    return refused_program(says, load)
 
 
 WORD, LONG = 0x61, 0x79
@@ -258,7 +272,9 @@ CASES = {
     "btf_get_info_by_fd:7029": kernel_btf(name=NOWHERE, len=3),
     "btf_get_info_by_fd:7031": kernel_btf(name=before_a_hole(2), len=3),
     "btf_get_info_by_fd:7039": lambda w: w.info(w.btf(), info=read_only(), info_len=32),
-    # ---- what programs read of the kernel's structs ----
+    # ---- what programs want to know of the kernel's structs ----
+    "bpf_core_apply:8030": relocated("relo #0: bad type id 99", 99),
+    "bpf_core_find_cands:7944": relocated("target candidate search failed for 2", 2),
     "btf_struct_walk:5645": walked("access beyond struct bpf_iter_meta at off 24 size 8", (LONG, 0), (LONG, 24)),
     "btf_struct_walk:5789": walked("cannot access ptr member seq", (LONG, 0), (WORD, 0)),
     "btf_struct_walk:5822": walked("access beyond the end of member session_id", (LONG, 0), (LONG, 12)),

@@ -3,7 +3,7 @@
 import ctypes
 import struct
 
-from .world import NOWHERE, RETURN_2, before_a_hole, holds, memory
+from .world import KEY, NOWHERE, RETURN_2, before_a_hole, holds, memory
 
 FRAME, LIVE_FRAMES, CHECKSUM_COMPLETE, SLEEPABLE = bytes(64), 2, 4, 16
 
@@ -130,8 +130,17 @@ def set_on_event(world, prog):
     return world.bpf("LINK_CREATE", prog_fd=prog, target_fd=event, attach_type="perf_event")
 
 
-def struct_ops(world, **more):
-    return world.create("struct_ops", 4, 8, 1, **{"btf_vmlinux_value_type_id": 1} | more)
+def struct_ops(world, value_size=128, **more):
+    """A map of the kernel's struct bpf_dummy_ops, behind 64 bytes of the kernel's own."""
+    kind = world.kernel.btf_id("bpf_struct_ops_bpf_dummy_ops")
+    return world.create(
+        "struct_ops", 4, value_size, 1, **{"btf_vmlinux_value_type_id": kind, "btf_fd": world.btf()} | more
+    )
+
+
+def update_ops(at=64, byte=0, key=KEY, **more):
+    value = bytes(at) + bytes([byte]) + bytes(127 - at)
+    return lambda w: w.update(struct_ops(w), key, value, **more)
 
 
 def two_lookups(ids):
@@ -217,6 +226,15 @@ CASES = {
     "bpf_prog_array_copy_to_user:2453": two_lookups(NOWHERE),
     "bpf_prog_array_copy_to_user:2455": two_lookups(bytearray(4)),
     "bpf_struct_ops_map_alloc_check:619": lambda w: struct_ops(w, map_flags=1),
-    "bpf_struct_ops_map_alloc:632": lambda w: struct_ops(w.nobody()),
-    "bpf_struct_ops_map_alloc:636": struct_ops,
+    "bpf_struct_ops_map_alloc:632": lambda w: w.nobody().create("struct_ops", 4, 8, 1, btf_vmlinux_value_type_id=1),
+    "bpf_struct_ops_map_alloc:636": lambda w: struct_ops(w, btf_vmlinux_value_type_id=1),
+    "bpf_struct_ops_map_alloc:640": lambda w: struct_ops(w, 8),
+    "bpf_struct_ops_map_get_next_key:241": lambda w: w.next(struct_ops(w)),
+    "bpf_struct_ops_map_sys_lookup_elem:256": lambda w: w.lookup(struct_ops(w), b"\1\0\0\0"),
+    "check_zero_holes:312": update_ops(8, 1),
+    "check_zero_holes:323": update_ops(127, 1),
+    "bpf_struct_ops_map_update_elem:376": update_ops(flags=1),
+    "bpf_struct_ops_map_update_elem:379": update_ops(key=b"\1\0\0\0"),
+    "bpf_struct_ops_map_update_elem:391": update_ops(0, 1),
+    "bpf_struct_ops_map_delete_elem:553": lambda w: w.delete(struct_ops(w)),
 }
