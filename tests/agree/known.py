@@ -35,11 +35,6 @@ KNOWN = (
         r"prog_load_refusals .* PROG_LOAD \w+ at 15[26]: EINVAL \| PROG_LOAD \w+ at 15[26]: ENOTSUP",
         "signatures are not modelled; this kernel cannot check them either (ENOTSUP)",
     ),
-    Known(
-        "commands",
-        r"test_run .* TEST_RUN type [13] flags 4: ENOTSUP ",
-        "BPF_F_TEST_SKB_CHECKSUM_COMPLETE is not modelled",
-    ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
     Known(
         "lifetimes",
@@ -55,11 +50,6 @@ KNOWN = (
         "lifetimes",
         r"PROG_LOAD [^|]*map types \[.*\b33\b[^|]*\|[^|]*\| ENOTSUP ",
         "programs that use an arena are not modelled",
-    ),
-    Known(
-        "lifetimes",
-        r"TEST_RUN [^|]* of type (22|30)\b[^|]*\|[^|]*\| ENOTSUP ",
-        "running flow dissectors and socket lookups (TEST_RUN) is not modelled",
     ),
     Known(
         "lifetimes",

@@ -25,7 +25,7 @@ def iterator(task, target):
     [
         ("flow_dissector", {}, 13, errno.EINVAL),
         ("sk_lookup", {"expected_attach_type": "sk_lookup"}, 64, errno.EINVAL),
-        ("flow_dissector", {}, 64, errno.EOPNOTSUPP),  # not modelled, and it says so
+        ("flow_dissector", {}, 64, errno.EFAULT),  # no packet at address 0
         ("cgroup_device", {}, 64, 524),
     ],
 )
