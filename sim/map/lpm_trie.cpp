@@ -28,7 +28,7 @@ constexpr uint32_t LPM_CREATE_FLAG_MASK = BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE | 
 struct LpmNode {
   LpmNode* child[2];
   uint32_t prefixlen;
-  bool intermediate;
+  uint32_t intermediate;  // not a bool: no byte of a node may be left to chance, a history compares them all
   uint8_t* data() { return reinterpret_cast<uint8_t*>(this + 1); }
 };
 constexpr uint64_t kSizeofLpmTrieNode = 24;
@@ -126,7 +126,7 @@ Result<LpmNode*> node_alloc(LpmTrie& trie) {
     Span span = TRY(trie.machine.arena.alloc(trie.node_size(), "lpm_trie node"));
     node = reinterpret_cast<LpmNode*>(span.host);
   }
-  *node = {{nullptr, nullptr}, 0, false};
+  *node = {{nullptr, nullptr}, 0, 0};
   return node;
 }
 
@@ -199,7 +199,7 @@ Result<void> trie_update_elem(Map& map, const void* key_bytes, const void* value
       return fork.refusal();
     }
     (*fork)->prefixlen = place.matched;
-    (*fork)->intermediate = true;
+    (*fork)->intermediate = 1;
     std::memcpy((*fork)->data(), node->data(), trie.data_size);
     uint32_t side = extract_bit(key.data, place.matched);
     (*fork)->child[side] = fresh;
@@ -220,7 +220,7 @@ Result<void> trie_delete_elem(Map& map, const void* key_bytes) {
     return refuse(Errno::NoEnt, "this prefix is not stored");
   --trie.n_entries;
   if (node->child[0] && node->child[1]) {  // still joins two others
-    node->intermediate = true;
+    node->intermediate = 1;
     return {};
   }
   LpmNode* parent = place.parent_slot ? *place.parent_slot : nullptr;
@@ -298,7 +298,7 @@ TrieView trie_view(const Map& map) {
     int index = int(view.nodes.size());
     if (parent >= 0) view.nodes[size_t(parent)].child[side] = index;
     TrieNodeView shown{
-        node->prefixlen, node->intermediate, bytes_of(node->data(), trie.data_size), {}, {-1, -1}};
+        node->prefixlen, node->intermediate != 0, bytes_of(node->data(), trie.data_size), {}, {-1, -1}};
     if (!node->intermediate) shown.value = bytes_of(trie.value(node), trie.value_size);
     view.nodes.push_back(std::move(shown));
     left.push_back({node->child[1], index, 1});

@@ -98,7 +98,7 @@ long open_iter(Sim& s, long link) {
 
 std::vector<uint32_t> words(const std::string& text) {
   std::vector<uint32_t> out(text.size() / 4);
-  std::memcpy(out.data(), text.data(), out.size() * 4);
+  if (!out.empty()) std::memcpy(out.data(), text.data(), out.size() * 4);
   return out;
 }
 
