@@ -57,7 +57,8 @@ Result<Map*> bpf_struct_ops_map_alloc(Machine& machine, const bpf_attr& attr) {
     TRY(object_of_fd(machine, attr.value_type_btf_obj_fd, btf_fops));
     return refuse(Errno::Inval, "BTF {} is not that of a kernel module", attr.value_type_btf_obj_fd);
   }
-  if (attr.btf_vmlinux_value_type_id != vmlinux_btf().types->find_by_name(kValueType, BTF_KIND_STRUCT))
+  const uint32_t known = vmlinux_btf().types->find_by_name(kValueType, BTF_KIND_STRUCT);
+  if (attr.btf_vmlinux_value_type_id != known || machine.version < "5.16"_v)
     return refuse(Errno::NotSupp, "type {} is no struct_ops of this kernel", attr.btf_vmlinux_value_type_id);
   const uint32_t size = kernel_struct(kValueType).size;
   if (attr.value_size != size)
