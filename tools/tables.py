@@ -7,6 +7,7 @@ what stands there is what this prints. A new table is a function below and a row
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def rooms_table() -> str:
 
 
 def split_by(names: list[str], modelled: Callable[[str], bool]) -> tuple[str, str]:
-    """The names that are modelled and those that are not, each as one cell."""
+    """The names that are modelled and those that are not, each in a row."""
     there = [name for name in names if modelled(name)]
     return ", ".join(there), ", ".join(name for name in names if name not in there)
 
@@ -71,15 +72,17 @@ def modelled_table() -> str:
         ("program types", "BPF_PROG_TYPE_", [row[1] for row in _core.prog_type_rows() if row[0]], prog_type_is),
         ("helpers", "bpf_", [row["name"] for row in _core.helper_rows() if row["id"]], bodies.__contains__),
     ]
-    rows = ["| | modelled | not yet |", "| --- | --- | --- |"]
+    lists = []
     for what, prefix, names, is_modelled in kinds:
         there, missing = split_by(names, is_modelled)
         count = there.count(",") + 1
-        if what == "helpers":
-            missing = f"{len(names) - count} others"
-        cells = f"{there.replace(prefix, '')} | {missing.replace(prefix, '')}"
-        rows.append(f"| **{what}** ({count} of {len(names)}) | {cells} |")
-    return "\n".join(rows) + "\n"
+        head = f"<b>{what}</b>: {count} of {len(names)}"
+        if missing and what != "helpers":
+            head += f"; not yet {missing.replace(prefix, '')}"
+        lists.append(
+            f"<details><summary>{head}</summary>\n\n{textwrap.fill(there.replace(prefix, ''), 120)}\n\n</details>\n"
+        )
+    return "\n".join(lists)
 
 
 TABLES: dict[str, Callable[[], str]] = {"rooms": rooms_table, "modelled": modelled_table}

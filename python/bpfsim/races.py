@@ -59,7 +59,12 @@ class Outcome:
 
     def __repr__(self) -> str:
         answers = "; ".join(f"{who} -> {answer}" for who, answer in self.results.items())
-        return "\n".join([f"{answers}   ({self.schedules} schedules)", *(f"    {line}" for line in self.runs)])
+        return "\n".join(
+            [
+                f"{answers}   ({self.schedules} schedule{'s' * (self.schedules > 1)})",
+                *(f"    {line}" for line in self.runs),
+            ]
+        )
 
 
 class Races(list[Outcome]):
@@ -87,7 +92,9 @@ class Races(list[Outcome]):
                 for n, turn in enumerate(outcome.schedule, 1)
             ]
             rows.append(["answer", *(mono(outcome.results[who], "font-weight:600") for who in scripts)])
-            caption = f"{number}. {outcome.schedules} of {self.tried} schedules end like this"
+            caption = (
+                f"{number}. {outcome.schedules} of {self.tried} schedules end{'s' * (outcome.schedules == 1)} like this"
+            )
             blocks.append(
                 table(["turn", *scripts], rows, caption) + f"<p>The objects afterwards:</p>{outcome.graph.image()}"
             )

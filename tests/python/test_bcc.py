@@ -452,6 +452,13 @@ def test_the_first_example_runs_with_one_import_changed(capsys):
 
 
 @needs_clang
+@pytest.mark.parametrize(("name", "what"), [("kprobe__sys_clone", "kprobes"), ("tracepoint__a__b", "tracepoints")])
+def test_what_bcc_attaches_by_its_name_is_refused_by_name(name, what):
+    with pytest.raises(ValueError, match=f"{name}.*{what} are not modelled"):
+        BPF(text=f"int {name}(void *ctx) {{ return 0; }}")
+
+
+@needs_clang
 def test_trace_pipe_is_read_as_in_bcc(capsys):
     b = BPF(text=EVERY_METHOD, kernel=bpfsim.Kernel())
     fn = b.load_func("all", BPF.XDP)

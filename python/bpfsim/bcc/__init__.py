@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,6 +88,7 @@ class BPF:
         self._fds: dict[str, int] = {}
         self._lines: list[str] = []
         self.dialect, code = _compile(source, name, [os.fsdecode(flag) for flag in cflags])
+        _refuse_names_that_attach(self.dialect.functions)
         self._object = ObjectFile(code, name.rsplit(".", 1)[0])
         btf = next(row["data"] for row in self._object._file.section_rows() if row["name"] == ".BTF")
         self._types = MapTypes(btf)
@@ -256,6 +257,20 @@ _NOT_MODELLED = {
     "attach_kfunc": "tracing of functions", "attach_lsm": "LSM hooks", "perf_buffer": "perf buffers",
     "ring_buffer": "ring buffers", "ksym": "addresses of kernel functions", "sym": "addresses of functions",
 }  # fmt: skip
+
+
+_ATTACH_BY_NAME = {
+    "kprobe__": "kprobes", "kretprobe__": "kprobes", "tracepoint__": "tracepoints", "raw_tracepoint__": "tracepoints",
+    "kfunc__": "tracing of functions", "kretfunc__": "tracing of functions", "lsm__": "LSM hooks",
+}  # fmt: skip
+
+
+def _refuse_names_that_attach(functions: Iterable[str]) -> None:
+    """BCC attaches functions with such names by itself. Here nothing would call them, and nobody would be told."""
+    for name in functions:
+        for beginning, what in _ATTACH_BY_NAME.items():
+            if name.startswith(beginning):
+                raise ValueError(f"{name}: by its name BCC attaches this, and {what} are not modelled here")
 
 
 def _compile(source: str, name: str, cflags: list[str]) -> tuple[Dialect, bytes]:

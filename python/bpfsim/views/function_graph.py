@@ -81,18 +81,16 @@ class FunctionGraph:
         parts: list[str] = []
         for item in call.inside:
             if isinstance(item, str):
-                parts.append(f'<div style="color:{FAINT};margin-left:1.2em">{mono(item)}</div>')
+                parts.append(f'<li style="color:{FAINT}">{mono(item)}</li>')
             elif item.inside:
                 opened = " open" if depth < 3 else ""
                 count = sum(isinstance(i, Call) for _, i in item.walk())
                 note = f' <span style="color:{FAINT}">{count} call{"s" * (count > 1)}</span>' if count else ""
-                parts.append(
-                    f'<details{opened} style="margin-left:1.2em"><summary>{mono(item.name + "()")}{note}</summary>'
-                    f"{self._html(item, depth + 1)}</details>"
-                )
+                name = f"<summary>{mono(item.name + '()')}{note}</summary>"
+                parts.append(f"<li><details{opened}>{name}{self._html(item, depth + 1)}</details></li>")
             else:
-                parts.append(f'<div style="margin-left:2.2em">{mono(item.name + "()")}</div>')
-        return "".join(parts)
+                parts.append(f"<li>{mono(item.name + '()')}</li>")
+        return f'<ul style="list-style:none;margin:0;padding-left:1.2em">{"".join(parts)}</ul>'
 
     def to_json(self) -> dict[str, Any]:
         """The tree as plain data."""

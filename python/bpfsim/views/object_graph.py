@@ -148,7 +148,7 @@ class ObjectGraph:
         spans: list[tuple[float, float]] = []
         for at in range(max((column[serial] for serial in tied), default=-1) + 1):
             names = [len(_name(e)) for e in self.edges if column.get(e.held) == at and e.holder in column]
-            x = spans[-1][1] + _BEND + 5.7 * max(names, default=0) + 16 if spans else float(_MARGIN)
+            x = spans[-1][1] + _BEND + 5.7 * max(names, default=0) + 20 if spans else float(_MARGIN)
             spans.append((x, x + max((box[serial][0] for serial in tied if column[serial] == at), default=0)))
         return spans
 

@@ -91,7 +91,8 @@ def _frame(caption: str, before: tuple[str, ...], after: tuple[str, ...]) -> Fra
     for kind, line, index in changes(before, after):
         number = "" if index is None else str(index)
         text.append(f"{_SIGN[kind]} {number:>4}: {line}")
-        rows.append(f'<div style="background:{_BACK[kind]}">{_SIGN[kind]} {number:>4}: {html.escape(line)}</div>')
+        words = f"{_SIGN[kind]} {number:>4}: {html.escape(line)}"
+        rows.append(f'<span style="display:block;background:{_BACK[kind]}">{words}\n</span>')
     body = "".join(rows)
-    style = "font-family:var(--jp-code-font-family,ui-monospace,monospace);white-space:pre;line-height:1.45;margin:0"
-    return Frame(caption, f'<div style="{style}">{body}</div>', "\n".join(text))
+    style = "font-family:var(--jp-code-font-family,ui-monospace,monospace);line-height:1.45;margin:0"
+    return Frame(caption, f'<pre style="{style}">{body}</pre>', "\n".join(text))
