@@ -361,7 +361,7 @@ class History(Sequence[Step]):
             if len(shots) > 500:
                 raise ValueError(f"more than 500 drawings: ask for a part, such as film({number - 99}, {number})")
         layout = union([first, *(graph for _, graph, _ in shots)]).layout()
-        return Stepper([_frame(*shot, layout) for shot in shots], start=max(0, len(shots) - 1))
+        return Stepper([_frame(*shot, layout) for shot in shots])
 
     def watch(self, obj: Any) -> Events:
         """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial."""
@@ -381,7 +381,9 @@ class History(Sequence[Step]):
         more = f"<p>The last 60 of {len(self)} steps.</p>" if last else ""
         end = f"<p>{html.escape(self.ended)}</p>" if self.ended else ""
         steps = f"<details><summary>every call</summary>{_step_table(self[last:])}</details>"
-        return f'<div class="bpfsim">{more}{self.film(last)._repr_html_()}{steps}{end}</div>'
+        film = self.film(last)
+        film.start = max(0, len(film.frames) - 1)
+        return f'<div class="bpfsim">{more}{film._repr_html_()}{steps}{end}</div>'
 
 
 def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = None) -> Any:
