@@ -23,6 +23,9 @@ Config::Config()
                {"CONFIG_BPF_UNPRIV_DEFAULT_OFF", true},
                {"CONFIG_CGROUP_BPF", true},
                {"CONFIG_BPF_EVENTS", true},
+               {"CONFIG_FPROBE", false},  // as the measured kernel: kprobe_multi links need it
+               {"CONFIG_NETKIT", false},
+               {"CONFIG_UPROBES", true},
                {"CONFIG_BPF_LSM", true},
                {"CONFIG_DEBUG_INFO_BTF", true},
                {"CONFIG_NET", true},

@@ -14,6 +14,8 @@
 
 namespace bpfsim {
 
+struct ProbedFile;
+
 #define TYPE_TABLES(prefix)                       \
   extern const VerifierOps prefix##_verifier_ops; \
   extern const ProgOps prefix##_prog_ops;
@@ -32,6 +34,11 @@ TYPE_TABLES(sk_msg)
 TYPE_TABLES(sk_lookup)
 TYPE_TABLES(sk_reuseport)
 TYPE_TABLES(flow_dissector)
+TYPE_TABLES(lwt_in)
+TYPE_TABLES(lwt_out)
+TYPE_TABLES(lwt_xmit)
+TYPE_TABLES(lwt_seg6local)
+TYPE_TABLES(netfilter)
 // tracing_types.cpp
 TYPE_TABLES(kprobe)
 TYPE_TABLES(tracepoint)
@@ -53,8 +60,11 @@ Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr);
 // program's BTF id.
 Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie);
 Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr);
-Result<Link*> bpf_kprobe_link_attach(Prog& prog, const bpf_attr& attr);
 Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie);
+// multi_probes.cpp; kern_path finds the file of a path, null for one that cannot be run (a pin).
+using KernPath = Result<ProbedFile*> (*)(Machine& machine, const std::string& path);
+Result<Link*> bpf_kprobe_multi_link_attach(Prog& prog, const bpf_attr& attr);
+Result<Link*> bpf_uprobe_multi_link_attach(Prog& prog, const bpf_attr& attr, KernPath kern_path);
 std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for another kind of link
 
 extern const VerifierOps tracing_verifier_ops;  // tracing_btf.cpp

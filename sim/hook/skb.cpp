@@ -1,12 +1,12 @@
 // Models: net/core/filter.c (sk_filter_verifier_ops, tc_cls_act_verifier_ops, cg_skb_verifier_ops,
 // sk_skb_verifier_ops), net/bpf/test_run.c (bpf_prog_test_run_skb) (Linux 6.18)
 //
-// The program types SOCKET_FILTER, SCHED_CLS, SCHED_ACT, CGROUP_SKB and SK_SKB: what of struct __sk_buff they
-// may touch, the accesses to the kernel's sk_buff that each becomes, and their TEST_RUN. SK_SKB programs load
-// and never run, and their accesses stay as they are written. CGROUP_SKB programs run by TEST_RUN only.
-// Departs from the kernel: a test packet belongs to no socket, so __sk_buff.sk is NULL at run time where the
-// kernel's test socket stands. Not modelled yet: writing tstamp, reading it in a program that also reads
-// tstamp_type, the socket's addresses (family to local_port), gso fields' effects.
+// The program types SOCKET_FILTER, SCHED_CLS, SCHED_ACT, CGROUP_SKB, SK_SKB and LWT_*: what of struct
+// __sk_buff they may touch, the accesses to the kernel's sk_buff that each becomes, and their TEST_RUN.
+// SK_SKB programs load and never run, and their accesses stay as they are written. CGROUP_SKB and LWT_*
+// programs run by TEST_RUN only. Departs from the kernel: a test packet belongs to no socket, so __sk_buff.sk
+// is NULL at run time where the kernel's test socket stands. Not modelled yet: writing tstamp, reading it in
+// a program that also reads tstamp_type, the socket's addresses (family to local_port), gso fields' effects.
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -83,6 +83,16 @@ static bool sk_skb_is_valid_access(int off, int size, bpf_access_type type, cons
       IN_FIELD(hwtstamp) || IN_FIELD(mark))
     return false;
   if (type == BPF_WRITE && !IN_FIELD(tc_index) && !IN_FIELD(priority)) return false;
+  if (IN_FIELD(data)) info.reg_type = PTR_TO_PACKET;
+  if (IN_FIELD(data_end)) info.reg_type = PTR_TO_PACKET_END;
+  return bpf_skb_is_valid_access(off, size, type, info);
+}
+
+static bool lwt_is_valid_access(int off, int size, bpf_access_type type, const Prog&, InsnAccessAux& info) {
+  if (IN_FIELD(tc_classid) || in_range(off, FIELD_START(family), FIELD_END(local_port)) ||
+      IN_FIELD(data_meta) || IN_FIELD(tstamp) || IN_FIELD(wire_len) || IN_FIELD(hwtstamp))
+    return false;
+  if (type == BPF_WRITE && !IN_FIELD(mark) && !IN_FIELD(priority) && !IN_FIELD(cb)) return false;
   if (IN_FIELD(data)) info.reg_type = PTR_TO_PACKET;
   if (IN_FIELD(data_end)) info.reg_type = PTR_TO_PACKET_END;
   return bpf_skb_is_valid_access(off, size, type, info);
@@ -250,6 +260,20 @@ const VerifierOps sk_skb_verifier_ops = {
     .convert_ctx_access = nullptr,
 };
 
+#define LWT_VERIFIER_OPS(prefix, prologue)          \
+  const VerifierOps prefix##_verifier_ops = {       \
+      .name = #prefix,                              \
+      .get_func_proto = helper_for,                 \
+      .is_valid_access = lwt_is_valid_access,       \
+      .gen_prologue = prologue,                     \
+      .convert_ctx_access = bpf_convert_ctx_access, \
+  };
+LWT_VERIFIER_OPS(lwt_in, nullptr)
+LWT_VERIFIER_OPS(lwt_out, nullptr)
+LWT_VERIFIER_OPS(lwt_xmit, tc_cls_act_prologue)
+LWT_VERIFIER_OPS(lwt_seg6local, nullptr)
+#undef LWT_VERIFIER_OPS
+
 // Bytes of the given context that TEST_RUN has no use for must be 0.
 static Result<void> check_unused_fields(const std::vector<uint8_t>& ctx) {
   constexpr std::pair<int, int> unused[] = {
@@ -374,7 +398,7 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   if (is_l2) {
     skb.push(ETH_HLEN);
   }
-  if (is_l2 || prog.type == BPF_PROG_TYPE_CGROUP_SKB) skb.set_data_pointers();
+  if (prog.type != BPF_PROG_TYPE_SOCKET_FILTER) skb.set_data_pointers();
   TRY(convert___skb_to_skb(skb, ctx));
   const uint16_t checksum = skb_checksum(machine, skb);
   TestOutcome outcome = TRY(bpf_test_run(machine, prog, skb.ctx(), attr.test.repeat));
@@ -395,6 +419,10 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
 const ProgOps sk_filter_prog_ops = {.name = "sk_filter", .test_run = bpf_prog_test_run_skb};
 const ProgOps cg_skb_prog_ops = {.name = "cg_skb", .test_run = bpf_prog_test_run_skb};
 const ProgOps sk_skb_prog_ops = {.name = "sk_skb", .test_run = nullptr};
+const ProgOps lwt_in_prog_ops = {.name = "lwt_in", .test_run = bpf_prog_test_run_skb};
+const ProgOps lwt_out_prog_ops = {.name = "lwt_out", .test_run = bpf_prog_test_run_skb};
+const ProgOps lwt_xmit_prog_ops = {.name = "lwt_xmit", .test_run = bpf_prog_test_run_skb};
+const ProgOps lwt_seg6local_prog_ops = {.name = "lwt_seg6local", .test_run = bpf_prog_test_run_skb};
 const ProgOps tc_cls_act_prog_ops = {.name = "tc_cls_act", .test_run = bpf_prog_test_run_skb};
 
 }  // namespace bpfsim

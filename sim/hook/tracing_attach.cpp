@@ -1,10 +1,9 @@
 // Models: kernel/bpf/syscall.c (bpf_raw_tp_link_attach, bpf_perf_link_attach, bpf_tracing_prog_attach),
-// kernel/trace/bpf_trace.c (bpf_probe_register, bpf_kprobe_multi_link_attach) (Linux 6.18)
+// kernel/trace/bpf_trace.c (bpf_probe_register) (Linux 6.18)
 //
 // Links of tracing programs: to a raw tracepoint, to a perf event, to a kernel function by its BTF id. Each
-// is attached for real and holds what the kernel's holds. Departs from the kernel: kprobe_multi and
-// uprobe_multi links are refused with EOPNOTSUPP, as by a kernel without CONFIG_FPROBE and CONFIG_UPROBES
-// (the measured 6.18 has no CONFIG_FPROBE); EXT programs are not modelled yet. The lines of fdinfo for these
+// is attached for real and holds what the kernel's holds (those to many functions: multi_probes.cpp). Departs
+// from the kernel: EXT programs are not modelled yet. The lines of fdinfo for these
 // links are from source, not measured: that would take an attachment to the host.
 #include <algorithm>
 
@@ -291,15 +290,6 @@ Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr) {
     return set.refusal();
   }
   return new PerfLink(prog, file);
-}
-
-Result<Link*> bpf_kprobe_link_attach(Prog& prog, const bpf_attr& attr) {
-  const uint32_t type = attr.link_create.attach_type;
-  if (type == BPF_PERF_EVENT) return bpf_perf_link_attach(prog, attr);
-  const bool uprobes = type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION;
-  if (uprobes && prog.expected_attach_type != type)
-    return refuse(Errno::Inval, "the program was not loaded for attach type {}", type);
-  return refuse(Errno::OpNotSupp, "this machine has no {}", uprobes ? "CONFIG_UPROBES" : "CONFIG_FPROBE");
 }
 
 }  // namespace bpfsim

@@ -28,7 +28,9 @@ enum : uint32_t {
   SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, SOCK_OPS, SK_MSG, SK_LOOKUP
   TRACE = 1 << 10,
   ITER = 1 << 11,
-  ANY = TRACE - 1,
+  LWT = 1 << 12,
+  NETFILTER = 1 << 13,
+  ANY = (TRACE - 1) | LWT | NETFILTER,
 };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
@@ -70,6 +72,11 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_CGROUP_SYSCTL, SOCK, TABLES(cg_sysctl)},
     {BPF_PROG_TYPE_CGROUP_SOCKOPT, CG_SOCKOPT, TABLES(cg_sockopt)},
     {BPF_PROG_TYPE_SK_LOOKUP, SOCK, TABLES(sk_lookup)},
+    {BPF_PROG_TYPE_LWT_IN, LWT, TABLES(lwt_in)},
+    {BPF_PROG_TYPE_LWT_OUT, LWT, TABLES(lwt_out)},
+    {BPF_PROG_TYPE_LWT_XMIT, LWT, TABLES(lwt_xmit)},
+    {BPF_PROG_TYPE_LWT_SEG6LOCAL, LWT, TABLES(lwt_seg6local)},
+    {BPF_PROG_TYPE_NETFILTER, NETFILTER, TABLES(netfilter)},
     {BPF_PROG_TYPE_KPROBE, TRACE, TABLES(kprobe)},
     {BPF_PROG_TYPE_TRACEPOINT, TRACE, TABLES(tracepoint)},
     {BPF_PROG_TYPE_PERF_EVENT, TRACE, TABLES(perf_event)},

@@ -73,6 +73,8 @@ void NetNs::each_held(const HoldVisitor& visit) const {
     if (attached.prog) visit({attached.prog, Counter::Refs, true, where});
     for (const Link* link : attached.links) visit({link, Counter::Refs, false, where});
   }
+  for (const NfHook& hook : nf_hooks)
+    if (hook.link) visit({hook.link, Counter::Refs, false, "nf_hooks"});
 }
 
 NetNs& netns_of(Machine& machine) {

@@ -69,6 +69,13 @@ struct bpf_redirect_info {
   uint64_t flags = 0;
 };
 
+// struct nf_hook_ops: a place that packets pass, and who looks at them there.
+struct NfHook {
+  uint32_t pf, hooknum;
+  int priority;
+  Link* link;  // null: the kernel's own
+};
+
 // struct netns_bpf: the programs of a network namespace, by attach type. One program by itself, or links.
 struct NetNs final : Object {
   explicit NetNs(Machine& machine);
@@ -81,7 +88,9 @@ struct NetNs final : Object {
     std::vector<Link*> links;
     std::vector<Prog*> programs() const;  // in the order in which they run
   };
-  std::map<uint32_t, Attached> bpf;  // by bpf_attach_type
+  std::map<uint32_t, Attached> bpf;      // by bpf_attach_type
+  std::vector<NfHook> nf_hooks;          // by protocol, hook and priority (hook/netfilter.cpp)
+  std::map<uint32_t, int> defrag_users;  // by protocol
 };
 
 // The devices of a machine.

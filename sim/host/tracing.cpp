@@ -184,6 +184,10 @@ void Tracing::each_held(const HoldVisitor& visit) const {
   for (const Tracepoint& tracepoint : tracepoints)
     for (const Link* link : tracepoint.links)
       visit({link, Counter::Refs, false, "raw tracepoint " + tracepoint.name});
+  for (const KernelFunction& function : functions)
+    for (const Link* link : function.fprobes)
+      visit({link, Counter::Refs, false, "function " + function.name});
+  for (const Uprobe& uprobe : bash.uprobes) visit({uprobe.link, Counter::Refs, false, "file " + bash.path});
 }
 
 Tracepoint* Tracing::raw_tracepoint(const std::string& name) {
@@ -218,7 +222,7 @@ Tracepoint& Tracing::add_tracepoint(const std::string& system, const std::string
 KernelFunction& Tracing::add_function(const std::string& name) {
   if (KernelFunction* known = function(name)) return *known;
   constexpr Addr kKernelText = 0xffffffff81000000;
-  return functions.emplace_back(KernelFunction{name, kKernelText + functions.size() * 0x400});
+  return functions.emplace_back(KernelFunction{name, kKernelText + functions.size() * KernelFunction::kSize});
 }
 
 Tracing& tracing(Machine& machine) {

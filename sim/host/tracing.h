@@ -44,6 +44,19 @@ struct KernelFunction {
   Addr addr;
   std::vector<Prog*> progs = {}, return_progs = {};  // of kprobes and kretprobes on it
   std::vector<Link*> trampoline = {};                // fentry, fexit and fmod_ret programs
+  std::vector<Link*> fprobes = {};                   // kprobe_multi programs
+  static constexpr uint64_t kSize = 0x400;           // of its code
+};
+
+// A file that tasks run, and the places in it where programs would be called.
+struct Uprobe {
+  uint64_t offset = 0, ref_ctr_offset = 0, cookie = 0;
+  Link* link = nullptr;
+};
+struct ProbedFile {
+  std::string path;
+  uint64_t size;
+  std::vector<Uprobe> uprobes = {};
 };
 
 // struct perf_event. Its descriptor is a file "[perf_event]", and maps and links hold that file.
@@ -80,6 +93,7 @@ struct Tracing final : Object {
 
   std::deque<Tracepoint> tracepoints;
   std::deque<KernelFunction> functions;
+  ProbedFile bash{"/bin/bash", 1265648};  // the one file that every task runs; as large as on Debian 12
   Btf* btf_vmlinux = nullptr;
   std::map<Addr, SeqFile*> seq_files;  // by the address that programs know
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "hook/attach.h"
+#include "host/tracing.h"
 #include "object/file.h"
 #include "object/ops.h"
 #include "syscall/bpf.h"
@@ -21,15 +22,17 @@ namespace {
 constexpr size_t PATH_MAX_ = 4096, NAME_MAX_ = 255;
 constexpr uint32_t kUmask = 022;
 constexpr std::string_view kMountPoint = "/sys/fs/bpf", kCgroupMount = "/sys/fs/cgroup";
-constexpr std::string_view kForeign[] = {"/", "/sys", "/sys/fs",
-                                         "/tmp"};  // directories of other file systems
+// What other file systems have: directories, and one file.
+constexpr std::string_view kForeign[] = {"/", "/bin", "/sys", "/sys/fs", "/tmp", "/bin/bash"};
+constexpr std::string_view kForeignFile = "/bin/bash";
 
 // Where a walk stands: in BPFFS, in a cgroup, or in a directory of another file system.
 struct Place {
   Inode* inode = nullptr;
   std::string foreign;
   Cgroup* cgroup = nullptr;
-  bool is_dir() const { return !inode || inode->is_dir(); }
+  bool is_dir() const { return inode ? inode->is_dir() : foreign != kForeignFile; }
+  const std::string& name() const { return inode ? inode->name : foreign; }
 };
 
 uint32_t fsuid(const Machine& machine) { return machine.current->cred ? machine.current->cred->uid : 0; }
@@ -64,7 +67,7 @@ Place step_in_cgroup(Cgroup& at, const std::string& name) {
 
 // One component further. A null inode with an empty path: there is nothing of that name.
 Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
-  if (!at.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", at.inode->name);
+  if (!at.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", at.name());
   if (name == ".") return at;
   if (at.inode) {
     TRY(inode_permission(machine, *at.inode, MAY_EXEC));
@@ -129,7 +132,7 @@ Result<Parent> filename_parentat(Machine& machine, const std::string& path, int 
     }
     parent.last = path.substr(start, at - start);
   }
-  if (!parent.dir.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.dir.inode->name);
+  if (!parent.dir.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.dir.name());
   return parent;
 }
 
@@ -377,6 +380,8 @@ Result<FileStat> vfs_stat(Machine& machine, const std::string& path) {
                     .ino = place.cgroup->id,
                     .nlink = 2 + place.cgroup->children.size(),
                     .object = place.cgroup};
+  if (!place.is_dir() && !place.inode)
+    return FileStat{.mode = kModeFile | 0755, .uid = 0, .ino = 2, .nlink = 1};
   if (!place.inode) return FileStat{.mode = kModeDir | 0755, .uid = 0, .ino = 1, .nlink = 2};
   const Inode& inode = *place.inode;
   FileStat stat{
@@ -394,17 +399,27 @@ Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string
     for (const auto& [name, child] : place.cgroup->children) names.push_back(name);
     return names;
   }
+  if (!place.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", place.name());
   if (!place.inode) {  // what lies directly in it
     const std::string prefix = place.foreign == "/" ? "/" : place.foreign + "/";
-    for (std::string_view known : {kForeign[1], kForeign[2], kForeign[3], kMountPoint, kCgroupMount})
-      if (known.starts_with(prefix) && known.find('/', prefix.size()) == known.npos)
-        names.emplace_back(known.substr(prefix.size()));
+    std::vector<std::string_view> known(std::begin(kForeign) + 1, std::end(kForeign));
+    known.insert(known.end(), {kMountPoint, kCgroupMount});
+    for (std::string_view path : known)
+      if (path.starts_with(prefix) && path.find('/', prefix.size()) == path.npos)
+        names.emplace_back(path.substr(prefix.size()));
     return names;
   }
-  if (!place.inode->is_dir()) return refuse(Errno::NotDir, "{} is not a directory", place.inode->name);
   TRY(inode_permission(machine, *place.inode, MAY_READ));
   for (const auto& [name, inode] : place.inode->children) names.push_back(name);
   return names;
+}
+
+Result<ProbedFile*> kern_path(Machine& machine, const std::string& path) {
+  KFN(machine, kern_path);
+  // The kernel's own walks take an empty path for the directory in which they begin.
+  const Place place = TRY(filename_lookup(machine, path.empty() ? "/" : path));
+  if (place.is_dir()) return refuse(Errno::BadF, "'{}' is a directory", path);
+  return place.inode ? nullptr : &tracing(machine).bash;
 }
 
 Result<void> bpf_obj_do_pin(Machine& machine, int dfd, const std::string& path, Object& object,

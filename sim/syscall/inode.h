@@ -37,6 +37,10 @@ Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
 Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task);
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted
 
+// The file of a path, for uprobes: EBADF for a directory; null for a pin, which is no file that can be run.
+struct ProbedFile;
+Result<ProbedFile*> kern_path(Machine& machine, const std::string& path);
+
 // What a pin needs of path walking (obj_pin.cpp). A relative path begins at the directory of descriptor dfd.
 Result<void> bpf_obj_do_pin(Machine& machine, int dfd, const std::string& path, Object& object,
                             uint32_t mode);

@@ -9,6 +9,7 @@
 #include "hook/hook.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
+#include "syscall/inode.h"
 #include "uapi/gates.h"
 #include "uapi/tables.h"
 
@@ -32,7 +33,11 @@ static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
   switch (prog.type) {
     case BPF_PROG_TYPE_PERF_EVENT:
     case BPF_PROG_TYPE_TRACEPOINT: return bpf_perf_link_attach(prog, attr);
-    case BPF_PROG_TYPE_KPROBE: return bpf_kprobe_link_attach(prog, attr);
+    case BPF_PROG_TYPE_KPROBE:
+      if (at == BPF_PERF_EVENT) return bpf_perf_link_attach(prog, attr);
+      if (at == BPF_TRACE_KPROBE_MULTI || at == BPF_TRACE_KPROBE_SESSION)
+        return bpf_kprobe_multi_link_attach(prog, attr);
+      return bpf_uprobe_multi_link_attach(prog, attr, kern_path);
     case BPF_PROG_TYPE_TRACING: return attach_tracing(prog, attr);
     case BPF_PROG_TYPE_CGROUP_SKB:
     case BPF_PROG_TYPE_CGROUP_SOCK:
@@ -47,6 +52,7 @@ static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
       if (!has(Gate::xdp_link, prog.machine.version))
         return refuse(Errno::Inval, "XDP links came with Linux 5.9");
       return bpf_xdp_link_attach(prog, attr);
+    case BPF_PROG_TYPE_NETFILTER: return bpf_nf_link_attach(prog, attr);
     case BPF_PROG_TYPE_SCHED_CLS:
       if (at == BPF_TCX_INGRESS || at == BPF_TCX_EGRESS) return tcx_link_attach(prog, attr);
       return refuse(Errno::Inval, "this kernel has no netkit devices");

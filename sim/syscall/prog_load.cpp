@@ -134,6 +134,8 @@ Result<void> find_prog_type(Prog& prog, uint32_t type) {
   if (row->since > prog.machine.version)
     return refuse(Errno::Inval, "program type {} came with Linux {}.{}", type, row->since.major,
                   row->since.minor);
+  if (type == BPF_PROG_TYPE_LIRC_MODE2)
+    return refuse(Errno::Inval, "this machine has no infrared receivers (CONFIG_BPF_LIRC_MODE2)");
   const KernelCalls& calls = *prog.machine.calls;
   if (!calls.verifier_ops || !calls.verifier_ops(bpf_prog_type(type)))
     return refuse(Errno::Inval, "not modelled yet: program type {}", short_name(row->name));

@@ -88,6 +88,10 @@ inline constexpr uint32_t BPF_F_ID = 1u << 5;
 inline constexpr uint32_t BPF_F_PREORDER = 1u << 6;
 inline constexpr uint32_t BPF_F_QUERY_EFFECTIVE = 1u << 0;  // BPF_PROG_QUERY: query_flags
 
+// BPF_LINK_CREATE: flags of single hooks.
+inline constexpr uint32_t BPF_F_NETFILTER_IP_DEFRAG = 1u << 0;
+inline constexpr uint32_t BPF_F_KPROBE_MULTI_RETURN = 1u << 0, BPF_F_UPROBE_MULTI_RETURN = 1u << 0;
+
 // BPF_PROG_TEST_RUN: test.flags.
 inline constexpr uint32_t BPF_F_TEST_RUN_ON_CPU = 1u << 0;
 inline constexpr uint32_t BPF_F_TEST_XDP_LIVE_FRAMES = 1u << 1;

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "host/tracing.h"
 #include "verifier/args.h"
 #include "verifier/btf_access.h"
 #include "verifier/print_state.h"
@@ -193,7 +194,8 @@ Errno ctx_pointer_access(bpf_verifier_env& env, const Access& a) {
   } else {
     mark_reg_known_zero(value);
     if (base_type(info.reg_type) == PTR_TO_BTF_ID) {
-      value.btf = env.prog.aux->attach_btf;
+      Btf* attach_btf = env.prog.aux->attach_btf;
+      value.btf = attach_btf ? attach_btf : tracing(env.prog.machine).btf_vmlinux;
       value.btf_id = info.btf_id;
     }
     if (type_may_be_null(info.reg_type)) value.id = ++env.id_gen;

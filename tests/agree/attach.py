@@ -127,7 +127,7 @@ class AttachSide(Side):
 
     def fdinfo(self, fd):
         own = ("pos", "flags", "mnt_id", "ino", "link_id", "prog_id", "prog_tag", "cgroup_id", "netns_ino")
-        lines = [line.split(":\t") for line in self.box.fdinfo(fd).splitlines()]
+        lines = [line.split(":\t", 1) for line in self.box.fdinfo(fd).splitlines()]
         kept = [f"{key}={'*' if key in own and value != '0' else value}" for key, value in lines]
         self.note("  " + " ".join(k for k in kept if not k.startswith(("mnt_id", "ino", "flags"))))
 

@@ -96,7 +96,11 @@ TEST_CASE("what OBJ_PIN refuses") {
   CHECK(s.pin(s.t, fd, "/sys/fs/bpf/n", 1) == minus(Errno::Inval));
   CHECK(s.pin(fd, "/sys/../sys//fs/./bpf/n") == 0);
   CHECK(*s.k.listdir(s.t, "/sys/fs/bpf") == std::vector<std::string>{"m", "n"});
-  CHECK(*s.k.listdir(s.t, "/") == std::vector<std::string>{"sys", "tmp"});
+  CHECK(*s.k.listdir(s.t, "/") == std::vector<std::string>{"bin", "sys", "tmp"});
+  CHECK(*s.k.listdir(s.t, "/bin") == std::vector<std::string>{"bash"});
+  CHECK(s.k.listdir(s.t, "/bin/bash").err() == Errno::NotDir);
+  CHECK(s.pin(fd, "/bin/bash/x") == minus(Errno::NotDir));
+  CHECK(s.get("/bin/bash") == minus(Errno::Access));
 }
 
 TEST_CASE("OBJ_GET opens for reading or writing, as asked") {
