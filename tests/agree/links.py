@@ -90,7 +90,7 @@ NETFILTER, AT_NETFILTER, DEFRAG = 32, 45, 1
 IPV4, IPV6 = 2, 10
 
 
-def nf_link(s, prog, pf=IPV4, hooknum=0, priority=0, flags=0, *, link_flags=0, target=0, at=AT_NETFILTER):
+def nf_link(s, prog, pf=IPV4, hooknum=0, priority=0, flags=0, *, link_flags=0, target=0, at=AT_NETFILTER):  # noqa: PLR0917
     attr = bytearray(wire.ATTR_SIZE)
     struct.pack_into("<4I", attr, 0, prog & 0xFFFFFFFF, target, at, link_flags)
     struct.pack_into("<IIiI", attr, 16, pf, hooknum, priority, flags)
