@@ -442,6 +442,17 @@ Result<void> Kernel::add_net_device(const std::string& name, bool has_native_xdp
   });
 }
 
+Result<void> Kernel::add_netkit(const std::string& primary, const std::string& peer) {
+  return door({"netkit devices {} and {} are made", primary, peer}, [=](Kernel& k) -> Result<void> {
+    if (!k.machine().config.on("CONFIG_NETKIT"))
+      return refuse(Errno::OpNotSupp, "this machine has no CONFIG_NETKIT");
+    if (primary == peer || init_net(k.machine()).by_name(primary) || init_net(k.machine()).by_name(peer))
+      return refuse(Errno::Exist, "the device {} or {} is there", primary, peer);
+    register_netkit(k.machine(), primary, peer);
+    return {};
+  });
+}
+
 Result<void> Kernel::remove_net_device(const std::string& name) {
   return door({"the device {} is pulled out", name}, [=](Kernel& k) -> Result<void> {
     NetDevice* dev = init_net(k.machine()).by_name(name);

@@ -98,6 +98,7 @@ class Kernel {
   void add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args);
   void add_function(const std::string& name);
   Result<void> add_net_device(const std::string& name, bool has_native_xdp);
+  Result<void> add_netkit(const std::string& primary, const std::string& peer);  // a pair; CONFIG_NETKIT
   Result<void> remove_net_device(const std::string& name);
   Result<Receipt> receive(int ifindex, std::span<const uint8_t> packet, uint32_t queue = 0);  // hook/hook.h
   Result<void> sysctl_write(const std::string& name, int64_t value);

@@ -33,13 +33,25 @@ PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& 
   throw py::key_error("this machine has no device '" + name + "'; it has " + known);
 }
 
-PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name, bool native_xdp) {
+void check_device_name(const std::string& name) {
   if (name.empty() || name.size() > 15 || name.find_first_of("/: \t\n") != name.npos)
     throw py::value_error("a device name has 1 to 15 characters without '/', ':' or blanks, not '" + name +
                           "'");
+}
+
+PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name, bool native_xdp) {
+  check_device_name(name);
   if (!kernel->kernel.add_net_device(name, native_xdp))
     throw py::value_error("the device '" + name + "' exists already");
   return {kernel, kernel->kernel.net().by_name(name)->ifindex, name};
+}
+
+std::pair<PyDevice, PyDevice> add_netkit(const std::shared_ptr<PyKernel>& kernel, const std::string& primary,
+                                         const std::string& peer) {
+  for (const std::string& name : {primary, peer}) check_device_name(name);
+  ok_or_raise(kernel->kernel.add_netkit(primary, peer));
+  Net& net = kernel->kernel.net();
+  return {{kernel, net.by_name(primary)->ifindex, primary}, {kernel, net.by_name(peer)->ifindex, peer}};
 }
 
 void remove_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
@@ -129,6 +141,8 @@ void bind_net(py::module_& m) {
         "A device by name; KeyError names those there.");
   m.def("add_net_device", &add_net_device, py::arg("kernel"), py::arg("name"), py::arg("native_xdp") = true,
         "A new device; without native_xdp its driver knows only generic XDP.");
+  m.def("add_netkit", &add_netkit, py::arg("kernel"), py::arg("primary"), py::arg("peer"),
+        "A pair of netkit devices. OSError EOPNOTSUPP without CONFIG_NETKIT, EEXIST where a name is taken.");
   m.def(
       "remove_net_device", &remove_net_device, py::arg("kernel"), py::arg("name"),
       "Takes a device away: programs come off it, links lose it, maps forget it. OSError ENODEV; EOPNOTSUPP\n"

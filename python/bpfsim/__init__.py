@@ -95,6 +95,7 @@ _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
 _machine.net_device = objects.net_device
 _machine.add_net_device = objects.add_net_device
+_machine.add_netkit = objects.add_netkit
 _machine.remove_net_device = objects.remove_net_device
 _machine.register_map_type = map_types.register_map_type
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import _core
@@ -32,26 +32,62 @@ _USUAL = {
 }
 
 
-def link_create(task: Any, prog: Prog, target: Any = None, attach_type: str | int | None = None, **fields: Any) -> Link:
+def link_create(
+    task: Any,
+    prog: Prog,
+    target: Any = None,
+    attach_type: str | int | None = None,
+    *,
+    functions: Sequence[str] = (),
+    offsets: Sequence[int] = (),
+    cookies: Sequence[int] = (),
+    **fields: Any,
+) -> Link:
     """BPF_LINK_CREATE: ties a program to a hook for as long as somebody holds the link.
 
     ``target`` is a network device, its name or its ifindex; a path such as "/sys/fs/cgroup/web" or
     "/proc/self/ns/net", which is opened for the call; a descriptor (of a cgroup, a namespace, a perf event); a Map for
-    an iterator over its elements; nothing where the program itself says what it traces. ``attach_type`` is a name or a
-    number; without it the one that the program was loaded for, or the only one that its type has.
+    an iterator over its elements, or of sockets; nothing where the program itself says what it traces.
+    ``attach_type`` is a name or a number; without it the one that the program was loaded for, or the only one that its
+    type has.
+
+    A program for many places at once gets the names of kernel ``functions``, or ``offsets`` in the file whose path
+    ``target`` is, and may have a cookie for each. A netfilter program says ``netfilter_pf=2, netfilter_hooknum=0,
+    netfilter_priority=10``.
 
     Raises OSError with the check that refused, such as EBUSY where a device runs a program already.
     """
     _is_prog(prog)
     same_machine(task, prog.task, "the program")
     kind = _attach_type(prog, attach_type)
-    if isinstance(target, Map):
+    if functions or offsets:
+        target, fields = None, _many(target, functions, offsets, cookies) | fields
+    if isinstance(target, Map) and prog.type == "BPF_PROG_TYPE_TRACING":
         same_machine(task, target.task, "the map")
         info = target.fd.to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
         target, fields = None, {"iter_info": info, "iter_info_len": len(info)} | fields
     with _named(task, target, kind) as hook:
         fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, attach_type=kind, **(hook | fields))
     return Link(task, int(fd))
+
+
+def _many(path: Any, functions: Sequence[str], offsets: Sequence[int], cookies: Sequence[int]) -> dict[str, Any]:
+    """The fields of a kprobe_multi or a uprobe_multi link."""
+    count = len(functions or offsets)
+    if cookies and len(cookies) != count:
+        raise ValueError(f"{len(cookies)} cookies for {count} places")
+    numbers = ctypes.c_uint64 * count
+    if functions:
+        names = (ctypes.c_char_p * count)(*(name.encode() for name in functions))
+        fields: dict[str, Any] = {"kprobe_multi_syms": names, "kprobe_multi_cnt": count}
+    else:
+        if not isinstance(path, str):
+            raise TypeError(f"offsets are in a file: target must be its path, is of type {type(path).__name__}")
+        fields = {"uprobe_multi_path": path.encode() + b"\0", "uprobe_multi_offsets": numbers(*offsets)}
+        fields["uprobe_multi_cnt"] = count
+    if cookies:
+        fields["kprobe_multi_cookies" if functions else "uprobe_multi_cookies"] = numbers(*cookies)
+    return fields
 
 
 def prog_attach(

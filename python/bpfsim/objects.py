@@ -235,6 +235,11 @@ def add_net_device(kernel: Any, name: str, native_xdp: bool = True) -> _core.Net
     return _core.add_net_device(kernel, name, native_xdp)
 
 
+def add_netkit(kernel: Any, primary: str, peer: str) -> tuple[_core.NetDevice, _core.NetDevice]:
+    """A pair of netkit devices, for a machine with CONFIG_NETKIT. OSError EEXIST if a name is taken."""
+    return _core.add_netkit(kernel, primary, peer)
+
+
 def remove_net_device(kernel: Any, name: str) -> None:
     """The device goes: programs come off it, links lose it, maps forget it."""
     _core.remove_net_device(kernel, name)

@@ -113,6 +113,7 @@ static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, User
     return refuse(Errno::Inval, "programs for devmap and cpumap entries cannot be test-run");
   if (attr.test.flags & ~BPF_F_TEST_XDP_LIVE_FRAMES)
     return refuse(Errno::Inval, "unknown flags {}", attr.test.flags);
+  if (prog.aux->dev_bound) return refuse(Errno::Inval, "the program is bound to a device");
   const bool do_live = attr.test.flags & BPF_F_TEST_XDP_LIVE_FRAMES;
   constexpr uint32_t TEST_XDP_MAX_BATCH = 256;
   if (do_live && attr.test.batch_size > TEST_XDP_MAX_BATCH)

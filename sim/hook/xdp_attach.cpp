@@ -60,6 +60,10 @@ Result<void> may_be_attached(const NetDevice& dev, bpf_xdp_mode mode, const Prog
   const bpf_xdp_mode other = mode == XDP_MODE_SKB ? XDP_MODE_DRV : XDP_MODE_SKB;
   if (mode != XDP_MODE_HW && dev.xdp_state[other].effective())
     return refuse(Errno::Exist, "Native and generic XDP can't be active at the same time");
+  if (prog.aux->dev_bound && !dev.bound_progs.count(prog.serial))
+    return refuse(Errno::Inval, "Program bound to different device");
+  if (prog.aux->dev_bound && mode == XDP_MODE_SKB)
+    return refuse(Errno::Inval, "Can't attach device-bound programs in generic mode");
   if (prog.expected_attach_type == BPF_XDP_DEVMAP)
     return refuse(Errno::Inval, "BPF_XDP_DEVMAP programs can not be attached to a device");
   if (prog.expected_attach_type == BPF_XDP_CPUMAP)
@@ -211,6 +215,10 @@ void unregister_netdevice(NetDevice& dev) {
   tcx_uninstall(dev);
   dev_xdp_uninstall(dev);
   dev_map_remove_netdev(dev);
+  if (NetDevice* peer = std::exchange(dev.netkit_peer, nullptr)) {  // the two go together
+    peer->netkit_peer = nullptr;
+    unregister_netdevice(*peer);
+  }
   std::shared_ptr<NetDevice> gone = std::move(init_net(machine).devices.extract(dev.ifindex).mapped());
   machine.rcu.call_rcu(dev.label(), &dev, [gone] { emit<LifeEvent>(gone->machine, *gone, "freed"); });
 }

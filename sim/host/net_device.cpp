@@ -51,6 +51,7 @@ void NetDevice::each_held(const HoldVisitor& visit) const {
     if (state.installed) visit({state.installed, Counter::Refs, true, where + " in the driver"});
   }
   tcx_ingress.each_held(visit, "tcx ingress");
+  netkit.each_held(visit, "netkit");
   tcx_egress.each_held(visit, "tcx egress");
 }
 
@@ -115,6 +116,14 @@ NetDevice& register_netdevice(Machine& machine, const std::string& name, bool ha
   const int ifindex = init_net(machine).next_ifindex++;
   auto device = std::make_unique<NetDevice>(machine, name, ifindex, has_native_xdp);
   return *(devices[ifindex] = std::move(device));
+}
+
+void register_netkit(Machine& machine, const std::string& primary, const std::string& peer) {
+  NetDevice &one = register_netdevice(machine, primary, false),
+            &other = register_netdevice(machine, peer, false);
+  one.netkit_primary = true;
+  one.netkit_peer = &other;
+  other.netkit_peer = &one;
 }
 
 Net& init_net(Machine& machine) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,14 @@ struct NetDevice final : Object {
   };
   std::array<XdpState, __MAX_XDP_MODE> xdp_state;
   bpf_mprog_entry tcx_ingress, tcx_egress;
+
+  // Programs that were loaded for this device (prog_ifindex), by serial: they run nowhere else.
+  std::set<uint64_t> bound_progs;
+
+  // One of a pair of netkit devices: what leaves one arrives at the other, through the programs of the first.
+  NetDevice* netkit_peer = nullptr;
+  bool netkit_primary = false;
+  bpf_mprog_entry netkit;
 
   struct Counters {
     uint64_t rx_packets = 0, rx_bytes = 0, rx_dropped = 0, tx_packets = 0, to_stack = 0;
@@ -113,5 +122,6 @@ NetNs& netns_of(Machine& machine);             // the one namespace that a machi
 Result<int64_t> netns_open(Machine& machine);  // open("/proc/self/ns/net")
 Result<NetNs*> get_net_ns_by_fd(Machine& machine, int fd);
 NetDevice& register_netdevice(Machine& machine, const std::string& name, bool has_native_xdp);
+void register_netkit(Machine& machine, const std::string& primary, const std::string& peer);
 
 }  // namespace bpfsim

@@ -16,6 +16,7 @@ namespace bpfsim {
 Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
   Map& inner = static_cast<Map&>(*TRY(object_of_fd(machine, inner_map_fd, bpf_map_fops)));
   if (inner.inner_map_meta) return refuse(Errno::Inval, "an inner map cannot have inner maps itself");
+  if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!inner.ops->map_meta_equal)
     return refuse(Errno::NotSupp, "map type {} cannot be an inner map", uint32_t(inner.map_type));
   bpf_attr attr;
@@ -55,6 +56,7 @@ bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
 
 Result<Object*> bpf_map_fd_get_ptr(Map& map, File&, int fd) {
   Map& inner = static_cast<Map&>(*TRY(object_of_fd(map.machine, fd, bpf_map_fops)));
+  if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!map.inner_map_meta->ops->map_meta_equal(*map.inner_map_meta, inner))
     return refuse(Errno::Inval, "map {} is not like the template that the outer map was created with",
                   inner.id);

@@ -14,7 +14,9 @@ Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* val
 Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& prog);
 // BPF_PROG_DETACH of the program behind attach_bpf_fd, which must have that type.
 Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_prog_type ptype);
-// BPF_PROG_QUERY: the attached program, or null.
-Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, uint64_t uattr);
+// BPF_LINK_CREATE: the link holds the map, and the map the program once more.
+Result<Link*> sock_map_link_create(Prog& prog, const bpf_attr& attr);
+// BPF_PROG_QUERY: such a map has at most one program for each attach type.
+Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr);
 
 }  // namespace bpfsim

@@ -35,6 +35,7 @@ struct Map : Object {
   bool bypass_spec_v1 = false;
   Addr handle = 0;  // what a register holds: kHandleBase + slot
   Map* inner_map_meta = nullptr;
+  std::vector<uint8_t> excl_prog_sha;  // of the only program that may use it; empty: any may
 
   Btf* btf = nullptr;
   BtfRecord record;  // the special fields of a value, if it has any

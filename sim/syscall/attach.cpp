@@ -1,8 +1,8 @@
 // Models: kernel/bpf/syscall.c (bpf_prog_attach, bpf_prog_detach, bpf_prog_query) (Linux 6.18)
 //
 // The commands that attach a program without a link: the attach point then holds the program, until somebody
-// detaches it or the point goes. Each finds the family by the attach type and hands on. LIRC and
-// netkit devices are not there, as in a kernel without them.
+// detaches it or the point goes. Each finds the family by the attach type and hands on. LIRC devices are not
+// there, as in a kernel without them.
 #include "hook/attach.h"
 
 #include "map/sock_map.h"
@@ -90,10 +90,6 @@ static Result<void> check_attach_flags(const Machine& machine, bpf_prog_type typ
   return {};
 }
 
-static bool is_tcx(uint32_t attach_type) {
-  return attach_type == BPF_TCX_INGRESS || attach_type == BPF_TCX_EGRESS;
-}
-
 static Result<void> attach(Prog& prog, bpf_prog_type type, const bpf_attr& attr) {
   // The kernel makes nothing of why, here only.
   if (Result<void> fits = bpf_prog_attach_check_attach_type(prog, attr.attach_type); !fits) {
@@ -104,9 +100,7 @@ static Result<void> attach(Prog& prog, bpf_prog_type type, const bpf_attr& attr)
   if (is_cgroup_prog_type(type) && type != BPF_PROG_TYPE_LSM) return cgroup_bpf_prog_attach(prog, attr);
   switch (type) {
     case BPF_PROG_TYPE_FLOW_DISSECTOR: return netns_bpf_prog_attach(prog, attr);
-    case BPF_PROG_TYPE_SCHED_CLS:
-      if (is_tcx(attr.attach_type)) return tcx_prog_attach(prog, attr);
-      return refuse(Errno::Inval, "this kernel has no netkit devices");
+    case BPF_PROG_TYPE_SCHED_CLS: return tcx_prog_attach(prog, attr);
     case BPF_PROG_TYPE_SK_SKB:
     case BPF_PROG_TYPE_SK_MSG: return sock_map_get_from_fd(prog.machine, attr, prog);
     default: return refuse(Errno::Inval, "programs of type {} are attached by links only", type);
@@ -134,9 +128,7 @@ static Result<void> detach(Machine& machine, bpf_prog_type type, const bpf_attr&
   if (is_cgroup_prog_type(type)) return cgroup_bpf_prog_detach(machine, attr, type);
   switch (type) {
     case BPF_PROG_TYPE_FLOW_DISSECTOR: return netns_bpf_prog_detach(machine, attr, type);
-    case BPF_PROG_TYPE_SCHED_CLS:
-      if (is_tcx(attr.attach_type)) return tcx_prog_detach(machine, attr, prog);
-      return refuse(Errno::Inval, "this kernel has no netkit devices");
+    case BPF_PROG_TYPE_SCHED_CLS: return tcx_prog_detach(machine, attr, prog);
     case BPF_PROG_TYPE_SK_SKB:
     case BPF_PROG_TYPE_SK_MSG: return sock_map_prog_detach(machine, attr, type);
     default: return refuse(Errno::Inval, "attach type {} knows no detach", attr.attach_type);
@@ -178,7 +170,7 @@ SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr,
     done = cgroup_bpf_prog_query(machine, attr, uattr, size);
   else if (at == BPF_FLOW_DISSECTOR || at == BPF_SK_LOOKUP)
     done = netns_bpf_prog_query(machine, attr, uattr);
-  else if (is_tcx(at) && type != BPF_PROG_TYPE_UNSPEC)
+  else if (type == BPF_PROG_TYPE_SCHED_CLS)
     done = tcx_prog_query(machine, attr, uattr);
   else if (type == BPF_PROG_TYPE_SK_SKB || type == BPF_PROG_TYPE_SK_MSG)
     done = sock_map_bpf_prog_query(machine, attr, uattr);

@@ -75,8 +75,16 @@ SysResult bpf_task_fd_query(Machine& machine, const bpf_attr& attr, UserAttr uat
 // enable_stats.cpp
 SysResult bpf_enable_stats(Machine& machine, const bpf_attr& attr);
 SysResult bpf_prog_bind_map(Machine& machine, const bpf_attr& attr);
-SysResult token_create(Machine& machine, const bpf_attr& attr);
 SysResult prog_stream_read(Machine& machine, const bpf_attr& attr);
+
+// token.cpp
+SysResult token_create(Machine& machine, const bpf_attr& attr);
+Result<void> bpf_token_get_from_fd(Machine& machine, int fd);  // refuses: there are none
+
+// offload.cpp
+Result<void> bpf_prog_dev_bound_init(Prog& prog, const bpf_attr& attr);
+Result<void> bpf_map_offload_map_alloc(Machine& machine, const bpf_attr& attr);
+Result<void> bpf_prog_verify_signature(Machine& machine, const bpf_attr& attr);
 
 // btf.cpp
 SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, uint32_t uattr_size);

@@ -69,7 +69,7 @@ SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, u
   TRY(check_attr(machine, BPF_BTF_LOAD, attr));
   if (attr.btf_flags & ~BPF_F_TOKEN_FD)
     return refuse(Errno::Inval, "btf_flags {} are not known", attr.btf_flags);
-  if (attr.btf_flags) return refuse(Errno::Inval, "not modelled yet: BPF_F_TOKEN_FD");
+  if (attr.btf_flags) TRY(bpf_token_get_from_fd(machine, attr.btf_token_fd));
   if (!bpf_capable(machine)) return refuse(Errno::Perm, "BTF_LOAD needs CAP_BPF");
   return btf_new_fd(machine, attr, uattr, uattr_size);
 }

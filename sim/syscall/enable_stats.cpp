@@ -1,12 +1,10 @@
-// Models: kernel/bpf/syscall.c (bpf_enable_stats, bpf_prog_bind_map, bpf_prog_stream_read, token_create),
-// kernel/bpf/token.c, kernel/bpf/stream.c (Linux 6.18)
+// Models: kernel/bpf/syscall.c (bpf_enable_stats, bpf_prog_bind_map, bpf_prog_stream_read),
+// kernel/bpf/stream.c (Linux 6.18)
 //
-// Four small commands. ENABLE_STATS gives a file: while any is open, runs are counted as with
+// Three small commands. ENABLE_STATS gives a file: while any is open, runs are counted as with
 // kernel.bpf_stats_enabled. PROG_BIND_MAP makes a program hold a map that its code does not name.
-// TOKEN_CREATE refuses, since every task here lives in the initial user namespace, where the kernel makes no
-// token either. PROG_STREAM_READ_BY_FD reads what a program wrote to its two streams: nothing, since
-// bpf_stream_vprintk is not modelled yet. Departs from the kernel: a descriptor of BPFFS's root is refused as
-// any other, with EINVAL, where the kernel answers EOPNOTSUPP.
+// PROG_STREAM_READ_BY_FD reads what a program wrote to its two streams: nothing, since bpf_stream_vprintk is
+// not modelled yet.
 #include <algorithm>
 
 #include "syscall/bpf.h"
@@ -57,17 +55,6 @@ SysResult bpf_prog_bind_map(Machine& machine, const bpf_attr& attr) {
   bpf_prog_put(prog, {"bpf(BPF_PROG_BIND_MAP) is over"});
   if (!map) return map.refusal();
   return 0;
-}
-
-SysResult token_create(Machine& machine, const bpf_attr& attr) {
-  KFN(machine, token_create);
-  TRY(check_attr(machine, BPF_TOKEN_CREATE, attr));
-  if (attr.token_create.flags)
-    return refuse(Errno::Inval, "flags {} have no meaning yet", attr.token_create.flags);
-  const File* file = current_task(machine).files.get(int(attr.token_create.bpffs_fd));
-  if (!file) return refuse(Errno::BadF, "bpffs_fd {} is not open", attr.token_create.bpffs_fd);
-  return refuse(Errno::Inval, "fd {} is a {}, not the root of a BPFFS", attr.token_create.bpffs_fd,
-                file->f_op.name);
 }
 
 SysResult prog_stream_read(Machine& machine, const bpf_attr& attr) {

@@ -102,9 +102,13 @@ static int64_t refs(const Object& object) {
 SysResult bpf_obj_get_fd_by_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, const bpf_attr& attr) {
   KFN(machine, bpf_obj_get_fd_by_id);
   TRY(check_attr(machine, cmd, attr));
-  const uint32_t allowed = kind == ObjectKind::Map ? BPF_F_RDONLY | BPF_F_WRONLY : 0;
+  const bool knows_tokens = kind == ObjectKind::Btf && machine.version >= "6.15"_v;
+  const uint32_t allowed = kind == ObjectKind::Map ? BPF_F_RDONLY | BPF_F_WRONLY
+                           : knows_tokens          ? BPF_F_TOKEN_FD
+                                                   : 0;
   if (attr.open_flags & ~allowed)
     return refuse(Errno::Inval, "open_flags {} have no meaning here", attr.open_flags);
+  if (attr.open_flags & BPF_F_TOKEN_FD) TRY(bpf_token_get_from_fd(machine, attr.fd_by_id_token_fd));
   if (!capable(machine, CAP_SYS_ADMIN)) return refuse(Errno::Perm, "needs CAP_SYS_ADMIN");
   const int f_flags = TRY(bpf_get_file_flag(attr.open_flags));
   Object* object = find_object(*machine.registry, kind, attr.start_id, false);

@@ -5,14 +5,14 @@
 // their full length comes back.
 //
 // Departs from the kernel: in the dump of a program a helper call keeps the helper's number, where the kernel
-// gives an offset of its own text (or 0). Not modelled yet: the hash of a map (bpf_map_info.hash), native
-// code.
+// gives an offset of its own text (or 0). Not modelled yet: native code.
 #include "uapi/info.h"
 
 #include <algorithm>
 
 #include "object/btf.h"
 #include "syscall/bpf.h"
+#include "verifier/prog_tag.h"
 
 namespace bpfsim {
 
@@ -163,7 +163,18 @@ SysResult bpf_prog_get_info_by_fd(Machine& machine, const Prog& prog, const bpf_
   return 0;
 }
 
-SysResult bpf_map_get_info_by_fd(Machine& machine, const Map& map, const bpf_attr& attr, UserAttr uattr) {
+// SHA-256 of the values of an array, each rounded up to 8 bytes as it lies in memory.
+Result<void> array_map_get_hash(Map& map, uint64_t user) {
+  KFN(map.machine, array_map_get_hash);
+  const size_t elem_size = (map.value_size + 7) & ~size_t(7);
+  std::vector<uint8_t> values(elem_size * map.max_entries);
+  for (uint32_t i = 0; i < map.max_entries; ++i)
+    std::memcpy(values.data() + i * elem_size, TRY(map.ops->map_lookup_elem(map, &i)), map.value_size);
+  const Sha256 hash = sha256(std::move(values));
+  return copy_to_user(map.machine, user, hash.data(), hash.size());
+}
+
+SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_map_get_info_by_fd);
   UserInfo<bpf_map_info> user(machine, attr, uattr);
   TRY(user.read(offsetof(bpf_map_info, hash_size) + sizeof(uint32_t)));
@@ -174,9 +185,9 @@ SysResult bpf_map_get_info_by_fd(Machine& machine, const Map& map, const bpf_att
     if (map.map_type != BPF_MAP_TYPE_ARRAY) return refuse(Errno::Inval, "only an array has a hash");
     if (info.hash_size != 32) return refuse(Errno::Inval, "a hash has 32 bytes, not {}", info.hash_size);
     if (!map.frozen) return refuse(Errno::Perm, "the hash is of a map that is frozen, this one is not");
-    return refuse(Errno::Inval, "not modelled yet: the hash of a map");
-  }
-  if (info.hash_size) return refuse(Errno::Inval, "hash_size {} without hash", info.hash_size);
+    TRY(array_map_get_hash(map, info.hash));
+  } else if (info.hash_size)
+    return refuse(Errno::Inval, "hash_size {} without hash", info.hash_size);
   info.type = map.map_type;
   info.id = map.id;
   info.key_size = map.key_size;
@@ -237,11 +248,11 @@ SysResult bpf_obj_get_info_by_fd(Machine& machine, const bpf_attr& attr, UserAtt
   const File* file = borrowed.get();
   if (!file) return refuse(Errno::BadFd, "fd {} is not open", attr.info.bpf_fd);
   if (!file->private_data) return refuse(Errno::Inval, "fd {} is no BPF object", attr.info.bpf_fd);
-  const Object& object = *file->private_data;
+  Object& object = *file->private_data;
   if (&file->f_op == &bpf_prog_fops)
     return bpf_prog_get_info_by_fd(machine, static_cast<const Prog&>(object), attr, uattr);
   if (&file->f_op == &bpf_map_fops)
-    return bpf_map_get_info_by_fd(machine, static_cast<const Map&>(object), attr, uattr);
+    return bpf_map_get_info_by_fd(machine, static_cast<Map&>(object), attr, uattr);
   if (&file->f_op == &btf_fops)
     return bpf_btf_get_info_by_fd(machine, static_cast<const Btf&>(object), attr, uattr);
   if (&file->f_op == &bpf_link_fops)

@@ -3,10 +3,11 @@
 // Links by bpf(2): made, given another program, detached. A link has its descriptor and id reserved before it
 // touches the hook, so that nothing can fail once the program is attached.
 //
-// Not modelled yet: links on sockmaps, of struct_ops.
+// Not modelled yet: links of struct_ops.
 #include "hook/attach.h"
 #include "hook/bpf_iter.h"
 #include "hook/hook.h"
+#include "map/sock_map.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
 #include "syscall/inode.h"
@@ -53,9 +54,12 @@ static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
         return refuse(Errno::Inval, "XDP links came with Linux 5.9");
       return bpf_xdp_link_attach(prog, attr);
     case BPF_PROG_TYPE_NETFILTER: return bpf_nf_link_attach(prog, attr);
-    case BPF_PROG_TYPE_SCHED_CLS:
-      if (at == BPF_TCX_INGRESS || at == BPF_TCX_EGRESS) return tcx_link_attach(prog, attr);
-      return refuse(Errno::Inval, "this kernel has no netkit devices");
+    case BPF_PROG_TYPE_SCHED_CLS: return tcx_link_attach(prog, attr);
+    case BPF_PROG_TYPE_SK_MSG:
+    case BPF_PROG_TYPE_SK_SKB:
+      if (find_link_type(BPF_LINK_TYPE_SOCKMAP)->since > prog.machine.version)
+        return refuse(Errno::Inval, "links to maps of sockets came with Linux 6.10");
+      return sock_map_link_create(prog, attr);
     default: return refuse(Errno::Inval, "not modelled yet: links of program type {}", prog.type);
   }
 }

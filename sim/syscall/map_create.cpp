@@ -2,8 +2,6 @@
 //
 // BPF_MAP_CREATE: the attributes that every type shares are checked here, then the type's own
 // map_alloc_check, then who may have that type; only then memory is spent.
-//
-// Not modelled yet: BPF_F_TOKEN_FD, offload to a device, and what an exclusive map (excl_prog_hash) refuses.
 #include <algorithm>
 
 #include "btf/btf_fields.h"
@@ -121,16 +119,17 @@ static Result<void> bpf_map_alloc_id(Map& map) {
   return {};
 }
 
-static Result<void> check_excl_prog_hash(Machine& machine, const bpf_attr& attr) {
+// An exclusive map is for the one program whose instructions have that digest (verifier/resolve.cpp asks).
+static Result<void> set_excl_prog_hash(Map& map, const bpf_attr& attr) {
   constexpr uint32_t SHA256_DIGEST_SIZE = 32;
-  uint8_t hash[SHA256_DIGEST_SIZE];
   if (!attr.excl_prog_hash) {
     if (attr.excl_prog_hash_size) return refuse(Errno::Inval, "excl_prog_hash_size without a hash");
     return {};
   }
   if (attr.excl_prog_hash_size != SHA256_DIGEST_SIZE)
     return refuse(Errno::Inval, "excl_prog_hash_size must be 32, is {}", attr.excl_prog_hash_size);
-  return copy_from_user(machine, hash, attr.excl_prog_hash, sizeof hash);
+  map.excl_prog_sha.resize(SHA256_DIGEST_SIZE);
+  return copy_from_user(map.machine, map.excl_prog_sha.data(), attr.excl_prog_hash, SHA256_DIGEST_SIZE);
 }
 
 // Which types of maps may have which special fields in their values.
@@ -223,21 +222,23 @@ static Result<void> init_map(Map& map, const bpf_attr& attr) {
   map.usercnt.inc({"born in task {}", map.machine.current->pid});
   if (attr.btf_key_type_id || attr.btf_value_type_id || attr.btf_vmlinux_value_type_id)
     TRY(map_set_btf(map, attr));
-  TRY(check_excl_prog_hash(map.machine, attr));
+  TRY(set_excl_prog_hash(map, attr));
   return bpf_map_alloc_id(map);
 }
 
 SysResult map_create(Machine& machine, bpf_attr& attr) {
   KFN(machine, map_create);
   TRY(check_attr(machine, BPF_MAP_CREATE, attr));
-  if (attr.map_flags & BPF_F_TOKEN_FD) return refuse(Errno::Inval, "not modelled yet: BPF_F_TOKEN_FD");
+  const bool token_flag = attr.map_flags & BPF_F_TOKEN_FD & known_map_flags(machine.version);
+  if (token_flag) attr.map_flags &= ~BPF_F_TOKEN_FD;
   TRY(check_attributes(attr));
   const int f_flags = TRY(bpf_get_file_flag(attr.map_flags));
   TRY(check_numa_node(attr));
   const MapOps* ops = TRY(find_map_ops(machine, attr));
   if (ops->map_alloc_check) TRY(ops->map_alloc_check(machine, attr));
-  if (attr.map_ifindex) return refuse(Errno::Inval, "not modelled yet: maps of a device (map_ifindex)");
+  if (token_flag) TRY(bpf_token_get_from_fd(machine, attr.map_token_fd));
   TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
+  if (attr.map_ifindex) TRY(bpf_map_offload_map_alloc(machine, attr));
 
   Map* map = TRY(ops->map_alloc(machine, attr));
   map->ops = ops;

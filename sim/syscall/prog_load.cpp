@@ -3,7 +3,7 @@
 // BPF_PROG_LOAD: who may load what, then the program is copied in, verified, made ready to run, and gets an
 // id and a descriptor.
 //
-// Not modelled yet: tokens, programs bound to a device (prog_ifindex), signatures.
+// Tokens, signatures and devices that a program may name: token.cpp, offload.cpp.
 #include <algorithm>
 
 #include "host/tracing.h"
@@ -157,9 +157,8 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.jit_requested =
       machine.sysctl.jit_enable != 0;  // as bpf_prog_alloc() has it; some of the verifier's rules ask
   prog.gpl_compatible = license_is_gpl_compatible(TRY(copy_license(machine, attr.license)));
-  if (attr.signature) return refuse(Errno::Inval, "not modelled yet: signatures");
-  if (attr.prog_ifindex)
-    return refuse(Errno::Inval, "not modelled yet: programs bound to a device (prog_ifindex)");
+  if (attr.signature) TRY(bpf_prog_verify_signature(machine, attr));
+  if (attr.prog_ifindex) TRY(bpf_prog_dev_bound_init(prog, attr));
   TRY(find_prog_type(prog, attr.prog_type));
   prog.aux->load_time_ns = machine.clock.now_ns;
   prog.aux->name = TRY(bpf_obj_name_cpy(attr.prog_name));
@@ -180,11 +179,12 @@ void bpf_prog_alloc_id(Prog& prog) {
 SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32_t size) {
   KFN(machine, bpf_prog_load);
   TRY(check_attr(machine, BPF_PROG_LOAD, attr));
-  const uint32_t known = known_prog_flags(machine.version);
+  const uint32_t known =
+      known_prog_flags(machine.version) | (BPF_F_TOKEN_FD & known_map_flags(machine.version));
   if (attr.prog_flags & ~known)
     return refuse(Errno::Inval, "prog_flags {}: this version knows the bits {}", attr.prog_flags, known);
-  if (attr.prog_flags & BPF_F_TOKEN_FD) return refuse(Errno::Inval, "not modelled yet: BPF_F_TOKEN_FD");
   bpf_prog_load_fixup_attach_type(attr);
+  if (attr.prog_flags & BPF_F_TOKEN_FD) TRY(bpf_token_get_from_fd(machine, attr.prog_token_fd));
   if (attr.prog_type == BPF_PROG_TYPE_KPROBE && !has(Gate::kern_version_ignored, machine.version) &&
       attr.kern_version != (uint32_t(machine.version.major) << 16 | uint32_t(machine.version.minor) << 8))
     return refuse(Errno::Inval, "kern_version {} is not this kernel's", attr.kern_version);

@@ -78,9 +78,15 @@ void digest(Words<N>& h, void (&block)(Words<N>&, const Words<16>&), std::vector
   }
 }
 
-}  // namespace
+template <size_t N>
+std::array<uint8_t, 4 * N> bytes_of(const Words<N>& h) {
+  std::array<uint8_t, 4 * N> bytes;
+  for (size_t i = 0; i < bytes.size(); i++) bytes[i] = uint8_t(h[i / 4] >> (24 - 8 * (i % 4)));
+  return bytes;
+}
 
-std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>& insns, Version version) {
+// The instructions with the descriptors of maps taken as 0.
+std::vector<uint8_t> message_of(const std::vector<bpf_insn>& insns) {
   std::vector<bpf_insn> given = insns;
   for (size_t i = 0; i < given.size(); i++) {
     bool by_fd = given[i].src_reg == BPF_PSEUDO_MAP_FD || given[i].src_reg == BPF_PSEUDO_MAP_VALUE;
@@ -92,14 +98,31 @@ std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>&
   }
   std::vector<uint8_t> bytes(given.size() * sizeof(bpf_insn));
   if (!bytes.empty()) std::memcpy(bytes.data(), given.data(), bytes.size());
-  Words<8> sha256 = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  Words<5> sha1 = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
-  const bool old = version < "6.18"_v;
-  old ? digest(sha1, sha1_block, std::move(bytes)) : digest(sha256, sha256_block, std::move(bytes));
+  return bytes;
+}
+
+}  // namespace
+
+Sha256 sha256(std::vector<uint8_t> message) {
+  Words<8> h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  digest(h, sha256_block, std::move(message));
+  return bytes_of(h);
+}
+
+Sha256 bpf_prog_digest(const std::vector<bpf_insn>& insns) { return sha256(message_of(insns)); }
+
+std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>& insns, Version version) {
   std::array<uint8_t, BPF_TAG_SIZE> tag;
-  for (size_t i = 0; i < tag.size(); i++)
-    tag[i] = uint8_t((old ? sha1[i / 4] : sha256[i / 4]) >> (24 - 8 * (i % 4)));
+  if (version >= "6.18"_v) {
+    const Sha256 whole = bpf_prog_digest(insns);
+    std::copy_n(whole.begin(), tag.size(), tag.begin());
+    return tag;
+  }
+  Words<5> sha1 = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+  digest(sha1, sha1_block, message_of(insns));
+  const auto whole = bytes_of(sha1);
+  std::copy_n(whole.begin(), tag.size(), tag.begin());
   return tag;
 }
 

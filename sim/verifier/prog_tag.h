@@ -13,6 +13,9 @@
 
 namespace bpfsim {
 
+using Sha256 = std::array<uint8_t, 32>;
+Sha256 sha256(std::vector<uint8_t> message);
+Sha256 bpf_prog_digest(const std::vector<bpf_insn>& insns);  // all of it, as exclusive maps name a program
 std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>& insns, Version version);
 
 }  // namespace bpfsim

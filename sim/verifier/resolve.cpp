@@ -51,7 +51,18 @@ static bool sleepable_prog_may_use(bpf_map_type type) {
   }
 }
 
+// The digest is known together with the tag; before that, for maps named by fd_array_cnt, no program is the
+// right one.
+static bool is_exclusive_to_another(const bpf_verifier_env& env, const Map& map) {
+  if (map.excl_prog_sha.empty()) return false;
+  if (env.prog.tag == decltype(env.prog.tag){}) return true;
+  const Sha256 digest = bpf_prog_digest(env.insns);
+  return !std::equal(digest.begin(), digest.end(), map.excl_prog_sha.begin());
+}
+
 static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
+  if (is_exclusive_to_another(env, map))
+    return reject(env, Errno::Access, "program's hash doesn't match map's excl_prog_hash\n");
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return reject(env, Errno::Inval, "bpf_struct_ops map cannot be used in prog\n");
   if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))

@@ -30,17 +30,7 @@ KNOWN = (
         r"verdict \| \S+ program of this type cannot use helper bpf_get_socket_cookie#46 \| ",
         "bpf_get_socket_cookie is not modelled",
     ),
-    Known(
-        "commands",
-        r"prog_load_refusals .* PROG_LOAD \w+ at 15[26]: EINVAL \| PROG_LOAD \w+ at 15[26]: ENOTSUP",
-        "signatures are not modelled; this kernel cannot check them either (ENOTSUP)",
-    ),
     Known("commands", r"test_run .* TEST_RUN type 6 flags 2: ENOTSUP ", "BPF_F_TEST_XDP_LIVE_FRAMES is not modelled"),
-    Known(
-        "lifetimes",
-        r"PROG_LOAD [^|]*byte 1(5[2-9]|6[0-7]) set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
-        "signatures are not modelled; this kernel cannot check them either (ENOTSUP)",
-    ),
     Known(
         "lifetimes",
         r"^(rename|rmdir|mkdir|unlink|listdir) .*'/sys/fs/?(bpf/?)?'",
@@ -50,11 +40,6 @@ KNOWN = (
         "lifetimes",
         r"PROG_LOAD [^|]*map types \[.*\b33\b[^|]*\|[^|]*\| ENOTSUP ",
         "programs that use an arena are not modelled",
-    ),
-    Known(
-        "lifetimes",
-        r"PROG_LOAD [^|]*byte 6[4-7] set \|[^|]*\| EINVAL [^|]*\| ENOTSUP ",
-        "programs bound to a device are not modelled",
     ),
 )
 

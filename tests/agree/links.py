@@ -1,12 +1,14 @@
-"""Commands around links and pins, on both sides: paths that begin at a directory's descriptor.
+"""Pins by a directory's descriptor, links, and what a program or map may be bound to, on both sides.
 
 Cases as in attach.py, run by test_attach.py.
 """
 
+import hashlib
 import struct
 
 import attach
 import wire
+from commands import ARRAY
 from wire import Buffer
 
 ROOT = "/sys/fs/bpf"
@@ -216,4 +218,231 @@ def uprobes_refused(s):
             uprobe_multi(s, prog, at=at)
 
 
-WRITTEN = (path_fd, netfilter, uprobes_refused)
+# ---- what else a program or a map may be asked to be ----
+
+
+DEV_BOUND_ONLY, HAS_FRAGS, TOKEN_FD = 64, 32, 1 << 16
+TOKEN_CREATE, PROG_BIND_MAP = 36, 35
+
+
+def map_with(s, kind=ARRAY, key=4, value=8, entries=4, **fields):
+    """fields: offset and format of a field: at44=("I", 1)."""
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<4I", attr, 0, kind, key, value, entries)
+    for field, (form, number) in fields.items():
+        struct.pack_into(f"<{form}", attr, int(field[2:]), number)
+    shown = {field: number for field, (_, number) in fields.items() if field not in {"at20", "at76", "at80"}}
+    return s.call(f"MAP_CREATE type={kind} {shown}", wire.MAP_CREATE, attr, fd=True)
+
+
+def tokens(s):
+    s.box.own_bpffs()
+    prog, group = s.prog(), s.cgroup()
+    root = opened(s, ROOT, O_DIRECTORY)
+    path_call(s, "mkdir", f"{ROOT}/d")
+    below, looked = opened(s, f"{ROOT}/d", O_DIRECTORY), opened(s, ROOT, O_PATH)
+    for label, fd in {"root": root, "d": below, "O_PATH": looked, "prog": prog, "cgroup": group, "none": 9999}.items():
+        for flags in (0, 1):
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<II", attr, 0, flags, fd)
+            s.call(f"TOKEN_CREATE {label} flags={flags}", TOKEN_CREATE, attr)
+        for flags in (0, TOKEN_FD):
+            fields = {"at44": flags, "at144": fd}
+            s.prog_load(f"token {label} flags={flags}", **fields)
+            s.prog_load(f"token {label} flags={flags} of type 99", prog_type=99, **fields)
+            s.prog_load(f"token {label} flags={flags} without instructions", count=0, **fields)
+            s.note(label)
+            map_with(s, at16=("I", flags), at76=("i", fd))
+            map_with(s, 99, at16=("I", flags), at76=("i", fd))
+            map_with(s, key=5, at16=("I", flags), at76=("i", fd))
+            map_with(s, at16=("I", flags), at76=("i", fd), at44=("I", 1))
+        for cmd, at in ((wire.BTF_LOAD, 32), (wire.BTF_GET_FD_BY_ID, 8), (wire.MAP_GET_FD_BY_ID, 8)):
+            for flags in (0, TOKEN_FD, TOKEN_FD | 1, 1):
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<Ii", attr, at, flags, fd)
+                if at == 8:
+                    struct.pack_into("<I", attr, 0, 0x7FFFFFFF)
+                s.call(f"command {cmd} token {label} flags={flags:#x}", cmd, attr)
+
+
+def signatures(s):
+    signature = Buffer(b"x" * 9000)
+    for keyring in (*range(-9, 5), 12345, 0x7FFFFFFF, -(1 << 31)):
+        for size in (0, 1, 8192, 8193, 9000, 0xFFFFFFFF):
+            fields = {"at152": struct.pack("<QIi", signature.address, size, keyring)}
+            s.prog_load(f"signature of {size} bytes, keyring {keyring}", **fields)
+    for address in (0, 0x1000):
+        s.prog_load(f"signature at {address}", at152=struct.pack("<QIi", address, 8, 0))
+    signed = {"at152": struct.pack("<QIi", signature.address, 8, 0)}
+    s.prog_load("signed, and no program", b"\xff" * 16, **signed)
+    s.prog_load("signed, of type 99", prog_type=99, **signed)
+    s.prog_load("signed, bound to a device", at64=77, **signed)
+    s.prog_load("signed, wild license", license=0x1000, **signed)
+
+
+def bound_to_a_device(s):
+    there = s.box.add_device()
+    for prog_type in (wire.SOCKET_FILTER, 3, wire.XDP):
+        for ifindex in (1, 2, 77, 0xFFFFFFFF):
+            for flags in (0, DEV_BOUND_ONLY, HAS_FRAGS, DEV_BOUND_ONLY | HAS_FRAGS, 1, DEV_BOUND_ONLY | 1, 16):
+                if there or ifindex != 2:
+                    fields = {"at64": ifindex, "at44": flags}
+                    s.close(s.prog_load(f"type {prog_type} on {ifindex} flags={flags}", prog_type=prog_type, **fields))
+    for kind in (1, 2, 3, 5, 9, 14):
+        for ifindex in (1, 2, 77) if there else (1, 77):
+            map_with(s, kind, 4, 8 if kind not in (3, 14) else 4, at44=("I", ifindex))
+    map_with(s, 1, 0, at44=("I", 1))
+    if not there:
+        return
+    bound = s.prog_load("bound to eth0", prog_type=wire.XDP, at64=2, at44=DEV_BOUND_ONLY)
+    s.id_of(bound, "prog")
+    plain = s.prog(wire.XDP)
+    for ifindex in (1, 2, 3):
+        for flags in (0, 2, 4):
+            link = s.link(bound, ifindex, 37, flags)
+            if link >= 0:
+                s.link_info(link)
+                s.update(link, plain)
+                s.update(link, bound)
+                s.close(link)
+    elsewhere = s.link(plain, 3, 37, 4)
+    s.update(elsewhere, bound)  # nobody asks then
+    s.close(elsewhere)
+    s.test_run("bound", bound)
+    progs = map_with(s, 3, 4, 4)
+    key, value = Buffer(bytes(4)), Buffer(struct.pack("<I", bound))
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<IIQQQ", attr, 0, progs, 0, key.address, value.address, 0)
+    s.call("UPDATE prog array", wire.MAP_UPDATE_ELEM, attr)
+    s.box.remove_device()
+    s.link(bound, 2, 37, 4)
+
+
+def use_map(fd, answer=2):
+    return struct.pack("<BBhiq", 0x18, 1 << 4 | 1, 0, fd, 0) + attach.returns(answer)
+
+
+def exclusive_maps(s):
+    digest = hashlib.sha256(use_map(0)).digest()
+    hash_of = Buffer(digest + bytes(32))
+    mine = {"at80": ("Q", hash_of.address), "at88": ("I", 32)}
+    for size in (0, 1, 31, 33, 64, 0xFFFFFFFF):
+        map_with(s, **(mine | {"at88": ("I", size)}))
+    map_with(s, at88=("I", 32))
+    map_with(s, at80=("Q", 0x1000), at88=("I", 32))
+    map_with(s, 99, **mine)
+    only = map_with(s, **mine)
+    for kind in (1, 3, 5, 6, 9):
+        map_with(s, kind, value=8 if kind != 3 else 4, **mine)
+    s.prog_load("the right one", use_map(only))
+    s.prog_load("another", use_map(only, 3))
+    s.prog_load("the right one, by another type", use_map(only), prog_type=wire.XDP)
+    named = Buffer(struct.pack("<I", only))
+    listed = {"at120": struct.pack("<Q", named.address)}
+    s.prog_load("listed", **listed, at148=1)
+    other = s.prog_load("uses none")
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<3I", attr, 0, other, only, 0)
+    s.call("PROG_BIND_MAP", PROG_BIND_MAP, attr)
+    for inner in (only, map_with(s, 3, value=4, **mine), map_with(s)):
+        map_with(s, 12, value=4, at20=("I", inner))
+    outer = map_with(s, 12, value=4, at20=("I", map_with(s)))
+    for inner in (only, map_with(s, value=16, **mine)):
+        key, value = Buffer(bytes(4)), Buffer(struct.pack("<I", inner))
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<IIQQQ", attr, 0, outer, 0, key.address, value.address, 0)
+        s.call("UPDATE array of maps", wire.MAP_UPDATE_ELEM, attr)
+
+
+def hash_of_a_map(s):
+    for kind, value, flags in ((ARRAY, 5, 0), (ARRAY, 8, 1024), (1, 8, 0), (6, 8, 0), (ARRAY, 300, 0)):
+        fd = map_with(s, kind, 4, value, 3, at16=("I", flags))
+        key, room = Buffer(struct.pack("<I", 1)), Buffer(bytes(range(7)) * 50)
+        if kind == ARRAY:
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<IIQQQ", attr, 0, fd, 0, key.address, room.address, 0)
+            s.call("UPDATE", wire.MAP_UPDATE_ELEM, attr)
+        for frozen in (False, True):
+            if frozen:
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<I", attr, 0, fd)
+                s.call("FREEZE", wire.MAP_FREEZE, attr)
+            for size in (0, 31, 32, 33):
+                told = Buffer(bytes(32))
+                info = Buffer(bytes(88) + struct.pack("<QII", told.address, size, 0))
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<IIQ", attr, 0, fd, 104, info.address)
+                s.call(f"INFO hash_size={size}", wire.OBJ_GET_INFO_BY_FD, attr)
+                s.note(f"  {bytes(told).hex()} {bytes(info)[96:104].hex()}")
+
+
+# ---- maps of sockets ----
+
+
+SK_MSG, SK_SKB, MSG_VERDICT, STREAM_PARSER, STREAM_VERDICT, SKB_VERDICT = 16, 14, 7, 4, 5, 38
+SOCKMAP, SOCKHASH = 15, 18
+
+
+def sockmap_links(s):
+    socks, hashed, other = map_with(s, SOCKMAP, 4, 4), map_with(s, SOCKHASH, 4, 4), map_with(s)
+    msg, msg2, skb, skb2, skb3 = s.prog(SK_MSG), s.prog(SK_MSG), s.prog(SK_SKB), s.prog(SK_SKB), s.prog(wire.XDP)
+    for target in (0, 9999, other, msg, socks):
+        for flags in (0, 1, 1 << 31):
+            s.close(s.link(msg, target, MSG_VERDICT, flags))
+    for at in (0, MSG_VERDICT, STREAM_PARSER, STREAM_VERDICT, SKB_VERDICT, 37):
+        for prog in (msg, skb):
+            s.close(s.link(prog, hashed, at))
+    first = s.link(msg, socks, MSG_VERDICT)
+    s.link(msg2, socks, MSG_VERDICT)
+    s.attach(socks, msg2, MSG_VERDICT)
+    s.detach(socks, msg, MSG_VERDICT)
+    s.detach(socks, msg2, MSG_VERDICT)
+    s.query(socks, MSG_VERDICT)
+    sockmap_info(s, first, socks)
+    for new, flags, old in ((msg2, 0, 0), (skb, 0, 0), (skb3, 0, 0), (msg, 4, msg), (msg, 4, msg2), (msg, 0, 0)):
+        s.update(first, new, flags, old)
+        s.query(socks, MSG_VERDICT)
+    verdict = s.link(skb, socks, STREAM_VERDICT)
+    s.link(skb2, socks, SKB_VERDICT)
+    parser = s.link(skb2, socks, STREAM_PARSER)
+    s.attach(socks, skb2, STREAM_VERDICT)
+    s.link_detach(verdict)
+    sockmap_info(s, verdict, socks)
+    s.update(verdict, skb2)
+    s.link_detach(verdict)
+    s.link(skb2, socks, SKB_VERDICT)
+    s.query(socks, SKB_VERDICT)
+    s.query(socks, STREAM_VERDICT)
+    s.attach(hashed, msg, MSG_VERDICT)
+    replaces = s.link(msg2, hashed, MSG_VERDICT)
+    s.query(hashed, MSG_VERDICT)
+    s.detach(hashed, msg2, MSG_VERDICT)
+    s.close(replaces)
+    s.query(hashed, MSG_VERDICT)
+    s.close(parser)
+    s.close(socks)
+    sockmap_info(s, first, socks)
+
+
+def sockmap_info(s, fd, of):
+    raw = Buffer(bytes(64))
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<IIQ", attr, 0, fd & 0xFFFFFFFF, 64, raw.address)
+    s.call("OBJ_GET_INFO link", wire.OBJ_GET_INFO_BY_FD, attr)
+    kind, _, _, _, map_id, at = struct.unpack_from("<6I", bytes(raw))
+    s.note(f"  type {kind} of map {'none' if not map_id else 'there'} at {at}")
+    keys = [line.partition(":\t")[0] for line in s.box.fdinfo(fd).splitlines()]
+    s.note(f"  {[key for key in keys if key not in {'mnt_id', 'ino', 'flags'}]}")
+
+
+WRITTEN = (
+    path_fd,
+    netfilter,
+    uprobes_refused,
+    tokens,
+    signatures,
+    bound_to_a_device,
+    exclusive_maps,
+    hash_of_a_map,
+    sockmap_links,
+)

@@ -11,6 +11,7 @@ import ctypes
 import os
 import pickle
 import signal
+import subprocess
 import tempfile
 import time
 
@@ -122,6 +123,16 @@ class Sandbox:
         os.umask(0o022)
         os.chdir("/")
 
+    def add_device(self):
+        """eth0, ifindex 2, whose driver knows XDP (a veth); whether there is one now."""
+        words = "link add eth0 index 2 type veth peer name peer0 index 3"
+        with contextlib.suppress(OSError):
+            return subprocess.run(["ip", *words.split()], check=False, capture_output=True).returncode == 0
+        return False
+
+    def remove_device(self):
+        subprocess.run(["ip", "link", "del", "eth0"], check=True, capture_output=True)
+
     def open(self, path, flags):
         return os.open(path, flags | os.O_CLOEXEC)
 
@@ -156,6 +167,14 @@ class SimulatedBox:
 
     def own_bpffs(self):
         pass
+
+    def add_device(self):
+        self.task.kernel.add_net_device("peer0")
+        return True
+
+    def remove_device(self):
+        self.task.kernel.remove_net_device("eth0")
+        self.task.kernel.remove_net_device("peer0")
 
     def open(self, path, flags):
         return self.task.open(path, flags)

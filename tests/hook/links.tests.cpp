@@ -255,3 +255,109 @@ TEST_CASE("a uprobe_multi link tells its file and its places") {
   CHECK(tracing(s.machine()).bash.uprobes.empty());
   CHECK(s.alive().empty());
 }
+
+TEST_CASE("netkit programs hang on the pair's primary device, or through it on the peer") {
+  Links s(Links::with("CONFIG_NETKIT"));
+  REQUIRE(s.k.add_netkit("nk0", "nk1").ok());
+  CHECK(s.k.add_netkit("nk0", "other").err() == Errno::Exist);
+  const long prog = s.prog_load(BPF_PROG_TYPE_SCHED_CLS, {mov64_imm(BPF_REG_0, 0), exit_insn()});
+  auto attr_for = [&](uint32_t ifindex, uint32_t at) {
+    bpf_attr attr;
+    attr.link_create.prog_fd = uint32_t(prog);
+    attr.link_create.target_ifindex = ifindex;
+    attr.link_create.attach_type = at;
+    return attr;
+  };
+  struct {
+    uint32_t ifindex, at;
+    Errno expected;
+  } const refused[] = {{1, BPF_NETKIT_PRIMARY, Errno::NxIo},
+                       {4, BPF_NETKIT_PRIMARY, Errno::Access},
+                       {4, BPF_NETKIT_PEER, Errno::Access},
+                       {77, BPF_NETKIT_PEER, Errno::NoDev}};
+  for (const auto& c : refused) {
+    INFO(c.ifindex << " " << c.at);
+    bpf_attr attr = attr_for(c.ifindex, c.at);
+    CHECK(s.bpf(BPF_LINK_CREATE, attr) == minus(c.expected));
+  }
+  bpf_attr here = attr_for(3, BPF_NETKIT_PRIMARY), there = attr_for(3, BPF_NETKIT_PEER);
+  const long primary = s.bpf(BPF_LINK_CREATE, here), peer = s.bpf(BPF_LINK_CREATE, there);
+  REQUIRE((primary >= 0 && peer >= 0));
+  CHECK(s.own_lines(primary) == "ifindex:\t3\nattach_type:\t54 (primary)\n");
+  CHECK((s.info(peer).type == BPF_LINK_TYPE_NETKIT && s.info(peer).netkit.ifindex == 4));
+  CHECK(s.k.remove_net_device("nk1").ok());
+  CHECK(init_net(s.machine()).by_name("nk0") == nullptr);
+  CHECK(s.info(primary).netkit.ifindex == 0);
+  for (long fd : {prog, primary, peer}) s.close(fd);
+  CHECK(s.alive().empty());
+}
+
+TEST_CASE("a link to a map of sockets holds both, and nobody else moves its program") {
+  Links s;
+  const std::vector<bpf_insn> pass = {mov64_imm(BPF_REG_0, 1), exit_insn()};
+  const long prog = s.prog_load(BPF_PROG_TYPE_SK_MSG, pass), other = s.prog_load(BPF_PROG_TYPE_SK_MSG, pass);
+  const long socks = s.map_create(BPF_MAP_TYPE_SOCKMAP, 4, 4, 4);
+  bpf_attr attr;
+  attr.link_create.prog_fd = uint32_t(prog);
+  attr.link_create.target_fd = uint32_t(socks);
+  attr.link_create.attach_type = BPF_SK_MSG_VERDICT;
+  const long link = s.bpf(BPF_LINK_CREATE, attr);
+  REQUIRE(link >= 0);
+  CHECK(s.bpf(BPF_LINK_CREATE, attr) == minus(Errno::Busy));
+  const Map& map = s.map(socks);
+  const Prog& program = s.prog(prog);
+  CHECK((map.usercnt.value() == 2 && program.aux->refcnt.value() == 3));
+  CHECK(s.own_lines(link) == "map_id:\t" + std::to_string(map.id) + "\nattach_type:\t7\n");
+
+  bpf_attr update;
+  update.link_update.link_fd = uint32_t(link);
+  update.link_update.new_prog_fd = uint32_t(other);
+  CHECK(s.bpf(BPF_LINK_UPDATE, update) == 0);
+  CHECK(program.aux->refcnt.value() == 1);
+  s.close(prog), s.close(other);
+  bpf_attr detach;
+  detach.link_detach.link_fd = uint32_t(link);
+  CHECK(s.bpf(BPF_LINK_DETACH, detach) == 0);
+  CHECK((map.usercnt.value() == 1 && s.info(link).sockmap.map_id == 0));
+  CHECK(s.bpf(BPF_LINK_UPDATE, update) == minus(Errno::BadF));
+  s.close(link), s.close(socks);
+  CHECK(s.alive().empty());
+
+  Links older(Links::as("6.9"_v));
+  attr.link_create.prog_fd = uint32_t(older.prog_load(BPF_PROG_TYPE_SK_MSG, pass));
+  attr.link_create.target_fd = uint32_t(older.map_create(BPF_MAP_TYPE_SOCKMAP, 4, 4, 4));
+  CHECK(older.bpf(BPF_LINK_CREATE, attr) == minus(Errno::Inval));
+}
+
+TEST_CASE("a program that is bound to a device runs there only, and goes nowhere when the device is gone") {
+  Links s;
+  REQUIRE(s.k.add_net_device("eth1", true).ok());
+  bpf_attr attr;
+  const std::vector<bpf_insn> pass = {mov64_imm(BPF_REG_0, 2), exit_insn()};
+  attr.prog_type = BPF_PROG_TYPE_XDP;
+  attr.insns = user_ptr(pass.data());
+  attr.insn_cnt = 2;
+  attr.license = user_ptr("GPL");
+  attr.prog_ifindex = 1;
+  CHECK(s.bpf(BPF_PROG_LOAD, attr) == minus(Errno::OpNotSupp));  // lo's driver
+  attr.prog_ifindex = 2;
+  CHECK(s.bpf(BPF_PROG_LOAD, attr) == minus(Errno::Inval));  // no such hardware
+  attr.prog_flags = BPF_F_XDP_DEV_BOUND_ONLY;
+  const long prog = s.bpf(BPF_PROG_LOAD, attr);
+  REQUIRE(prog >= 0);
+  auto link = [&](uint32_t ifindex, uint32_t flags = 0) {
+    bpf_attr create;
+    create.link_create.prog_fd = uint32_t(prog);
+    create.link_create.target_ifindex = ifindex;
+    create.link_create.attach_type = BPF_XDP;
+    create.link_create.flags = flags;
+    return s.bpf(BPF_LINK_CREATE, create);
+  };
+  CHECK(link(3) == minus(Errno::Inval));
+  CHECK(link(2, 2) == minus(Errno::Inval));  // generic mode
+  const long there = link(2);
+  CHECK(there >= 0);
+  REQUIRE(s.k.remove_net_device("eth0").ok());
+  REQUIRE(s.k.add_net_device("eth0", true).ok());
+  CHECK(link(4) == minus(Errno::Inval));
+}
