@@ -7,6 +7,7 @@ import bpfsim
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bpfsim.exercises import expect
+from bpfsim.views import Frame, Stepper
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
@@ -73,3 +74,22 @@ def test_axe_has_no_complaint(browser, shown, form, theme, wide):
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     page.close()
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_film_is_walked_through_with_keys_buttons_and_the_slider(browser):
+    frames = [Frame(f"step {n}", f"<p>frame {n}</p>", str(n)) for n in range(4)]
+    page = browser.new_page()
+    page.set_content(Stepper(frames)._repr_html_())
+    caption = page.locator(".caption")
+    assert caption.text_content() == "step 0"
+    page.locator(".bpfsim").focus()
+    for key, shown in [("ArrowRight", 1), ("j", 2), ("ArrowRight", 3), ("ArrowRight", 3), ("k", 2), ("ArrowLeft", 1)]:
+        page.keyboard.press(key)
+        assert (caption.text_content(), page.locator("output").text_content()) == (f"step {shown}", f"{shown + 1} of 4")
+    page.get_by_role("button", name="next step").click()
+    page.get_by_role("button", name="next step").click()
+    assert page.locator(".frame").text_content() == "frame 3"
+    assert page.get_by_role("button", name="next step").is_disabled()
+    page.get_by_role("slider").fill("0")
+    assert page.locator(".frame").text_content() == "frame 0"
+    page.close()

@@ -1,6 +1,7 @@
 """Views in all three forms: well-formed HTML that survives without scripts and styles, and plain text."""
 
 import json
+import random
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -212,3 +213,38 @@ def test_an_exercise_from_a_seed_has_variants_and_a_key():
     assert "never said" not in exercise.check(exercise.key).text
     with pytest.raises(ValueError, match="no variants"):
         expect("How many?", 4, "Yes.").variant(1)
+
+
+def boxes(svg):
+    """Corner and size of every box of a picture."""
+    found = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg)
+    return [tuple(map(float, box)) for box in found]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [4, 16])
+def test_no_two_boxes_of_a_trie_overlap(seed, size):
+    rng = random.Random(seed)
+    task = bpfsim.Kernel().spawn()
+    trie = task.map_create("lpm_trie", key_size=4 + size, value_size=4, max_entries=32, map_flags=1)
+    for n in range(rng.randint(1, 12)):
+        trie[rng.randint(0, 8 * size).to_bytes(4, "little") + rng.randbytes(size)] = n
+    drawn = boxes(trie.view().svg())
+    assert len(drawn) == len(trie.view().data["nodes"])
+    for i, (x, y, wide, high) in enumerate(drawn):
+        for x2, y2, wide2, high2 in drawn[:i]:
+            assert x + wide <= x2 or x2 + wide2 <= x or y + high <= y2 or y2 + high2 <= y
+
+
+def test_no_two_boxes_of_an_object_graph_overlap():
+    k = bpfsim.Kernel()
+    tasks = [k.spawn(f"a_long_name_{n}") for n in range(4)]
+    for n, task in enumerate(tasks):
+        m = task.map_create("hash", name=f"map_of_15_ch_{n}")
+        prog = task.prog_load("xdp", "r1 = map[m]\nr0 = 2\nexit", maps={"m": m}, name=f"prog_{n}")
+        prog.pin(f"/sys/fs/bpf/a_rather_long_name_{n}")
+        task.fork()
+    drawn = boxes(k.graph().svg())
+    for i, (x, y, wide, high) in enumerate(drawn):
+        for x2, y2, wide2, high2 in drawn[:i]:
+            assert x + wide <= x2 or x2 + wide2 <= x or y + high <= y2 or y2 + high2 <= y

@@ -59,7 +59,7 @@ class Drawing:
         for number, line in enumerate(lines):
             first = number == 0 and len(lines) > 1
             weight_of = ' font-weight="600"' if first else ""
-            room = max(int((width - 6) / 6.3), 1)
+            room = max(int((width - 8) / 7.2), 1)
             self._parts.append(
                 f'<text x="{x + width / 2:.1f}" y="{top + 15 * number:.1f}" text-anchor="middle" fill="{ink}"'
                 f"{weight_of}>{html.escape(cut(line, room))}</text>"

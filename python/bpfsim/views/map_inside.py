@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,13 +27,16 @@ def shown(raw: bytes) -> str:
 
 
 def prefix(data: bytes, length: int, exact: bool = False) -> str:
-    """A prefix of a trie: 10.1.0.0/16 where the data has 4 bytes, else its bits; ``exact`` without those after it."""
+    """A prefix of a trie: 10.1.0.0/16 where the data has 4 bytes, 2001:db8::/32 where 16, else its bits.
+
+    ``exact`` leaves out the bits after it.
+    """
     if exact:
         rest = 8 * len(data) - length
         kept = int.from_bytes(data, "big") >> rest << rest
         data = kept.to_bytes(len(data), "big")
-    if len(data) == 4:
-        return ".".join(map(str, data)) + f"/{length}"
+    if len(data) in (4, 16):
+        return f"{ipaddress.ip_address(data)}/{length}"
     bits = "".join(f"{byte:08b}" for byte in data)[:length]
     return (cut(bits, 24) or "(empty)") + f"/{length}"
 
@@ -295,26 +299,28 @@ class MapView:
             to.words(6, 18, "empty")
             return
         place: dict[int, tuple[float, int]] = {}
-        next_leaf = 0.0
 
-        def settle(at: int, depth: int) -> float:
-            nonlocal next_leaf
+        def settle(at: int, depth: int) -> list[int]:
+            """Places a node above those below it, and these so far apart that none meets another; returns them all."""
             below = [child for child in nodes[at]["child"] if 0 <= child < len(nodes)]
-            if below:
-                across = [settle(child, depth + 1) for child in below]
-                x = sum(across) / len(across)
-                if len(below) == 1:  # a lone child hangs to its side
-                    x += 0.25 if nodes[at]["child"][0] >= 0 else -0.25
-            else:
-                x, next_leaf = next_leaf, next_leaf + 1
+            trees = [settle(child, depth + 1) for child in below]
+            if len(trees) == 2:
+                meet = [place[a][0] - place[b][0] for a in trees[0] for b in trees[1] if place[a][1] == place[b][1]]
+                for node in trees[1]:
+                    place[node] = (place[node][0] + max(meet) + 1, place[node][1])
+            x = sum(place[child][0] for child in below) / max(len(below), 1)
+            if len(below) == 1:  # a lone child hangs to its side
+                x += 0.25 if nodes[at]["child"][0] >= 0 else -0.25
             place[at] = (x, depth)
-            return x
+            return [at, *trees[0], *(trees[1] if len(trees) == 2 else [])] if trees else [at]
 
         settle(0, 0)
-        wide = max(_cell_width(prefix(n["data"], n["prefixlen"]) for n in nodes), 84)
-        step = max(min(wide + 18, (WIDE - wide) / max(next_leaf - 1, 1)), 46)
-        wide = min(wide, step - 6) if next_leaf > 1 else wide
-        least = min(x for x, _ in place.values())
+        wide = max(_cell_width(prefix(n["data"], n["prefixlen"], n["intermediate"]) for n in nodes), 84)
+        least, most = min(x for x, _ in place.values()), max(x for x, _ in place.values())
+        step = wide + 18
+        if (most - least) * step + wide > 1.4 * WIDE:
+            self._draw_trie_rows(to, nodes, wide)
+            return
 
         def corner(at: int) -> tuple[float, float]:
             x, depth = place[at]
@@ -330,13 +336,33 @@ class MapView:
                         (x + cx + wide) / 2 + (-8 if bit == 0 else 8), (y + 36 + cy) / 2 + 2, str(bit), "middle", 11
                     )
         for at in place:
-            x, y = corner(at)
-            node = nodes[at]
-            name = prefix(node["data"], node["prefixlen"], node["intermediate"])
-            if node["intermediate"]:
-                to.box(x, y, wide, 36, name, fill="none", dashed=True, round_=12)
-            else:
-                to.box(x, y, wide, 36, name, shown(node["value"]), fill=GREEN, round_=12)
+            self._trie_node(to, corner(at), (wide, 36), nodes[at])
+        self._more(to, len(nodes), len(self.data["nodes"]))
+
+    @staticmethod
+    def _trie_node(to: Drawing, corner: tuple[float, float], size: tuple[float, float], node: dict[str, Any]) -> None:
+        name = prefix(node["data"], node["prefixlen"], node["intermediate"])
+        if node["intermediate"]:
+            to.box(*corner, *size, name, fill="none", dashed=True, round_=12)
+        elif size[1] < 36:
+            to.box(*corner, *size, f"{name}: {shown(node['value'])}", fill=GREEN, round_=12)
+        else:
+            to.box(*corner, *size, name, shown(node["value"]), fill=GREEN, round_=12)
+
+    def _draw_trie_rows(self, to: Drawing, nodes: list[dict[str, Any]], wide: float) -> None:
+        """A trie too broad for a tree: a row for each node, what is below it further in."""
+        waiting, row = [(0, 0, -1, 0.0)], 0
+        while waiting:
+            at, depth, bit, above = waiting.pop()
+            x, y = 10 + depth * 30, 6 + row * 30
+            if depth:
+                to.line(x - 15, above, x - 15, y + 12)
+                to.line(x - 15, y + 12, x, y + 12, arrow=True)
+                to.words(x - 24, y + 16, str(bit), "middle", 11)
+            self._trie_node(to, (x, y), (wide + 30, 24), nodes[at])
+            below = [(child, depth + 1, one, y + 24) for one, child in enumerate(nodes[at]["child"])]
+            waiting += [entry for entry in reversed(below) if 0 <= entry[0] < len(nodes)]
+            row += 1
         self._more(to, len(nodes), len(self.data["nodes"]))
 
     def _draw_objects(self, to: Drawing) -> None:
