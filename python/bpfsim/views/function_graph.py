@@ -89,7 +89,7 @@ class FunctionGraph:
                 name = f"<summary>{mono(item.name + '()')}{note}</summary>"
                 parts.append(f"<li><details{opened}>{name}{self._html(item, depth + 1)}</details></li>")
             else:
-                parts.append(f"<li>{mono(item.name + '()')}</li>")
+                parts.append(f'<li style="padding-left:1em">{mono(item.name + "()")}</li>')
         return f'<ul style="list-style:none;margin:0;padding-left:1.2em">{"".join(parts)}</ul>'
 
     def to_json(self) -> dict[str, Any]:
