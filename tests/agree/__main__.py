@@ -33,11 +33,11 @@ class Report:
     """Counts what was compared, and keeps the disagreements."""
 
     def __init__(self, part):
-        self.part, self.began = part, time.monotonic()
+        self.part, self.began, self.ended = part, time.monotonic(), None
         self.counts, self.kinds, self.excused, self.shown = Counter(), Counter(), Counter(), []
 
     def seconds(self):
-        return time.monotonic() - self.began
+        return (self.ended or time.monotonic()) - self.began
 
     def disagree(self, kind, words, detail):
         """detail: a function that gives the text to show."""
@@ -209,18 +209,19 @@ def main():
         print(show(args.only, made, ours, theirs, "asked for"))
         return 0
     endless = float("inf")
-    count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 1_000, 20_000, 25)
+    count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 500, 20_000, 11)
     parts = (
         lambda: random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
         lambda: all_commands(kernel, live, args.seed, sequences, seconds),
         lambda: network_commands(kernel, live, args.seed, sequences // 5),
-        lambda: attachments(like_this_one, live, args.seed, sequences // 5, seconds),
+        lambda: attachments(like_this_one, live, args.seed, sequences // 10, seconds),
         lambda: random_lives(like_this_one, args.seed, lives, seconds),
     )
     reports = []
     for part in parts:
         try:
             reports.append(part())
+            reports[-1].ended = time.monotonic()
         except PermissionError as error:
             print(f"a part is not compared, since a namespace or cgroup of its own is refused: {error}")
     for report in reports:

@@ -13,7 +13,7 @@ import wire
 from commands import ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RETURN_2
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from network import AF_XDP, DGRAM, INET, RAW, SO_REUSEPORT, STREAM
+from network import AF_XDP, DGRAM, INET, RAW, SO_REUSEPORT, STREAM, XDP_CPUMAP, XDP_DEVMAP
 
 TASKS, MAPS_OF_MAPS = 3, (ARRAY_OF_MAPS, HASH_OF_MAPS)
 SCHED_CLS = 3
@@ -240,11 +240,13 @@ class Lifetimes(RuleBasedStateMachine):
         kind, size = about["type"], about["value"]
         if kind in VALUE_IS:
             return struct.pack("<I", self.some(task, m, VALUE_IS[kind])).ljust(size, b"\0")[: max(size, 4)]
-        if kind in (DEVMAP, DEVMAP_HASH):
-            prog = self.fd(task, m, "prog") if m % 3 == 0 else 0
-            return struct.pack("<II", (1, 2, 77)[m % 3], prog)[: max(size, 4)].ljust(size, b"\0")
-        if kind == CPUMAP:
-            return struct.pack("<II", (192, 0, 16384, 16385)[m % 4], 0)[: max(size, 4)].ljust(size, b"\0")
+        if kind in (DEVMAP, DEVMAP_HASH, CPUMAP):
+            first = (192, 0, 16384, 16385)[m % 4] if kind == CPUMAP else (1, 2, 77)[m % 3]
+            prog = 0
+            if size == 8 and m % 5:
+                expects = XDP_CPUMAP if (kind == CPUMAP) == (m % 7 > 0) else XDP_DEVMAP
+                prog = self.program_for(task, (0, wire.XDP, expects), m)
+            return struct.pack("<II", first, prog)[: max(size, 4)].ljust(size, b"\0")
         return bytes([m]) * commands.value_room(kind, size)
 
     def opened(self, task, fd, kind, about=None):

@@ -70,6 +70,8 @@ class Rules(AttachRules, HolderRules, Lifetimes):
 
     def new_map(self, task, kind, odd, n):
         key, value, entries, flags = usual(kind)
+        if kind in (DEVMAP, DEVMAP_HASH, CPUMAP) and n % 2:
+            value = 8  # with a program
         extra = numa = 0
         btf = (self.int_btf(task), 1, 1) if kind in OWNERS else (0, 0, 0)
         inner = self.fd(task, n, "map") if kind in MAPS_OF_MAPS else 0

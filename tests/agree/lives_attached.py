@@ -115,10 +115,16 @@ class AttachRules(Lifetimes):
         if detach:
             flags &= attach.BEFORE | attach.AFTER
         flags, relative = self.neighbour(task, row, flags, n)
+        met = self.world.attached
+        if detach and met and which % 4:
+            name, row, target, prog = met[which % len(met)]
         replace = self.program_for(task, row, n) if flags & attach.REPLACE else 0
         attr = struct.pack("<6IQ", target, prog, row[0], flags, replace, relative, (0, 0, 0, 0, 0, 0, 0, 1)[n % 8])
         what = f"{'DETACH' if detach else 'ATTACH'} {prog} at {name} {target} type {row[0]} flags {flags:#x}"
-        self.bpf(task, f"{what} beside {relative}", wire.PROG_DETACH if detach else wire.PROG_ATTACH, attr)
+        cmd = wire.PROG_DETACH if detach else wire.PROG_ATTACH
+        done, _ = self.bpf(task, f"{what} beside {relative}", cmd, attr)
+        if done == 0 and not detach:
+            met.append((name, row, target, prog))  # the descriptors may be closed, or another task's: then it fails
 
     @go(who=number, to=family, where=number, room=st.sampled_from((16, 16, 16, 0, 1, 2)), flags=st.integers(0, 3))
     def query(self, *, who, to, where, room, flags):
@@ -147,10 +153,15 @@ class AttachRules(Lifetimes):
         made, _ = self.bpf(task, what, commands.LINK_CREATE, attr)
         self.opened(task, made, "link", {"link": name, "row": row})
 
+    def attached_link(self, task, n):
+        """A link that is no iterator's, if there is one."""
+        fits = [fd for fd, (_, about) in sorted(task.files.items()) if about.get("row")]
+        return fits[n % len(fits)] if fits and n % 16 else self.fd(task, n, "link")
+
     @go(who=number, which=number, n=number, old=number, flags=st.sampled_from((0, 0, 0, 4, 4, 1)))
     def link_update(self, *, who, which, n, old, flags):
         task = self.task(who)
-        fd = self.fd(task, which, "link")
+        fd = self.attached_link(task, which)
         row = task.files.get(fd, (None, {}))[1].get("row")
         prog = self.program_for(task, row, n) if row else self.fd(task, n, "prog")
         expected = 0
@@ -162,5 +173,5 @@ class AttachRules(Lifetimes):
     @go(who=number, which=number)
     def link_detach(self, *, who, which):
         task = self.task(who)
-        fd = self.fd(task, which, "link")
+        fd = self.attached_link(task, which)
         self.bpf(task, f"LINK_DETACH fd {fd}", commands.LINK_DETACH, struct.pack("<I", fd))

@@ -40,8 +40,8 @@ class HolderRules(Lifetimes):
     )
     def socket_program(self, *, who, which, n, option):
         task = self.task(who)
-        fits = [fd for fd, (_, about) in sorted(task.files.items()) if about.get("prog") == wire.SOCKET_FILTER]
-        prog = fits[n % len(fits)] if fits and n % 8 else self.fd(task, n, "prog")
+        row = (0, 21 if option == SO_ATTACH_REUSEPORT_EBPF and n % 3 else wire.SOCKET_FILTER, 0)
+        prog = self.program_for(task, row, n)
         fd = self.some(task, which % 16 % 15, "socket")
         self.world.file_call(task, "setsockopt", fd, option, prog)
 

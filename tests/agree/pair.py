@@ -252,7 +252,7 @@ class World:
         self.functions = {
             name: Id("function", self.kernel.btf_id(name), number) for name, number in live.functions.items()
         }
-        self.mappings = 0
+        self.mappings, self.attached = 0, []
         for path in live_task.GROUPS:
             for side in (self.watcher, live.watcher):
                 side.ask("mkdir_cgroup", path)
