@@ -20,7 +20,7 @@ SCHED_CLS = 3
 SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, DEVMAP, DEVMAP_HASH, CPUMAP, XSKMAP = 15, 18, 20, 14, 25, 16, 17
 PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, ARENA = 4, 7, 8, 33
 SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE = 24, 28, 29, 32
-OWNERS = {SK_STORAGE: "socket", TASK_STORAGE: "pidfd", CGRP_STORAGE: "cgroup", INODE_STORAGE: "nothing"}
+OWNERS = {SK_STORAGE: "socket", TASK_STORAGE: "pidfd", CGRP_STORAGE: "cgroup", INODE_STORAGE: "socket"}
 CGROUP_STORAGES = (19, 21)
 VALUE_IS = {PROG_ARRAY: "prog", ARRAY_OF_MAPS: "map", HASH_OF_MAPS: "map", CGROUP_ARRAY: "cgroup"}
 VALUE_IS |= {SOCKMAP: "socket", SOCKHASH: "socket", REUSEPORT_SOCKARRAY: "socket", XSKMAP: "socket"}
@@ -209,6 +209,8 @@ class Lifetimes(RuleBasedStateMachine):
     def key(self, task, about, n):
         size = about["key"]
         if about["type"] in OWNERS:
+            if about["type"] == INODE_STORAGE:
+                n = n % 16 % 15  # a socket's inode is our own; that of a map's descriptor is the whole machine's
             return struct.pack("<I", self.some(task, n, OWNERS[about["type"]]))
         if about["type"] == commands.LPM_TRIE:
             return struct.pack("<I", (0, 1, 8, 32, 33)[n % 5])[:size].ljust(size, bytes([n % 3]))

@@ -42,6 +42,7 @@ from lives_attached import AttachRules
 from lives_held import HolderRules
 
 EXAMPLES, STEPS = 8, 60  # of a chunk
+AS_WRITTEN = ("returns 2", "holds a map", "holds two maps")  # programs that loading changes only in their maps
 EVERY = ("map", "prog", "link", "btf", "cgroup", "netns", "pidfd", "socket", "perf", "iter", "stats")
 
 
@@ -211,7 +212,7 @@ class Rules(AttachRules, HolderRules, Lifetimes):
         types = [about.get("type") for _, about in (task.files.get(one, (None, {})) for one in (*fds, other))]
         what = f"PROG_LOAD type {kind} {program} map {fd} {other} odd {odd} map types {types}"
         made, _ = self.bpf(task, what, wire.PROG_LOAD, attr, buffers=[code, license_text, fd_array], pointers=pointers)
-        self.opened(task, made, "prog", {"prog": kind})
+        self.opened(task, made, "prog", {"prog": kind, "code": program})
 
     @go(who=number, which=number)
     def test_run(self, *, who, which):
@@ -313,11 +314,24 @@ class Rules(AttachRules, HolderRules, Lifetimes):
             buffers.append(bytes(16))
             pointers.append((0, 56, 1))
             shown += [(1, offset, "map") for offset in range(0, 16, 4)]
+        elif kind == "prog" and n % 4 == 0 and not cut and about.get("code") in AS_WRITTEN:
+            struct.pack_into("<I", room, 20, (64, 8, 64)[n % 3])  # its instructions, with ids for descriptors of maps
+            buffers.append(bytes(64))
+            pointers.append((0, 32, 1))
+            shown += [(1, offset, "map") for offset in (4, 20)[: AS_WRITTEN.index(about["code"])]]
+        elif kind == "btf" and n % 2 and not cut:
+            struct.pack_into("<I", room, 8, (128, 5, 0)[n % 3])
+            buffers.append(bytes(128))
+            pointers.append((0, 0, 1))
+        elif kind == "link" and about.get("link") == "iter" and n % 2 and not cut:
+            struct.pack_into("<I", room, 24, (16, 4, 1, 0)[n // 2 % 4])
+            buffers.append(bytes(16))
+            pointers.append((0, 16, 1))
         attr = struct.pack("<II", fd, cut or length)
         shown.append((0, pair.ID_AT[kind], kind))
         self.bpf(
             task,
-            f"GET_INFO {kind} fd {fd} length {cut or length} maps {n // 2 % 4 if n % 2 else 0}",
+            f"GET_INFO {kind} fd {fd} length {cut or length} n {n}",
             wire.OBJ_GET_INFO_BY_FD,
             attr,
             buffers=buffers,

@@ -73,6 +73,16 @@ class HolderRules(Lifetimes):
         if fd not in task.files or task.files[fd][0].kind in pair.ID_AT:
             self.world.fdinfo(task, fd)
 
+    @go(who=number, other=number, which=number, room=st.sampled_from((16, 16, 0, 2)))
+    def task_fd_query(self, *, who, other, which, room):
+        task, of = self.task(who), self.task(other)
+        fd = self.fd(of, which, "perf", "link", "perf")
+        pid = pair.Id("pid", of.sim.task.pid, of.live.pid)
+        attr = struct.pack("<4I", 0, fd, 0, room)
+        what = f"TASK_FD_QUERY fd {fd} of task {self.world.tasks.index(of)}"
+        words = {"buffers": [bytes(16)], "pointers": [(-1, 16, 0)], "asked": [(0, pid)]}
+        self.bpf(task, what, wire.TASK_FD_QUERY, attr, **words)
+
     # ---- mappings
 
     @go(
