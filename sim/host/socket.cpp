@@ -41,9 +41,11 @@ void unbind(Sock& sk) {
     if (at->second == &sk) return void(bound.erase(at));
 }
 
+// Of a pair, each socket holds the other until it is closed itself, also when that one is closed already.
 void close_peer(Sock& sk) {
   Sock* peer = std::exchange(sk.peer, nullptr);
   if (!peer) return;
+  if (sk.holds_peer()) return sock_put(*peer, {"sock {} was closed, whose peer it was", sk.id});
   peer->peer = nullptr;
   if (peer->is_tcp() && peer->sk_state == TCP_ESTABLISHED) peer->sk_state = TCP_CLOSE_WAIT;
 }
@@ -258,7 +260,7 @@ void Sock::each_held(const HoldVisitor& visit) const {
   const SockReuseport* group = sk_reuseport_cb.get();
   if (group && group->prog && group->socks.front() == this)
     visit({group->prog, Counter::Refs, true, "sk_reuseport_cb->prog"});
-  if (peer) visit({peer, Counter::Refs, false, "peer"});
+  if (peer) visit({peer, Counter::Refs, holds_peer(), "peer"});
   if (sk_user_data) sk_user_data->each_held(visit);
 }
 
@@ -332,6 +334,8 @@ Result<std::pair<int, int>> __sys_socketpair(Machine& machine, int family, int t
   Sock* other = *sock_create(machine, family, type, protocol);  // what went once goes twice
   one->peer = other;
   other->peer = one;
+  sock_hold(*one, {"the peer of sock {}", other->id});
+  sock_hold(*other, {"the peer of sock {}", one->id});
   one->sk_state = other->sk_state = TCP_ESTABLISHED;
   Result<int64_t> first = sock_map_fd(*one);
   if (!first) {

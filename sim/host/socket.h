@@ -68,6 +68,7 @@ struct Sock final : Object {
   }
 
   bool is_inet() const { return sk_family == AF_INET_ || sk_family == AF_INET6_; }
+  bool holds_peer() const { return sk_family == AF_UNIX_; }
   bool is_tcp() const { return is_inet() && sk_protocol == IPPROTO_TCP_; }
   bool is_udp() const { return is_inet() && sk_protocol == IPPROTO_UDP_; }
   // Whether a packet can find it by its address: a listener, a connection, a bound UDP socket.
@@ -78,7 +79,7 @@ struct Sock final : Object {
   int sk_state = TCP_CLOSE;
   bool sk_reuse = false, sk_reuseport = false, filter_locked = false, closed = false;
   SockAddr local, remote;
-  Sock* peer = nullptr;            // of a connection or a pair; not counted
+  Sock* peer = nullptr;            // of a connection, or of a pair, which is counted
   std::deque<Sock*> accept_queue;  // connections that nobody has accepted yet
   Prog* sk_filter = nullptr;       // SO_ATTACH_BPF
   std::shared_ptr<SockReuseport> sk_reuseport_cb;
