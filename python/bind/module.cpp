@@ -15,7 +15,15 @@ void raise_refusal(const Refusal& refusal) {
   throw py::error_already_set();
 }
 
-Bytes::Bytes(const py::buffer& buffer, bool writable) : info(buffer.request(writable)) {
+static py::buffer_info request(const py::buffer& buffer, bool writable) try {
+  return buffer.request(writable);
+} catch (const py::error_already_set& error) {
+  if (!writable || !error.matches(PyExc_BufferError)) throw;
+  throw py::buffer_error(
+      "a buffer that may be written is wanted, such as a bytearray; this one is read-only");
+}
+
+Bytes::Bytes(const py::buffer& buffer, bool writable) : info(request(buffer, writable)) {
   py::ssize_t packed = info.itemsize;
   for (py::ssize_t i = info.ndim; i-- > 0; packed *= info.shape[size_t(i)])
     if (info.strides[size_t(i)] != packed && info.shape[size_t(i)] > 1)

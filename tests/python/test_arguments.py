@@ -92,3 +92,8 @@ def test_a_descriptor_of_something_else_is_no_handle():
     m = task.map_create("hash")
     with pytest.raises(ValueError, match="leads to a map, not to a prog"):
         bpfsim.Prog(task, m.fd)
+
+
+def test_a_buffer_that_the_kernel_writes_to_must_be_writable():
+    with pytest.raises(BufferError, match="may be written is wanted, such as a bytearray"):
+        bpfsim.Kernel().spawn().sys_bpf(0, bytes(168))
