@@ -67,6 +67,11 @@ Result<Link*> bpf_kprobe_multi_link_attach(Prog& prog, const bpf_attr& attr);
 Result<Link*> bpf_uprobe_multi_link_attach(Prog& prog, const bpf_attr& attr, KernPath kern_path);
 std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for another kind of link
 
+extern const VerifierOps bpf_struct_ops_verifier_ops;  // bpf_dummy_ops.cpp
+extern const ProgOps bpf_struct_ops_prog_ops;
+// A context of arguments, as the function's prototype in BTF has them.
+bool bpf_tracing_btf_ctx_access(int off, int size, bpf_access_type type, const Prog& prog,
+                                InsnAccessAux& info);
 extern const VerifierOps tracing_verifier_ops;  // tracing_btf.cpp
 extern const ProgOps tracing_prog_ops;
 

@@ -73,11 +73,20 @@ bool pointer_argument(const Prog& prog, const Signature& func, const btf_type& p
   return true;
 }
 
+// Which argument an offset lies in: behind the last comes what the function returns, if it does, and behind
+// that it is all one.
+size_t get_ctx_arg_idx(const Signature& func, int off) {
+  const size_t slot = size_t(off / 8), args = btf_params(func.proto).size();
+  const btf_type* ret = func.types.skip_modifiers(func.proto.type);
+  if (slot < args || (slot == args && ret && !btf_type_is_void(*ret))) return slot;
+  return args + 1;
+}
+
 bool btf_ctx_access(int off, int size, const Prog& prog, InsnAccessAux& info) {
   const Signature func = signature_of(prog);
   const std::string named = "func '" + func.name + "'";
   if (off % 8) return says(info, named + " offset " + std::to_string(off) + " is not multiple of 8");
-  const auto arg = size_t(off / 8), count = func.params.size();
+  const size_t arg = get_ctx_arg_idx(func, off), count = func.params.size();
   const bool returned = arg == count && prog.expected_attach_type == BPF_TRACE_FEXIT;
   if (arg >= count && !returned)
     return says(info, named + " doesn't have " + std::to_string(arg + 1) + "-th argument");
@@ -88,12 +97,6 @@ bool btf_ctx_access(int off, int size, const Prog& prog, InsnAccessAux& info) {
                           btf_kind_str(btf_kind(*t)) + ". Only pointer access is allowed");
   if (size != 8) return says(info, named + " size " + std::to_string(size) + " must be 8");
   return pointer_argument(prog, func, *t, int(arg), off, info);
-}
-
-bool tracing_prog_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog,
-                                  InsnAccessAux& info) {
-  if (off < 0 || off >= kFuncArgsSize || type != BPF_READ || off % size != 0) return false;
-  return btf_ctx_access(off, size, prog, info);
 }
 
 // The kernel calls its functions for tests (bpf_fentry_test1, ...), so that what is attached to them runs; a
@@ -112,8 +115,14 @@ Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAtt
 
 }  // namespace
 
+bool bpf_tracing_btf_ctx_access(int off, int size, bpf_access_type type, const Prog& prog,
+                                InsnAccessAux& info) {
+  if (off < 0 || off >= kFuncArgsSize || type != BPF_READ || off % size != 0) return false;
+  return btf_ctx_access(off, size, prog, info);
+}
+
 const VerifierOps tracing_verifier_ops = {
-    .name = "tracing", .get_func_proto = helper_for, .is_valid_access = tracing_prog_is_valid_access};
+    .name = "tracing", .get_func_proto = helper_for, .is_valid_access = bpf_tracing_btf_ctx_access};
 const ProgOps tracing_prog_ops = {.name = "tracing", .test_run = bpf_prog_test_run_tracing};
 
 }  // namespace bpfsim

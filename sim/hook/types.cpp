@@ -84,6 +84,7 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE, TRACE, TABLES(raw_tracepoint_writable)},
     {BPF_PROG_TYPE_SYSCALL, TRACE, TABLES(bpf_syscall)},
     {BPF_PROG_TYPE_TRACING, TRACE, TABLES(tracing)},
+    {BPF_PROG_TYPE_STRUCT_OPS, 0, TABLES(bpf_struct_ops)},
 };
 #undef TABLES
 

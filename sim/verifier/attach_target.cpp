@@ -2,7 +2,7 @@
 //
 // What a program that names a BTF id will be attached to: a tracepoint by the typedef of its handler, an
 // iterator by the function that stands for it, a kernel function by itself. Not modelled yet: targets in
-// other programs (EXT, fentry of a BPF program), LSM, struct_ops; every function here may be traced, and none
+// other programs (EXT, fentry of a BPF program), LSM; every function here may be traced, and none
 // may have its return value modified.
 #include "verifier/attach_target.h"
 
@@ -91,6 +91,49 @@ Errno bpf_check_attach_target(bpf_verifier_env& env) {
   }
 }
 
+// The type of a member that is a pointer to a function: the function's prototype.
+uint32_t func_proto_of(const BtfTypes& types, const btf_member& member) {
+  const btf_type* pointer = types.skip_modifiers(member.type);
+  if (!pointer || btf_kind(*pointer) != BTF_KIND_PTR) return 0;
+  uint32_t id = 0;
+  types.skip_modifiers(pointer->type, &id);
+  return is_func_proto(types, id) ? id : 0;
+}
+
+// A struct_ops program is one member of a struct of functions, by its index; this machine knows one such
+// struct.
+Errno check_struct_ops_btf_id(bpf_verifier_env& env) {
+  KFN(env.machine, check_struct_ops_btf_id);
+  constexpr const char* kStruct = "bpf_dummy_ops";
+  ProgAux& aux = *env.prog.aux;
+  if (!env.prog.gpl_compatible)
+    return reject(env, Errno::Inval, "struct ops programs must have a GPL compatible license\n");
+  if (!aux.attach_btf_id) {
+    env.refusal = "attach_btf_id names no struct";  // of which the log says nothing
+    return Errno::NotSupp;
+  }
+  const BtfTypes& types = *aux.attach_btf->types;
+  const btf_type* t = types.type_by_id(aux.attach_btf_id);
+  if (!t || btf_kind(*t) != BTF_KIND_STRUCT || std::string_view(types.name_of(*t)) != kStruct ||
+      env.machine.version < "5.16"_v)
+    return reject(env, Errno::NotSupp, "attach_btf_id %u is not a supported struct\n", aux.attach_btf_id);
+  const uint32_t index = env.prog.expected_attach_type;
+  const std::span<const btf_member> members = btf_members(*t);
+  if (index >= members.size())
+    return reject(env, Errno::Inval, "attach to invalid member idx %u of struct %s\n", index, kStruct);
+  const char* found = types.name_by_offset(members[index].name_off);
+  const std::string name = found ? found : "";
+  const uint32_t proto = func_proto_of(types, members[index]);
+  if (!proto)
+    return reject(env, Errno::Inval, "attach to invalid member %s(@idx %u) of struct %s\n", name.c_str(),
+                  index, kStruct);
+  if (aux.sleepable && name != "test_sleepable")
+    return reject(env, Errno::Inval, "attach to unsupported member %s of struct %s\n", name.c_str(), kStruct);
+  aux.attach_func_proto = proto;
+  aux.attach_func_name = name;
+  return Errno::None;
+}
+
 }  // namespace
 
 Errno check_attach_btf_id(bpf_verifier_env& env) {
@@ -102,6 +145,7 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
     return reject(
         env, Errno::Inval,
         "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
+  if (env.prog.type == BPF_PROG_TYPE_STRUCT_OPS) return check_struct_ops_btf_id(env);
   if (env.prog.type != BPF_PROG_TYPE_TRACING) return Errno::None;
   MUST(bpf_check_attach_target(env));
   // bpf_iter_prog_supported(): every bpf_iter_ function of this machine's BTF stands for an iterator.

@@ -1,7 +1,6 @@
 // Models: kernel/bpf/verifier.c, check_return_code() and check_ld_abs() (Linux 6.18)
 //
-// See exits.h. Not modelled yet: LSM and struct_ops programs, whose range is that of the hooked kernel
-// function.
+// See exits.h. Not modelled yet: LSM programs, whose range is that of the hooked kernel function.
 #include "verifier/exits.h"
 
 #include <optional>
@@ -71,8 +70,7 @@ Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bp
 
 Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
   bpf_prog_type type = env.prog.type;
-  if (type == BPF_PROG_TYPE_LSM || type == BPF_PROG_TYPE_STRUCT_OPS)
-    return not_modelled(env, "return values of LSM and struct_ops programs");
+  if (type == BPF_PROG_TYPE_LSM) return not_modelled(env, "return values of LSM programs");
   const bpf_func_state& frame = *env.cur_state->frame[0];
   const bpf_reg_state& reg = env.cur_regs()[regno];
   MUST(check_reg_arg(env, regno, SRC_OP));

@@ -4,6 +4,7 @@ Cases as in attach.py, run by test_attach.py.
 """
 
 import hashlib
+import re
 import struct
 
 import attach
@@ -435,6 +436,114 @@ def sockmap_info(s, fd, of):
     s.note(f"  {[key for key in keys if key not in {'mnt_id', 'ino', 'flags'}]}")
 
 
+# ---- struct_ops programs: members of bpf_dummy_ops, which is there for tests ----
+
+
+STRUCT_OPS, DUMMY_OPS = 27, "bpf_dummy_ops"
+BTF_KIND_STRUCT = 4
+TRAILS = {1: 4, 3: 12, 14: 4, 17: 4}  # bytes behind a type of that kind, and for each of its members:
+MEMBERS = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
+
+
+def btf_struct(s, wanted):
+    """The id of a struct in the kernel's own BTF, which both sides read by its descriptor."""
+    attr = bytearray(wire.ATTR_SIZE)
+    struct.pack_into("<I", attr, 0, 1)
+    fd = s.call("the kernel's BTF", wire.BTF_GET_FD_BY_ID, attr, fd=True)
+    room, data = 0, b""
+    for _ in range(2):
+        buffer = Buffer(bytes(max(room, 1)))
+        info = Buffer(struct.pack("<QI", buffer.address if room else 0, room) + bytes(20))
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<IIQ", attr, 0, fd & 0xFFFFFFFF, 32, info.address)
+        s.task.sys_bpf(wire.OBJ_GET_INFO_BY_FD, attr)
+        room, data = struct.unpack_from("<I", bytes(info), 8)[0], bytes(buffer)
+    header, start, length, strings, _ = struct.unpack_from("<IIIII", data, 4)
+    at, end, number = header + start, header + start + length, 1
+    name = data.index(b"\0" + wanted.encode() + b"\0", header + strings) + 1 - header - strings
+    while at < end:
+        offset, about, _ = struct.unpack_from("<III", data, at)
+        kind, count = about >> 24 & 31, about & 0xFFFF
+        if kind == BTF_KIND_STRUCT and offset == name:
+            return number
+        at += 12 + TRAILS.get(kind, 0) + MEMBERS.get(kind, 0) * count
+        number += 1
+    return 0
+
+
+def op(code, dst=0, src=0, off=0, imm=0):
+    return struct.pack("<BBhi", code, src << 4 | dst, off, imm)
+
+
+LOAD, STORE, END = 0x79, 0x62, op(0xB7) + op(0x95)
+DUMMIES = {
+    "returns 5": attach.returns(5),
+    "returns the pointer": op(LOAD, 0, 1) + op(0x95),
+    "reads the state": op(LOAD, 2, 1) + op(0x61, 0, 2) + op(0x95),
+    "checks, reads and writes the state": op(LOAD, 2, 1)
+    + op(0x55, 2, 0, 2)
+    + END
+    + op(0x61, 0, 2)
+    + op(STORE, 2, 0, 0, 99)
+    + op(0x95),
+    "writes past the state": op(LOAD, 2, 1) + op(0x55, 2, 0, 1) + op(0x95, 0) + op(STORE, 2, 0, 4, 1) + END,
+    "writes before the state": op(LOAD, 2, 1) + op(STORE, 2, 0, -4, 1) + END,
+    "writes 8 bytes": op(LOAD, 2, 1) + op(0x7A, 2, 0, 0, 1) + END,
+    "reads a1": op(LOAD, 0, 1, 0, 0) + op(LOAD, 0, 1, 8) + op(0x95),
+    "reads 4 bytes of a1": op(0x61, 0, 1, 8) + op(0x95),
+    "reads a4": op(LOAD, 0, 1, 32) + op(0x95),
+    "reads a5": op(LOAD, 0, 1, 40) + op(0x95),
+    "reads at 4": op(LOAD, 0, 1, 4) + op(0x95),
+    "reads half of the pointer": op(0x61, 0, 1) + op(0x95),
+    "writes its context": op(0x7A, 1, 0, 0, 1) + END,
+    "calls a helper": op(0x85, imm=7) + END,
+    "calls helper 9999": op(0x85, imm=9999) + END,
+    "returns nothing": op(0x95),
+}
+
+
+def dummy_load(s, label, code, member, **fields):
+    log = Buffer(bytes(4096))
+    fields = {"at24": struct.pack("<IIQ", 1, 4096, log.address), "at68": member} | fields
+    fd = s.prog_load(f"{label} as member {member}", code, STRUCT_OPS, **fields)
+    text = bytes(log).split(b"\0")[0].decode()
+    s.note("  " + re.sub(r"btf_id=?\s?\d+", "btf_id", text).replace("\n", " | "))
+    return fd
+
+
+def struct_ops(s):
+    dummy = btf_struct(s, DUMMY_OPS)
+    state_id = btf_struct(s, "bpf_dummy_ops_state")
+    loaded = []
+    for label, code in DUMMIES.items():
+        for member in range(3):
+            fd = dummy_load(s, label, code, member, at108=dummy)
+            loaded += [(fd, label, member)] if fd >= 0 and label != "returns the pointer" else []
+    for member in (3, 4, 0xFFFF, 0xFFFFFFFF):
+        dummy_load(s, "no such member", attach.returns(0), member, at108=dummy)
+    for member in range(3):
+        fd = dummy_load(s, "sleepable", attach.returns(7), member, at108=dummy, at44=16)
+        loaded += [(fd, "sleepable", member)] if fd >= 0 else []
+    not_gpl = Buffer(b"MIT\0")
+    dummy_load(s, "not GPL", attach.returns(0), 0, at108=dummy, license=not_gpl.address)
+    dummy_load(s, "no struct", attach.returns(0), 0)
+    dummy_load(s, "no struct, sleepable", attach.returns(0), 0, at44=16)
+    for other in (0x7FFFFFFF, 1 << 20):
+        dummy_load(s, f"type {other}", attach.returns(0), 0, at108=other)
+    fd = s.prog_load("another struct", attach.returns(0), STRUCT_OPS, at108=state_id)
+    s.link(fd, 0, 44)
+    for fd, label, member in loaded:
+        for size in (0, 8, 16, 40, 48):
+            for state in (False, True):
+                value = Buffer(struct.pack("<i", 1234))
+                ctx = struct.pack("<6Q", value.address if state else 0, 1, (1 << 33) + 2, 3, 4, 5)[:size]
+                s.test_run(f"{label} as {member}, {size} bytes, state {state}", fd, None, ctx=ctx or None)
+                s.note(f"  {bytes(value).hex()}")
+    if loaded:
+        s.link(loaded[0][0], 0, 44)
+        s.attach(0, loaded[0][0], 44)
+
+
 WRITTEN = (
     path_fd,
     netfilter,
@@ -445,4 +554,5 @@ WRITTEN = (
     exclusive_maps,
     hash_of_a_map,
     sockmap_links,
+    struct_ops,
 )
