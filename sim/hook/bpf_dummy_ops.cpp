@@ -20,7 +20,7 @@ namespace {
 constexpr size_t MAX_BPF_FUNC_ARGS = 12;
 constexpr uint32_t kStateSize = 4;  // struct bpf_dummy_ops_state { int val; }
 
-// The state of test_1 may be NULL: its stub's argument is named cb__nullable.
+// The state of test_1 may be NULL: the kernel's own test_1 names that argument cb__nullable.
 bool state_may_be_null(const Prog& prog) { return prog.aux->attach_func_name == "test_1"; }
 
 bool bpf_dummy_ops_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog,
