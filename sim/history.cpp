@@ -77,10 +77,11 @@ Result<void> History::one_step(Kernel& on, size_t number) const {
   Machine& machine = on.machine();
   PlayingMemory memory(journal_.tape(), step.tape, journal_.tape_end(number));
   UserMemory* before = std::exchange(machine.user, &memory);
-  auto interrupted = std::exchange(machine.interrupted, nullptr);
+  auto interrupted = std::exchange(machine.interrupted, live_.machine().interrupted);
   const int64_t result = on.repeat(step);
   machine.user = before;
   machine.interrupted = std::move(interrupted);
+  if (memory.stopped) return refuse(Errno::Intr, "interrupted in step {}", number);
   if (result != step.result)
     return refuse(Errno::Io, "done again, step {} answered {}, not {} as before", number, result,
                   step.result);

@@ -142,7 +142,9 @@ std::span<const uint8_t> PlayingMemory::handed(std::span<const uint8_t>) {
   return {record.bytes, record.size};
 }
 
-bool PlayingMemory::interrupts(uint64_t check, bool) {
+bool PlayingMemory::interrupts(uint64_t check, bool asked) {
+  stopped = stopped || asked;
+  if (stopped) return true;
   if (!next_is(Tape::Interrupt, check)) return false;
   at_ = tape_.after(at_);
   return true;

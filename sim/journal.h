@@ -155,7 +155,8 @@ class PlayingMemory final : public UserMemory {
   bool interrupts(uint64_t check, bool asked) override;
 
   uint64_t written = 0;
-  bool astray = false;  // the call asked for something that it had not asked for the first time
+  bool astray = false;   // the call asked for something that it had not asked for the first time
+  bool stopped = false;  // the host wants the playing to stop
 
  private:
   bool next_is(Tape::What what, uint64_t where);

@@ -4,6 +4,7 @@
 // then every task exits, the pins go, and a last grace period frees what waited.
 #include "kernel.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -96,6 +97,7 @@ struct KernelState {
   std::map<int, std::unique_ptr<SteppedRun>> stepped;
   int next_stepped = 1;
   std::unique_ptr<Journal> journal;
+  std::vector<const Context*> inside;  // contexts that have gone through a door and not come back
 };
 
 Kernel::Kernel(const MachineOptions& options, size_t history_bytes)
@@ -129,10 +131,32 @@ Journal* Kernel::journal() { return state_->journal.get(); }
 
 // ---- the doors ----
 
+namespace {
+
+class Inside {
+ public:
+  explicit Inside(KernelState& state) : state_(state), context_(state.machine.current) {
+    state.inside.push_back(context_);
+  }
+  ~Inside() { state_.inside.erase(std::ranges::find(state_.inside, context_)); }
+  Inside(const Inside&) = delete;
+
+ private:
+  KernelState& state_;
+  const Context* const context_;
+};
+
+}  // namespace
+
+bool Kernel::busy() const {
+  return std::ranges::find(state_->inside, state_->machine.current) != state_->inside.end();
+}
+
 template <class Call>
 decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
   if (state_->machine.watched && state_->machine.current->kernel_depth == 0) [[unlikely]]
     emit<CallEvent>(state_->machine, task ? task->pid : 0, says.command < 0 ? says.str() : "bpf()");
+  Inside inside(*state_);
   Journal* journal = state_->journal.get();
   if (!journal || !journal->listens()) [[likely]]
     return call(*this, task);

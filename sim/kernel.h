@@ -112,6 +112,9 @@ class Kernel {
   void step_end(int run);
   const SteppedRun* stepped(int run) const;
 
+  // Whether the context that runs now is in the middle of a call already: then it may not begin another.
+  bool busy() const;
+
   // Contexts that can be held while others run (trace/parking.h); made when first asked for.
   Parking& parking();
 

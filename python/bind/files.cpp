@@ -8,7 +8,7 @@ namespace bpfsim {
 namespace {
 
 py::dict file_stat(const PyTask& self, const std::string& path) {
-  FileStat stat = value_or_raise(self.kernel().stat(*self.task, path));
+  FileStat stat = answer(self, self.kernel().stat(*self.task, path));
   py::dict fields;
   fields["mode"] = stat.mode;
   fields["uid"] = stat.uid;
@@ -24,7 +24,7 @@ void bind_files(py::class_<PyTask>& task) {
   task.def(
           "open",
           [](const PyTask& t, const std::string& path, uint32_t flags) {
-            return value_or_raise(t.kernel().open(*t.task, path, flags));
+            return answer(t, t.kernel().open(*t.task, path, flags));
           },
           py::arg("path"), py::arg("flags") = 0,
           "open(2) of a directory in BPFFS or of cgroups, or with flags=os.O_PATH of a pin: a descriptor.\n"
@@ -32,46 +32,42 @@ void bind_files(py::class_<PyTask>& task) {
       .def(
           "pidfd_open",
           [](const PyTask& t, int pid, uint32_t flags) {
-            return value_or_raise(t.kernel().pidfd_open(*t.task, pid, flags));
+            return answer(t, t.kernel().pidfd_open(*t.task, pid, flags));
           },
           py::arg("pid"), py::arg("flags") = 0,
           "pidfd_open(2): a descriptor that names a process, the key of task storage. OSError ESRCH, EINVAL.")
       .def(
           "mkdir",
           [](const PyTask& t, const std::string& path, uint32_t mode) {
-            ok_or_raise(t.kernel().mkdir(*t.task, path, mode));
+            answer(t, t.kernel().mkdir(*t.task, path, mode));
           },
           py::arg("path"), py::arg("mode") = 0777,
           "mkdir(2) in BPFFS, or of a cgroup below /sys/fs/cgroup. OSError EEXIST, ENOENT, EACCES, EPERM.")
       .def(
           "rmdir",
-          [](const PyTask& t, const std::string& path) { ok_or_raise(t.kernel().rmdir(*t.task, path)); },
+          [](const PyTask& t, const std::string& path) { answer(t, t.kernel().rmdir(*t.task, path)); },
           py::arg("path"),
           "rmdir(2). OSError ENOTEMPTY, ENOTDIR; EBUSY for a cgroup with groups or tasks in it.")
       .def(
           "unlink",
-          [](const PyTask& t, const std::string& path) {
-            Result<void> done = t.kernel().unlink(*t.task, path);
-            raise_pending(*t.owner);
-            ok_or_raise(done);
-          },
+          [](const PyTask& t, const std::string& path) { answer(t, t.kernel().unlink(*t.task, path)); },
           py::arg("path"), "unlink(2): takes a pin away, and the reference that it held.")
       .def(
           "rename",
           [](const PyTask& t, const std::string& from, const std::string& to) {
-            ok_or_raise(t.kernel().rename(*t.task, from, to));
+            answer(t, t.kernel().rename(*t.task, from, to));
           },
           py::arg("from_path"), py::arg("to_path"), "rename(2) inside BPFFS.")
       .def(
           "chmod",
           [](const PyTask& t, const std::string& path, uint32_t mode) {
-            ok_or_raise(t.kernel().chmod(*t.task, path, mode));
+            answer(t, t.kernel().chmod(*t.task, path, mode));
           },
           py::arg("path"), py::arg("mode"), "chmod(2) in BPFFS. OSError ENOENT, EPERM.")
       .def(
           "listdir",
           [](const PyTask& t, const std::string& path) {
-            return value_or_raise(t.kernel().listdir(*t.task, path));
+            return answer(t, t.kernel().listdir(*t.task, path));
           },
           py::arg("path") = "/sys/fs/bpf", "The names in a directory, sorted.")
       .def("stat", &file_stat, py::arg("path"),
@@ -83,14 +79,14 @@ void bind_files(py::class_<PyTask>& task) {
       .def(
           "join_cgroup",
           [](const PyTask& t, const std::string& path) {
-            ok_or_raise(t.kernel().move_to_cgroup(*t.task, path, *t.task));
+            answer(t, t.kernel().move_to_cgroup(*t.task, path, *t.task));
           },
           py::arg("path"), "Moves the task into a cgroup, as writing its pid to PATH/cgroup.procs does.")
       .def(
           "rtnl_setlink",
           [](const PyTask& t, const py::buffer& message) {
             Bytes bytes(message, false);
-            ok_or_raise(t.kernel().rtnl_setlink(*t.task, {bytes.data(), bytes.size()}));
+            answer(t, t.kernel().rtnl_setlink(*t.task, {bytes.data(), bytes.size()}));
           },
           py::arg("message"), "Sends an RTM_SETLINK message, byte for byte. Models rtnetlink_rcv_msg().");
 }

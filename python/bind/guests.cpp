@@ -1,6 +1,12 @@
 // Python functions as guests of a machine: each is held before every call that it makes, or wherever a
 // counter changes, while others run. bpfsim.races tries their interleavings.
+//
+// Who waits for a guest looks for Ctrl-C: then, and when the guests are dropped before they have ended,
+// KeyboardInterrupt is raised in each of them, again and again until it has ended.
+#include <chrono>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "journal.h"
 #include "machine.h"
@@ -10,17 +16,23 @@ namespace bpfsim {
 
 namespace {
 
+class Guests;
+thread_local Guests* guest_of = nullptr;  // whose guest this thread runs
+
 class Guests {
  public:
   Guests(std::shared_ptr<PyKernel> kernel, bool references, std::set<uint64_t> only)
       : owner_(std::move(kernel)), references_(references), only_(std::move(only)) {
-    parking().around_wait = [](const std::function<void()>& wait) {
-      if (!PyGILState_Check()) return wait();
-      py::gil_scoped_release released;
-      wait();
-    };
+    if (owner_->has_guests) throw std::runtime_error("this machine has its guests already");
+    parking().around_wait = [this](const Parking::Turn& turn) { wait(turn); };
+    owner_->has_guests = true;
   }
-  ~Guests() { finish(); }
+  ~Guests() {
+    py::error_scope keeps_an_earlier_error;
+    finish();
+    parking().around_wait = nullptr;
+    owner_->has_guests = false;
+  }
   Guests(const Guests&) = delete;
 
   // The function must not raise: who calls this catches what the script raises.
@@ -29,21 +41,26 @@ class Guests {
     where_.emplace_back();
     const int number = int(where_.size()) - 1;
     parked_.push_back(true);
+    threads_.push_back(0);
     const py::function* script = bodies_.back().get();
     const Machine& machine = owner_->machine();
     const int guest = parking().start(
         machine.boot,
-        [script] {
+        [this, script, number] {
           py::gil_scoped_acquire locked;
+          guest_of = this;
+          threads_[size_t(number)] = PyThread_get_thread_ident();
           try {
             (*script)();
           } catch (py::error_already_set& error) {
-            error.discard_as_unraisable("a guest of a simulated machine");
+            if (!stopped_) error.discard_as_unraisable("a guest of a simulated machine");
           }
+          threads_[size_t(number)] = 0;
         },
         stop(number));
     numbers_.push_back(guest);
     parked_[size_t(number)] = parking().parked(guest);
+    raise_interrupt();
     return number;
   }
 
@@ -51,6 +68,7 @@ class Guests {
     hold(number);
     if (parked_[size_t(number)])
       parked_[size_t(number)] = parking().resume(numbers_[size_t(number)], stop(number));
+    raise_interrupt();
     return parked_[size_t(number)];
   }
   bool parked(int number) const {
@@ -61,13 +79,43 @@ class Guests {
     hold(number);
     return where_[size_t(number)];
   }
+  bool stopped() const { return stopped_; }
   void finish() {
+    stop_all();
     for (size_t guest = 0; guest < numbers_.size(); ++guest)
       if (parked_[guest])
         parked_[guest] = parking().resume(numbers_[guest], [](const Event&) { return false; });
   }
 
  private:
+  void wait(const Parking::Turn& turn) {
+    const bool locked = PyGILState_Check();  // not on a thread that has not begun yet
+    if (!locked || guest_of == this) {
+      std::optional<py::gil_scoped_release> unlocked;
+      if (locked) unlocked.emplace();
+      while (!turn(std::chrono::hours(1))) {
+      }
+      return;
+    }
+    for (;;) {
+      {
+        py::gil_scoped_release unlocked;
+        if (turn(std::chrono::milliseconds(50))) break;
+      }
+      if (PyErr_CheckSignals() != 0) interrupt_.emplace();
+      if (interrupt_ || stopped_ || guest_is_stopped()) stop_all();
+    }
+  }
+  void stop_all() {
+    stopped_ = true;
+    for (unsigned long thread : threads_)
+      if (thread) PyThreadState_SetAsyncExc(thread, PyExc_KeyboardInterrupt);
+  }
+  void raise_interrupt() {
+    if (!interrupt_) return;
+    py::error_already_set interrupt = *std::exchange(interrupt_, {});
+    throw interrupt;
+  }
   Parking& parking() { return owner_->kernel.parking(); }
   void hold(int number) const {
     if (number < 0 || size_t(number) >= numbers_.size()) throw py::index_error("there is no such guest");
@@ -97,13 +145,19 @@ class Guests {
   std::vector<std::string> where_;
   std::vector<int> numbers_;
   std::vector<bool> parked_;
+  std::vector<unsigned long> threads_;  // Python's number of the thread of each, 0 when it has ended
+  bool stopped_ = false;
+  std::optional<py::error_already_set> interrupt_;  // what came while we waited
 };
 
 }  // namespace
 
+bool runs_guest() { return guest_of; }
+bool guest_is_stopped() { return guest_of && guest_of->stopped(); }
+
 void bind_guests(py::module_& m) {
   py::class_<Guests>(m, "Guests", "Python functions that run inside a machine by turns (bpfsim.races).")
-      .def(py::init<std::shared_ptr<PyKernel>, bool, std::set<uint64_t>>(), py::arg("kernel"),
+      .def(py::init<std::shared_ptr<PyKernel>, bool, std::set<uint64_t>>(), py::arg("kernel").none(false),
            py::arg("references"), py::arg("only"))
       .def("start", &Guests::start, py::arg("body"),
            "A new guest, run until the first place where it is held. Returns its number.")
@@ -111,7 +165,8 @@ void bind_guests(py::module_& m) {
            "On to the next such place; False when it has ended.")
       .def("parked", &Guests::parked, py::arg("number"))
       .def("where", &Guests::where, py::arg("number"), "Where it is held, in words.")
-      .def("finish", &Guests::finish, "Lets every guest run to its end.");
+      .def("finish", &Guests::finish,
+           "Ends every guest that has not ended: KeyboardInterrupt where it stands.");
 }
 
 }  // namespace bpfsim

@@ -14,6 +14,10 @@ T past_or_raise(Result<T> result) {
   if (!result) throw std::runtime_error(result.refusal().reason());
   return *std::move(result);
 }
+void past_or_raise(const Result<void>& result) {
+  if (!result && result.err() == Errno::Intr) raise_pending();
+  if (!result) throw std::runtime_error(result.refusal().reason());
+}
 
 struct PyHistory {
   explicit PyHistory(std::shared_ptr<PyKernel> kernel) : owner(std::move(kernel)) {
@@ -21,7 +25,10 @@ struct PyHistory {
       throw std::runtime_error("this machine keeps no history: Kernel(history=False)");
     if (!owner->history) owner->history = std::make_unique<History>(owner->kernel);
   }
-  History& past() const { return *owner->history; }
+  History& past() const {
+    owner->enter();  // not while a call is under way
+    return *owner->history;
+  }
   const JournalStep& step(size_t number) const {
     if (number >= past().size())
       throw py::index_error("the history has " + std::to_string(past().size()) + " steps");
@@ -72,9 +79,7 @@ std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
   Kernel& live = self.owner->kernel;
   auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
   copy_map_types(*fork, *self.owner);
-  Result<void> done = self.past().replay(fork->kernel, 0, steps);
-  if (!done && done.err() == Errno::Intr) raise_pending();
-  if (!done) throw std::runtime_error(done.refusal().reason());
+  past_or_raise(self.past().replay(fork->kernel, 0, steps));
   return fork;
 }
 
@@ -172,7 +177,7 @@ Breakpoint break_on(const std::shared_ptr<PyKernel>& kernel, uint64_t serial, co
 void bind_history(py::module_& m) {
   py::class_<PyHistory>(m, "Past",
                         "What bpfsim.history builds on: the steps of a machine, done again on demand.")
-      .def(py::init<std::shared_ptr<PyKernel>>(), py::arg("kernel"))
+      .def(py::init<std::shared_ptr<PyKernel>>(), py::arg("kernel").none(false))
       .def("__len__", [](const PyHistory& h) { return h.past().size(); })
       .def_property_readonly("ended", [](const PyHistory& h) { return h.past().ended(); })
       .def_property_readonly("bytes", [](const PyHistory& h) { return h.owner->kernel.journal()->bytes(); })
@@ -207,16 +212,20 @@ void bind_history(py::module_& m) {
           "redo",
           [](const PyHistory& h, PyKernel& fork, size_t step) {
             h.step(step);
-            Result<void> done = h.past().replay(fork.kernel, step, step + 1);
-            if (!done) throw std::runtime_error(done.refusal().reason());
+            past_or_raise(h.past().replay(fork.enter(), step, step + 1));
           },
           py::arg("fork"), py::arg("step"))
-      .def("check", [](const PyHistory& h) { return h.past().check(); });
+      .def("check", [](const PyHistory& h) {
+        std::string difference = h.past().check();
+        raise_pending();
+        return difference;
+      });
   py::class_<Breakpoint>(m, "Breakpoint", "Raises bpfsim.Break after the call in which a counter changed.")
       .def("remove", &Breakpoint::remove)
       .def("__enter__", [](const py::object& self) { return self; })
       .def("__exit__", [](Breakpoint& self, const py::args&) { self.remove(); });
-  m.def("break_on", &break_on, py::arg("kernel"), py::arg("serial"), py::arg("counter"), py::arg("at"));
+  m.def("break_on", &break_on, py::arg("kernel").none(false), py::arg("serial"), py::arg("counter"),
+        py::arg("at"));
 }
 
 }  // namespace bpfsim

@@ -78,6 +78,25 @@ py::object last_refusal(const PyTask& self) {
   return py::make_tuple(refusal.check(), refusal.reason());
 }
 
+// The first 15 bytes of a name, as a process keeps them, without a part of a letter at the end.
+std::string whole_letters(std::string comm) {
+  constexpr size_t kMost = 15;
+  if (comm.size() <= kMost) return comm;
+  size_t end = kMost;
+  while (end > 0 && (uint8_t(comm[end]) & 0xc0) == 0x80) --end;
+  return comm.substr(0, end);
+}
+
+// Lines that may hold any byte: a program prints what a packet brought.
+template <class Lines>
+py::list readable(const Lines& lines) {
+  py::list texts;
+  for (const std::string& line : lines)
+    texts.append(py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeUTF8(line.data(), py::ssize_t(line.size()), "backslashreplace")));
+  return texts;
+}
+
 // The machine that a Kernel or a Task holds alone, or null. A map type's class may refer back to either:
 // Python's collector can take such a ring apart when nobody else holds the machine.
 PyKernel* sole_machine(PyObject* self) {
@@ -142,15 +161,10 @@ void bind_task(py::module_& m) {
           "raises\n"
           "nothing; a wild pointer is -EFAULT. Models __sys_bpf().")
       .def(
-          "close",
-          [](const PyTask& t, int fd) {
-            Result<int> done = t.kernel().close(*t.task, fd);
-            raise_pending(*t.owner);
-            value_or_raise(done);
-          },
-          py::arg("fd"), "close(2). OSError EBADF.")
+          "close", [](const PyTask& t, int fd) { answer(t, t.kernel().close(*t.task, fd)); }, py::arg("fd"),
+          "close(2). OSError EBADF.")
       .def(
-          "dup", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().dup(*t.task, fd)); },
+          "dup", [](const PyTask& t, int fd) { return answer(t, t.kernel().dup(*t.task, fd)); },
           py::arg("fd"), "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
       .def(
           "fork",
@@ -169,7 +183,7 @@ void bind_task(py::module_& m) {
       .def(
           "set_caps",
           [](const PyTask& t, const std::vector<std::string>& names) {
-            ok_or_raise(t.kernel().set_caps(*t.task, parse_capabilities(names)));
+            answer(t, t.kernel().set_caps(*t.task, parse_capabilities(names)));
           },
           py::arg("names"), "Keeps exactly these capabilities: task.set_caps([\"CAP_BPF\"]).")
       .def_property_readonly(
@@ -195,17 +209,21 @@ void bind_task(py::module_& m) {
 
 }  // namespace
 
-Kernel& PyTask::kernel() const {
-  if (owner->python_maps.inside)
-    throw std::runtime_error(
-        "a method of a map type cannot call into its own machine: it is in the middle of a call");
-  return owner->kernel;
+Kernel& PyKernel::enter() {
+  if (python_maps.inside || kernel.busy())
+    throw std::runtime_error("this machine is in the middle of a call: another cannot begin in it");
+  return kernel;
 }
 
 PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel(options, history_bytes) {
   machine().user = &user;
-  // A guest of the parking lot runs on a thread of its own, where Python's signals mean nothing.
-  machine().interrupted = [] { return PyGILState_Check() && PyErr_CheckSignals() != 0; };
+  machine().interrupted = [] {
+    if (!PyGILState_Check()) return false;
+    if (PyErr_CheckSignals() != 0) return true;  // Python's signals arrive in its main thread only
+    if (!runs_guest()) return false;
+    py::gil_scoped_release turn;  // for who waits for the guest, and may want to stop it
+    return guest_is_stopped();
+  };
 }
 
 ObjectView object_at(const PyTask& self, int fd) {
@@ -237,7 +255,7 @@ void bind_kernel(py::module_& m) {
           "spawn",
           [](std::shared_ptr<PyKernel> k, const std::string& comm, uint32_t uid,
              const std::optional<std::vector<std::string>>& caps) {
-            return PyTask{k, &k->kernel.spawn(comm, credentials(uid, caps))};
+            return PyTask{k, &k->enter().spawn(whole_letters(comm), credentials(uid, caps))};
           },
           py::arg("comm") = "bash", py::arg("uid") = 0, py::arg("caps") = py::none(),
           "A new process. Root has every capability, others none, unless `caps` names them.")
@@ -264,35 +282,31 @@ void bind_kernel(py::module_& m) {
       .def(
           "sysctl_write",
           [](PyKernel& k, const std::string& name, int64_t value) {
-            ok_or_raise(k.kernel.sysctl_write(name, value));
+            ok_or_raise(k.enter().sysctl_write(name, value));
           },
           py::arg("name"), py::arg("value"), "Sets a sysctl. OSError ENOENT, EINVAL (out of range), EPERM.")
       .def(
           "sysctl_names", [](PyKernel& k) { return k.machine().sysctl.names(); },
           "The sysctls that the machine has.")
       .def_property_readonly(
-          "dmesg",
-          [](PyKernel& k) {
-            return std::vector<std::string>(k.machine().dmesg.begin(), k.machine().dmesg.end());
-          },
-          "The kernel log, a line each.")
+          "dmesg", [](PyKernel& k) { return readable(k.machine().dmesg); }, "The kernel log, a line each.")
       .def(
-          "read_trace_pipe", [](PyKernel& k) { return k.kernel.read_trace_pipe(); },
+          "read_trace_pipe", [](PyKernel& k) { return readable(k.enter().read_trace_pipe()); },
           "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
       .def_property_readonly(
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")
       .def_property_readonly(
           "recorder", [](PyKernel& k) { return k.recorder; }, "What records this machine now, or None.")
-      .def("start_recording", &start_recording, py::arg("recorder"),
+      .def("start_recording", &start_recording, py::arg("recorder").none(false),
            "Records every choke point into `recorder` from now on. RuntimeError when one records already.")
       .def("stop_recording", &stop_recording, "Ends the recording; harmless when none runs.")
       .def(
-          "rcu_hold", [](PyKernel& k) { k.kernel.rcu_hold(); },
+          "rcu_hold", [](PyKernel& k) { k.enter().rcu_hold(); },
           "Holds the grace period open: what is freed from now on waits, and can be looked at.")
       .def(
           "rcu_release",
           [](PyKernel& k) {
-            int ran = k.kernel.rcu_release();
+            int ran = k.enter().rcu_release();
             raise_pending(k);
             return ran;
           },

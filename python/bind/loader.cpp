@@ -172,10 +172,11 @@ void bind_loader(py::module_& m) {
            "Loads only this program, as this type; none for an empty name.");
   m.def("open_object_file", &open_object, py::arg("code"), py::arg("name"),
         "Reads the bytes of a BPF ELF object. ValueError that says what is wrong with them.");
-  m.def("load_simulated", &load_simulated, py::arg("object"), py::arg("task"), py::arg("log_level"),
-        py::arg("reuse_maps") = NamedFds{},
+  m.def("load_simulated", &load_simulated, py::arg("object").none(false), py::arg("task"),
+        py::arg("log_level"), py::arg("reuse_maps") = NamedFds{},
         "`reuse_maps`: (name, descriptor) of maps that are there already.");
-  m.def("load_live", &load_live, py::arg("object"), py::arg("log_level"), py::arg("reuse_maps") = NamedFds{});
+  m.def("load_live", &load_live, py::arg("object").none(false), py::arg("log_level"),
+        py::arg("reuse_maps") = NamedFds{});
 }
 
 }  // namespace bpfsim

@@ -25,8 +25,13 @@ struct PyKernel {
   std::unique_ptr<Recording> recording;  // one at a time
   std::unique_ptr<History> history;      // made when first asked for
   std::unique_ptr<Watcher> breaks;       // history.cpp
+  bool has_guests = false;               // guests.cpp
 
   Machine& machine() { return kernel.machine(); }
+
+  // For a call into the machine. RuntimeError while one is under way: from a method of a map type, a signal's
+  // handler, or a thread that got its turn in one of these.
+  Kernel& enter();
 };
 
 // A task keeps its machine alive.
@@ -34,8 +39,7 @@ struct PyTask {
   std::shared_ptr<PyKernel> owner;
   Task* task;
 
-  // For a call into the machine. A method of a map type runs in the middle of one already.
-  Kernel& kernel() const;
+  Kernel& kernel() const { return owner->enter(); }
 };
 
 // A kernel object by its number: reading it after it is gone raises ReferenceError, never touches freed
@@ -74,5 +78,19 @@ inline void raise_pending(PyKernel& kernel) {
   raise_pending();
   kernel.python_maps.raise_kept();
 }
+
+// What a call answered, unless Python code that ran in it has raised something.
+template <class T>
+T answer(const PyTask& task, Result<T> result) {
+  raise_pending(*task.owner);
+  if constexpr (std::is_void_v<T>)
+    ok_or_raise(result);
+  else
+    return value_or_raise(std::move(result));
+}
+
+// Of the guest that this thread runs, where it runs one (guests.cpp).
+bool runs_guest();
+bool guest_is_stopped();
 
 }  // namespace bpfsim

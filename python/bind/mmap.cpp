@@ -20,11 +20,11 @@ struct PyMapping {
   }
   uint8_t get(int64_t index) const {
     uint8_t byte;
-    ok_or_raise(task.kernel().user_load(*task.task, at(index), &byte, 1));
+    answer(task, task.kernel().user_load(*task.task, at(index), &byte, 1));
     return byte;
   }
   void set(int64_t index, uint8_t byte) const {
-    ok_or_raise(task.kernel().user_store(*task.task, at(index), &byte, 1));
+    answer(task, task.kernel().user_store(*task.task, at(index), &byte, 1));
   }
   std::pair<size_t, size_t> range(const py::slice& slice) const {
     size_t start, stop, step, count;
@@ -35,7 +35,7 @@ struct PyMapping {
   py::bytes get_slice(const py::slice& slice) const {
     auto [start, count] = range(slice);
     std::string bytes(count, 0);
-    ok_or_raise(task.kernel().user_load(*task.task, address + start, bytes.data(), count));
+    answer(task, task.kernel().user_load(*task.task, address + start, bytes.data(), count));
     return bytes;
   }
   void set_slice(const py::slice& slice, const py::buffer& value) const {
@@ -44,14 +44,14 @@ struct PyMapping {
     if (bytes.size() != count)
       throw py::value_error("the slice has " + std::to_string(count) + " bytes, the value " +
                             std::to_string(bytes.size()));
-    ok_or_raise(task.kernel().user_store(*task.task, address + start, bytes.data(), count));
+    answer(task, task.kernel().user_store(*task.task, address + start, bytes.data(), count));
   }
-  void munmap() const { ok_or_raise(task.kernel().munmap(*task.task, address, length)); }
+  void munmap() const { answer(task, task.kernel().munmap(*task.task, address, length)); }
 };
 
 PyMapping map_pages(const PyTask& self, int fd, uint64_t length, uint32_t prot, uint32_t flags,
                     uint64_t offset) {
-  const uint64_t address = value_or_raise(self.kernel().mmap(*self.task, fd, length, prot, flags, offset));
+  const uint64_t address = answer(self, self.kernel().mmap(*self.task, fd, length, prot, flags, offset));
   return {self, address, length};
 }
 
@@ -96,7 +96,7 @@ void bind_mmap(py::module_& m, py::class_<PyTask>& task) {
       .def(
           "munmap",
           [](const PyTask& t, uint64_t address, uint64_t length) {
-            ok_or_raise(t.kernel().munmap(*t.task, address, length));
+            answer(t, t.kernel().munmap(*t.task, address, length));
           },
           py::arg("address"), py::arg("length"),
           "munmap(2) of whole pages, also of a part of a mapping. OSError EINVAL.")

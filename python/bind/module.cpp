@@ -5,6 +5,7 @@
 namespace bpfsim {
 
 void raise_refusal(const Refusal& refusal) {
+  if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
   if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
   py::object error = py::module_::import("builtins").attr("OSError")(int(refusal.err), text);
@@ -43,6 +44,15 @@ py::dict event_fields(const Event& event) {
   return sink.fields;
 }
 
+// A method of an object that a subclass or T.__new__(T) left without __init__: pybind11 would hand it memory
+// that nobody has filled.
+static void refuse_unmade(py::module_& m) {
+  for (auto [name, member] : m.attr("__dict__").cast<py::dict>())
+    if (PyType_Check(member.ptr()))
+      if (auto* type = py::detail::get_type_info(reinterpret_cast<PyTypeObject*>(member.ptr())))
+        type->operator_new = [](size_t) -> void* { throw py::type_error("__init__() was not called"); };
+}
+
 }  // namespace bpfsim
 
 PYBIND11_MODULE(_core, m) {
@@ -63,4 +73,5 @@ PYBIND11_MODULE(_core, m) {
   bind_history(m);
   bind_guests(m);
   explain_arguments(m);
+  refuse_unmade(m);
 }

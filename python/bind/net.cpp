@@ -13,7 +13,7 @@ struct PyDevice {
   int ifindex;
   std::string name;
   NetDevice& get() const {
-    if (NetDevice* device = owner->kernel.net().by_index(ifindex)) return *device;
+    if (NetDevice* device = owner->enter().net().by_index(ifindex)) return *device;
     PyErr_SetString(PyExc_ReferenceError,
                     ("netdev " + std::to_string(ifindex) + " (" + name + ") is gone").c_str());
     throw py::error_already_set();
@@ -26,10 +26,10 @@ const char* verdict_name(uint32_t verdict) {
 }
 
 PyDevice net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
-  NetDevice* device = kernel->kernel.net().by_name(name);
+  NetDevice* device = kernel->enter().net().by_name(name);
   if (device) return {kernel, device->ifindex, name};
   std::string known;
-  for (auto& [index, each] : kernel->kernel.net().devices) known += (known.empty() ? "" : ", ") + each->name;
+  for (auto& [index, each] : kernel->enter().net().devices) known += (known.empty() ? "" : ", ") + each->name;
   throw py::key_error("this machine has no device '" + name + "'; it has " + known);
 }
 
@@ -41,28 +41,30 @@ void check_device_name(const std::string& name) {
 
 PyDevice add_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name, bool native_xdp) {
   check_device_name(name);
-  if (!kernel->kernel.add_net_device(name, native_xdp))
+  if (!kernel->enter().add_net_device(name, native_xdp))
     throw py::value_error("the device '" + name + "' exists already");
-  return {kernel, kernel->kernel.net().by_name(name)->ifindex, name};
+  return {kernel, kernel->enter().net().by_name(name)->ifindex, name};
 }
 
 std::pair<PyDevice, PyDevice> add_netkit(const std::shared_ptr<PyKernel>& kernel, const std::string& primary,
                                          const std::string& peer) {
   for (const std::string& name : {primary, peer}) check_device_name(name);
-  ok_or_raise(kernel->kernel.add_netkit(primary, peer));
-  Net& net = kernel->kernel.net();
+  ok_or_raise(kernel->enter().add_netkit(primary, peer));
+  Net& net = kernel->enter().net();
   return {{kernel, net.by_name(primary)->ifindex, primary}, {kernel, net.by_name(peer)->ifindex, peer}};
 }
 
 void remove_net_device(const std::shared_ptr<PyKernel>& kernel, const std::string& name) {
-  ok_or_raise(kernel->kernel.remove_net_device(name));
+  Result<void> done = kernel->enter().remove_net_device(name);
+  raise_pending(*kernel);
+  ok_or_raise(done);
 }
 
 Receipt receive_packet(const PyDevice& self, const py::buffer& packet, uint32_t queue) {
   Bytes bytes(packet, false);
   if (bytes.size() > 0x10000)
     throw py::value_error("a packet has at most 65536 bytes, not " + std::to_string(bytes.size()));
-  Result<Receipt> receipt = self.owner->kernel.receive(self.ifindex, {bytes.data(), bytes.size()}, queue);
+  Result<Receipt> receipt = self.owner->enter().receive(self.ifindex, {bytes.data(), bytes.size()}, queue);
   raise_pending(*self.owner);
   return value_or_raise(std::move(receipt));
 }
@@ -83,12 +85,10 @@ py::dict counters(const PyDevice& self) {
 
 py::bytes rtnl_setlink_xdp(const PyTask& self, const std::string& device, int fd, uint32_t flags,
                            std::optional<int> expected_fd) {
-  NetDevice* found = self.owner->kernel.net().by_name(device);
+  NetDevice* found = self.owner->enter().net().by_name(device);
   if (!found) raise_refusal(refuse(Errno::NoDev, "this machine has no device '{}'", device));
   std::vector<uint8_t> message = build_setlink_xdp(found->ifindex, fd, flags, expected_fd);
-  Result<void> done = self.kernel().rtnl_setlink(*self.task, message);
-  raise_pending(*self.owner);
-  ok_or_raise(done);
+  answer(self, self.kernel().rtnl_setlink(*self.task, message));
   return py::bytes(reinterpret_cast<const char*>(message.data()), message.size());
 }
 
@@ -137,14 +137,14 @@ void bind_net(py::module_& m) {
            "receive path.")
       .def("__repr__",
            [](const PyDevice& d) { return "<NetDevice " + std::to_string(d.ifindex) + " " + d.name + ">"; });
-  m.def("net_device", &net_device, py::arg("kernel"), py::arg("name"),
+  m.def("net_device", &net_device, py::arg("kernel").none(false), py::arg("name"),
         "A device by name; KeyError names those there.");
-  m.def("add_net_device", &add_net_device, py::arg("kernel"), py::arg("name"), py::arg("native_xdp") = true,
-        "A new device; without native_xdp its driver knows only generic XDP.");
-  m.def("add_netkit", &add_netkit, py::arg("kernel"), py::arg("primary"), py::arg("peer"),
+  m.def("add_net_device", &add_net_device, py::arg("kernel").none(false), py::arg("name"),
+        py::arg("native_xdp") = true, "A new device; without native_xdp its driver knows only generic XDP.");
+  m.def("add_netkit", &add_netkit, py::arg("kernel").none(false), py::arg("primary"), py::arg("peer"),
         "A pair of netkit devices. OSError EOPNOTSUPP without CONFIG_NETKIT, EEXIST where a name is taken.");
   m.def(
-      "remove_net_device", &remove_net_device, py::arg("kernel"), py::arg("name"),
+      "remove_net_device", &remove_net_device, py::arg("kernel").none(false), py::arg("name"),
       "Takes a device away: programs come off it, links lose it, maps forget it. OSError ENODEV; EOPNOTSUPP\n"
       "for lo.");
   m.def("rtnl_setlink_xdp", &rtnl_setlink_xdp, py::arg("task"), py::arg("device"), py::arg("fd"),

@@ -16,11 +16,12 @@ class PySteppedRun {
   PySteppedRun(const PyTask& task, int fd, const py::buffer& packet) : owner_(task.owner) {
     Bytes bytes(packet, false);
     object_at(task, fd);
-    Result<int> run = owner_->kernel.step_prog(*task.task, fd, {bytes.data(), bytes.size()});
+    Result<int> run = owner_->enter().step_prog(*task.task, fd, {bytes.data(), bytes.size()});
     if (!run && run.err() == Errno::Inval) throw py::value_error(run.refusal().reason());
     number_ = value_or_raise(run);
   }
   ~PySteppedRun() {
+    if (owner_->python_maps.inside || owner_->kernel.busy()) return;  // then it ends with its machine
     try {
       owner_->kernel.step_end(number_);
     } catch (py::error_already_set& error) {  // a breakpoint: nobody is there to hear of it
@@ -29,7 +30,11 @@ class PySteppedRun {
   }
   PySteppedRun(const PySteppedRun&) = delete;
 
-  bool step() { return owner_->kernel.step_insn(number_); }
+  bool step() {
+    const bool goes_on = owner_->enter().step_insn(number_);
+    raise_pending(*owner_);
+    return goes_on;
+  }
   const CheckedRun& now() const {
     const CheckedRun* run = owner_->kernel.stepped(number_)->now();
     if (!run) throw py::value_error("the run has ended");

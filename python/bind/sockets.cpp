@@ -32,20 +32,20 @@ int number_of(const Names& names, const py::object& given, const char* what) {
 }
 
 int64_t open_socket(const PyTask& self, const py::object& family, const py::object& type, int protocol) {
-  return value_or_raise(self.kernel().socket(*self.task, number_of(kFamilies, family, "a socket's family"),
-                                             number_of(kTypes, type, "a socket's type"), protocol));
+  return answer(self, self.kernel().socket(*self.task, number_of(kFamilies, family, "a socket's family"),
+                                           number_of(kTypes, type, "a socket's type"), protocol));
 }
 
 std::pair<int, int> open_pair(const PyTask& self, const py::object& type) {
-  return value_or_raise(
-      self.kernel().socketpair(*self.task, AF_UNIX_, number_of(kTypes, type, "a socket's type")));
+  return answer(self,
+                self.kernel().socketpair(*self.task, AF_UNIX_, number_of(kTypes, type, "a socket's type")));
 }
 
 void set_option(const PyTask& self, int fd, const py::object& name, int value) {
   const int option = number_of(kOptions, name, "an option of SOL_SOCKET");
   uint8_t bytes[sizeof value];
   std::memcpy(bytes, &value, sizeof value);
-  ok_or_raise(self.kernel().setsockopt(*self.task, fd, SOL_SOCKET_, option, bytes));
+  answer(self, self.kernel().setsockopt(*self.task, fd, SOL_SOCKET_, option, bytes));
 }
 
 }  // namespace
@@ -60,22 +60,22 @@ void bind_sockets(py::class_<PyTask>& task) {
       .def(
           "bind",
           [](const PyTask& t, int fd, const std::string& address, uint16_t port) {
-            ok_or_raise(t.kernel().bind(*t.task, fd, {address, port}));
+            answer(t, t.kernel().bind(*t.task, fd, {address, port}));
           },
           py::arg("fd"), py::arg("address") = "127.0.0.1", py::arg("port") = 0,
           "bind(2); port 0 is any. OSError EADDRINUSE, EADDRNOTAVAIL, EACCES.")
       .def(
-          "listen", [](const PyTask& t, int fd) { ok_or_raise(t.kernel().listen(*t.task, fd)); },
-          py::arg("fd"), "listen(2).")
+          "listen", [](const PyTask& t, int fd) { answer(t, t.kernel().listen(*t.task, fd)); }, py::arg("fd"),
+          "listen(2).")
       .def(
           "connect",
           [](const PyTask& t, int fd, const std::string& address, uint16_t port) {
-            ok_or_raise(t.kernel().connect(*t.task, fd, {address, port}));
+            answer(t, t.kernel().connect(*t.task, fd, {address, port}));
           },
           py::arg("fd"), py::arg("address"), py::arg("port"),
           "connect(2) over the loopback device. OSError ECONNREFUSED, EISCONN.")
       .def(
-          "accept", [](const PyTask& t, int fd) { return value_or_raise(t.kernel().accept(*t.task, fd)); },
+          "accept", [](const PyTask& t, int fd) { return answer(t, t.kernel().accept(*t.task, fd)); },
           py::arg("fd"), "accept(2), which never waits: OSError EAGAIN where no connection is there.")
       .def(
           "setsockopt", &set_option, py::arg("fd"), py::arg("option"), py::arg("value"),

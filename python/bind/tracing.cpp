@@ -67,7 +67,7 @@ int perf_event_open(const PyTask& self, const py::object& type, const py::object
                     int group_fd, uint64_t flags) {
   std::string held;
   const perf_event_attr attr = attributes(self, type, config, held);
-  return value_or_raise(self.kernel().perf_event_open(*self.task, attr, pid, cpu, group_fd, flags));
+  return answer(self, self.kernel().perf_event_open(*self.task, attr, pid, cpu, group_fd, flags));
 }
 
 }  // namespace
@@ -82,14 +82,14 @@ void bind_tracing(py::class_<PyTask>& task) {
       .def(
           "read",
           [](const PyTask& t, int fd, size_t size) {
-            return py::bytes(value_or_raise(t.kernel().read(*t.task, fd, size)));
+            return py::bytes(answer(t, t.kernel().read(*t.task, fd, size)));
           },
           py::arg("fd"), py::arg("size") = 4096,
           "read(2) of a perf event's count or an iterator's text; b'' is the end. OSError EINVAL, EBADF.")
       .def(
           "ioctl",
           [](const PyTask& t, int fd, uint32_t cmd, uint64_t arg) {
-            return value_or_raise(t.kernel().ioctl(*t.task, fd, cmd, arg));
+            return answer(t, t.kernel().ioctl(*t.task, fd, cmd, arg));
           },
           py::arg("fd"), py::arg("cmd"), py::arg("arg") = 0,
           "ioctl(2) of a perf event: PERF_EVENT_IOC_SET_BPF is 0x40042408, its argument a program's fd.");
@@ -101,7 +101,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "tracepoints",
           [](PyKernel& k) {
             std::vector<std::string> names;
-            for (const Tracepoint& tracepoint : k.kernel.tracing().tracepoints)
+            for (const Tracepoint& tracepoint : k.enter().tracing().tracepoints)
               names.push_back(tracepoint.event());
             return names;
           },
@@ -110,7 +110,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "functions",
           [](PyKernel& k) {
             std::vector<std::string> names;
-            for (const KernelFunction& function : k.kernel.tracing().functions)
+            for (const KernelFunction& function : k.enter().tracing().functions)
               names.push_back(function.name);
             return names;
           },
@@ -118,7 +118,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
       .def(
           "btf_id",
           [](PyKernel& k, const std::string& name) {
-            const Btf* btf = k.kernel.tracing().btf_vmlinux;
+            const Btf* btf = k.enter().tracing().btf_vmlinux;
             if (!btf) throw py::value_error("this machine has no BTF of its own");
             for (uint32_t kind : {BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_STRUCT})
               if (uint32_t id = btf->types->find_by_name(name, kind)) return id;
@@ -134,7 +134,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           [](PyKernel& k, const std::string& system, const std::string& name, uint32_t num_args) {
             if (system.empty() || name.empty() || num_args > 12)
               throw py::value_error("a tracepoint has a system, a name and at most 12 arguments");
-            k.kernel.add_tracepoint(system, name, num_args);
+            k.enter().add_tracepoint(system, name, num_args);
           },
           py::arg("system"), py::arg("name"), py::arg("num_args") = 1,
           "One more tracepoint for this machine.")
@@ -142,7 +142,7 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "add_function",
           [](PyKernel& k, const std::string& name) {
             if (name.empty()) throw py::value_error("a function has a name");
-            k.kernel.add_function(name);
+            k.enter().add_function(name);
           },
           py::arg("name"), "One more kernel function for kprobes.");
 }

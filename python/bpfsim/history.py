@@ -365,7 +365,7 @@ class History(Sequence[Step]):
 
     def watch(self, obj: Any) -> Events:
         """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial."""
-        return Events(_event(self._past, step, row) for step, row in self._past.watch(_serial(obj)))
+        return Events(_event(self._past, step, row) for step, row in self._past.watch(_serial(self.kernel, obj)))
 
     def check(self) -> str:
         """Does everything again on another machine and compares; empty when all is the same, else what is not."""
@@ -392,7 +392,7 @@ def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = No
     The call in which it happens runs to its end, then ``bpfsim.Break`` is raised, which knows the step and the event.
     Returns the breakpoint: ``remove()`` it, or use it in ``with``.
     """
-    return _core.break_on(kernel, _serial(obj), counter, at)
+    return _core.break_on(kernel, _serial(kernel, obj), counter, at)
 
 
 def load_again(kernel: Any, prog: Any) -> Trace:
@@ -406,7 +406,10 @@ def load_again(kernel: Any, prog: Any) -> Trace:
     return trace
 
 
-def _serial(obj: Any) -> int:
+def _serial(kernel: Any, obj: Any) -> int:
+    task = getattr(obj, "task", None)
+    if task is not None and getattr(task, "kernel", None) is not kernel:
+        raise ValueError(f"{obj!r} belongs to another machine")
     serial = obj if isinstance(obj, int) else getattr(getattr(obj, "object", obj), "serial", None)
     if serial is None:
         raise TypeError(f"an object is a handle, its .object or its number in the order of birth, not {shown(obj)}")

@@ -111,8 +111,9 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
     """
     if at not in ("call", "reference"):
         raise ValueError(f'at is "call" or "reference", not {at!r}')
-    if not 2 <= len(scripts) <= 3:
-        raise ValueError(f"two or three scripts race, not {len(scripts)}")
+    _check_scripts(kernel, scripts)
+    if kernel.history.ended:
+        raise RuntimeError(f"races start from the machine as it is now, but {kernel.history.ended}")
     stage = _Stage(kernel, scripts, at == "reference")
     found: dict[Any, Outcome] = {}
     tried, complete = 0, False
@@ -130,6 +131,16 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
         prefix = _next(turns, choices)
         complete = prefix is None
     return Races(list(found.values()), tried, complete)
+
+
+def _check_scripts(kernel: Any, scripts: Mapping[str, tuple[Any, Script]]) -> None:
+    if not isinstance(scripts, Mapping) or not 2 <= len(scripts) <= 3:
+        raise ValueError("two or three scripts race: {name: (task, function of the task), ...}")
+    for who, script in scripts.items():
+        if not (isinstance(script, tuple) and len(script) == 2 and callable(script[1])):
+            raise ValueError(f"the script {who!r} is (task, function of the task), not {script!r}")
+        if getattr(script[0], "kernel", None) is not kernel:
+            raise ValueError(f"the script {who!r} runs as a task of this machine, not as {script[0]!r}")
 
 
 class _Stage:
@@ -159,6 +170,7 @@ class _Stage:
         """One schedule: turns as the prefix has them, then the one who ran last goes on as long as it can."""
         fork = self._fork()
         answers: dict[str, str] = {}
+        self._ended_by: BaseException | None = None
         guests = _core.Guests(fork, self._references, self._shared)
         try:
             number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
@@ -175,6 +187,8 @@ class _Stage:
                 guests.resume(number[who])
         finally:
             guests.finish()
+        if self._ended_by is not None:
+            raise self._ended_by
         if len(self._kernel.history) != self._start:
             raise RuntimeError(
                 "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
@@ -183,7 +197,10 @@ class _Stage:
 
     def _run(self, who: str, fork: Any, answers: dict[str, str]) -> None:
         task, script = self._scripts[who]
-        answers[who] = _answer(script, fork.task(task.pid))
+        try:
+            answers[who] = _answer(script, fork.task(task.pid))
+        except BaseException as error:  # noqa: BLE001  (SystemExit and the like: for who asked for the race)
+            self._ended_by = error
 
 
 def _answer(script: Script, task: Any) -> str:

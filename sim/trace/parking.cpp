@@ -17,19 +17,20 @@ Parking::Parking(Machine& machine) : machine_(machine) {
 Parking::~Parking() {
   for (int guest = 0; guest < int(guests_.size()); ++guest) {
     if (!guests_[size_t(guest)]->ended) resume(guest, [](const Event&) { return false; });
-    std::thread& thread = guests_[size_t(guest)]->thread;
-    around_wait ? around_wait([&] { thread.join(); }) : thread.join();
+    guests_[size_t(guest)]->thread.join();
   }
   machine_.parking = nullptr;
   update_watched(machine_);
 }
 
 void Parking::wait_for_turn(int who) {
-  const auto wait = [&] {
+  const Turn turn = [&](std::chrono::milliseconds most) {
     std::unique_lock lock(mutex_);
-    turn_.wait(lock, [&] { return running_ == who; });
+    return turn_.wait_for(lock, most, [&] { return running_ == who; });
   };
-  around_wait ? around_wait(wait) : wait();
+  if (around_wait) return around_wait(turn);
+  while (!turn(std::chrono::hours(1))) {
+  }
 }
 
 void Parking::hand_over(int from, int to) {
@@ -74,7 +75,8 @@ bool Parking::resume(int guest, Stop stop) {
 
 void Parking::pass(const Event& event) {
   int me = running_;  // only the holder of the baton gets here, and only it may change this
-  if (me == kHost || !guests_[size_t(me)]->stop(event)) return;
+  if (me == kHost || guests_[size_t(me)]->thread.get_id() != std::this_thread::get_id()) return;
+  if (!guests_[size_t(me)]->stop(event)) return;
   hand_over(me, kHost);
 }
 

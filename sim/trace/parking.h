@@ -7,6 +7,7 @@
 // nothing. A machine that ends while guests stand in it lets each run to its end first.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -35,10 +36,12 @@ class Parking {
   bool parked(int guest) const { return !guests_[size_t(guest)]->ended; }
   const Context& context(int guest) const { return guests_[size_t(guest)]->context; }
 
-  void pass(const Event& event);  // choke_point() asks here
+  void pass(const Event& event);  // choke_point() asks here; a thread that is no guest's goes on
 
-  // Who hosts the machine may want to do something around a wait: Python lets go of its lock.
-  std::function<void(const std::function<void()>& wait)> around_wait;
+  // Who hosts the machine may want to do something while it waits: Python lets go of its lock, and looks for
+  // Ctrl-C. Waits for so long at most; whether the turn has come.
+  using Turn = std::function<bool(std::chrono::milliseconds most)>;
+  std::function<void(const Turn& turn)> around_wait;
 
  private:
   struct Guest {
