@@ -431,8 +431,6 @@ const FileOps bpf_iter_fops = {.name = "bpf_iter",
 
 }  // namespace
 
-std::span<const IterTarget> iter_targets() { return kTargets; }
-
 const IterTarget* iter_target_of(const Prog& prog) {
   constexpr std::string_view kPrefix = "bpf_iter_";
   const std::string& name = prog.aux->attach_func_name;

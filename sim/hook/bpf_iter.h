@@ -26,7 +26,6 @@ struct IterTarget {
 
 // The target that a program named when it was loaded; null: it is no iterator.
 const IterTarget* iter_target_of(const Prog& prog);
-std::span<const IterTarget> iter_targets();
 
 // As bpf_xdp_link_attach().
 Result<Link*> bpf_iter_link_attach(Prog& prog, const bpf_attr& attr);

@@ -66,7 +66,6 @@ struct SectionDef {
   uint32_t expected_attach_type;
   uint32_t flags;
 };
-std::span<const SectionDef> section_defs();
 const SectionDef* find_section_def(std::string_view section);            // as libbpf 1.x matches
 const SectionDef* find_section_def_by_prefix(std::string_view section);  // as before 1.0: "xdp_prog1" is xdp
 

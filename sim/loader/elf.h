@@ -57,7 +57,6 @@ class ElfFile {
     uint64_t value = 0, size = 0;
     uint8_t type = 0, bind = 0, visibility = 0;
     uint16_t shndx = 0;
-    bool is_extern() const { return shndx == SHN_UNDEF && bind != STB_LOCAL && type == STT_NOTYPE; }
     bool is_hidden() const { return visibility == STV_HIDDEN || visibility == STV_INTERNAL; }
   };
   struct Relocation {

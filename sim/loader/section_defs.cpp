@@ -16,8 +16,6 @@ static constexpr SectionDef kSectionDefs[] = {
 #undef SECTION
 };
 
-std::span<const SectionDef> section_defs() { return kSectionDefs; }
-
 const SectionDef* find_section_def(std::string_view section) {
   for (const SectionDef& def : kSectionDefs) {
     std::string_view name = def.name;

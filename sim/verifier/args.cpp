@@ -289,16 +289,4 @@ Errno check_func_arg(bpf_verifier_env& env, uint32_t arg, bpf_call_arg_meta& met
   return check_arg_by_kind(env, arg, arg_type, meta, fn);
 }
 
-// An argument of a global function: a pointer to so many bytes, to read and to write.
-Errno check_mem_reg(bpf_verifier_env& env, bpf_reg_state& reg, uint32_t regno, uint32_t mem_size) {
-  if (reg.is_null()) return Errno::None;
-  const bpf_reg_state saved = reg;
-  bool may_be_null = type_may_be_null(reg.type);
-  if (may_be_null) mark_ptr_not_null_reg(reg);
-  Errno err = check_helper_mem_access(env, regno, int(mem_size), BPF_READ, true, nullptr);
-  if (err == Errno::None) err = check_helper_mem_access(env, regno, int(mem_size), BPF_WRITE, true, nullptr);
-  if (may_be_null) reg = saved;
-  return err;
-}
-
 }  // namespace bpfsim

@@ -27,8 +27,6 @@ struct bpf_call_arg_meta {
 
 [[nodiscard]] Errno check_func_arg(bpf_verifier_env& env, uint32_t arg, bpf_call_arg_meta& meta,
                                    const FuncProto& fn);
-[[nodiscard]] Errno check_mem_reg(bpf_verifier_env& env, bpf_reg_state& reg, uint32_t regno,
-                                  uint32_t mem_size);
 bool can_elide_value_nullness(bpf_map_type type);
 
 }  // namespace bpfsim

@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "uapi/gates.h"
 #include "verifier/paths.h"
 
 namespace bpfsim {
 
 VerifierLimits verifier_limits(Version version) {
-  if (version < "5.2"_v) return {131072, 1024, false};
-  return {BPF_COMPLEXITY_LIMIT_INSNS, 8192, version >= "5.3"_v};
+  return {complexity_limit_insns(version), has(Gate::jmp_seq_8192, version) ? 8192u : 1024u,
+          has(Gate::bounded_loops, version)};
 }
 
 bpf_verifier_env::bpf_verifier_env(Machine& machine, Prog& prog, const bpf_attr& attr)

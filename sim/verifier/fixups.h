@@ -12,7 +12,6 @@ namespace bpfsim {
 // The one way to change the program: `patch` takes the place of the instruction at `off`; jumps, aux data,
 // subprograms and line info follow.
 [[nodiscard]] Errno bpf_patch_insn_data(bpf_verifier_env& env, uint32_t off, const Insns& patch);
-[[nodiscard]] Errno verifier_remove_insns(bpf_verifier_env& env, uint32_t off, uint32_t cnt);
 
 [[nodiscard]] Errno remove_fastcall_spills_fills(bpf_verifier_env& env);
 [[nodiscard]] Errno optimize_bpf_loop(bpf_verifier_env& env);

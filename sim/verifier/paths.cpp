@@ -4,6 +4,7 @@
 // there. Departs from the kernel: popping a path swaps states instead of copying.
 #include "verifier/paths.h"
 
+#include "uapi/gates.h"
 #include "verifier/backtrack.h"
 #include "verifier/events.h"
 
@@ -27,7 +28,10 @@ bpf_verifier_state* push_stack(bpf_verifier_env& env, uint32_t insn_idx, uint32_
   elem.st->speculative |= speculative;
   env.stack.push_back(std::move(elem));
   if (env.stack.size() > env.limits.jmp_seq) {
-    (void)reject(env, Errno::TooBig, "The sequence of %zu jumps is too complex.\n", env.stack.size());
+    if (has(Gate::jmp_seq_8192, env.machine.version))
+      (void)reject(env, Errno::TooBig, "The sequence of %zu jumps is too complex.\n", env.stack.size());
+    else
+      (void)reject(env, Errno::TooBig, "BPF program is too complex\n");
     return nullptr;
   }
   bpf_verifier_state& state = *env.stack.back().st;

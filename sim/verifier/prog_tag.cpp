@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstring>
 
+#include "uapi/gates.h"
+
 namespace bpfsim {
 namespace {
 
@@ -114,7 +116,7 @@ Sha256 bpf_prog_digest(const std::vector<bpf_insn>& insns) { return sha256(messa
 
 std::array<uint8_t, BPF_TAG_SIZE> bpf_prog_calc_tag(const std::vector<bpf_insn>& insns, Version version) {
   std::array<uint8_t, BPF_TAG_SIZE> tag;
-  if (version >= "6.18"_v) {
+  if (has(Gate::prog_tag_sha256, version)) {
     const Sha256 whole = bpf_prog_digest(insns);
     std::copy_n(whole.begin(), tag.size(), tag.begin());
     return tag;

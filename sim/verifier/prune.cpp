@@ -5,6 +5,7 @@
 // to one.
 #include "verifier/prune.h"
 
+#include "uapi/gates.h"
 #include "verifier/backtrack.h"
 #include "verifier/events.h"
 #include "verifier/liveness.h"
@@ -373,7 +374,9 @@ Errno is_state_visited(bpf_verifier_env& env, uint32_t insn_idx, bool& pruned) {
     state_miss(env, *sl, insn_idx, add_new_state);
   }
   env.max_states_per_insn = std::max(env.max_states_per_insn, states_cnt);
-  if (!env.bpf_capable && states_cnt > BPF_COMPLEXITY_LIMIT_STATES) return Errno::None;
+  if (!env.bpf_capable && states_cnt > BPF_COMPLEXITY_LIMIT_STATES &&
+      has(Gate::states_limit, env.machine.version))
+    return Errno::None;
   return add_new_state ? keep_state(env, insn_idx) : Errno::None;
 }
 

@@ -153,12 +153,6 @@ Errno bpf_patch_insn_data(bpf_verifier_env& env, uint32_t off, const Insns& patc
   return rewrite.apply();
 }
 
-Errno verifier_remove_insns(bpf_verifier_env& env, uint32_t off, uint32_t cnt) {
-  Rewrite rewrite(env);
-  for (uint32_t i = 0; i < cnt; i++) rewrite.remove(off + i);
-  return rewrite.apply();
-}
-
 void rewrite_stage(bpf_verifier_env& env, const char* pass) {
   emit<ProgramRewritten>(env.machine, env, pass);
 }

@@ -14,12 +14,14 @@
 
 #include "object/file.h"
 #include "run/helpers/call.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
 std::string trace_pipe_line(const Machine& machine, const std::string& text) {
   const Context& context = *machine.current;
   bool in_task = context.task != nullptr;
+  bool event = has(Gate::trace_printk_event, machine.version);
   std::string comm = in_task ? context.task->comm : "<idle>";
 
   // Irqs off or softirqs off, need-resched, in softirq, depth of preempt_disable, of migrate_disable.
@@ -28,7 +30,7 @@ std::string trace_pipe_line(const Machine& machine, const std::string& text) {
   flags += '.';
   flags += in_task ? '.' : 's';
   flags += '1';
-  if (machine.version >= Version{5, 15}) flags += '1';
+  if (has(Gate::trace_migrate_disable, machine.version)) flags += '1';
 
   uint64_t us = (machine.clock.now_ns + 500) / 1000;
   char head[128];
@@ -38,7 +40,7 @@ std::string trace_pipe_line(const Machine& machine, const std::string& text) {
                 comm.c_str(), in_task ? context.pid : 0, context.cpu, flags.c_str(),
                 static_cast<unsigned long long>(us / 1'000'000),
                 static_cast<unsigned long long>(us % 1'000'000));
-  return head + std::string(machine.version >= Version{5, 9} ? "bpf_trace_printk: " : "0x00000001: ") + text;
+  return head + std::string(event ? "bpf_trace_printk: " : "0x00000001: ") + text;
 }
 
 BPF_CALL_5(bpf_trace_printk, fmt, fmt_size, arg1, arg2, arg3) {
@@ -48,7 +50,7 @@ BPF_CALL_5(bpf_trace_printk, fmt, fmt_size, arg1, arg2, arg3) {
   if (!formatted) return fail(formatted.err());
   constexpr size_t MAX_BPRINTF_BUF = 1024;
   std::string line = trace_pipe_line(machine, formatted->text.substr(0, MAX_BPRINTF_BUF - 1));
-  if (machine.version >= Version{5, 9}) line += '\n';
+  if (has(Gate::trace_printk_event, machine.version)) line += '\n';
   machine.trace_pipe.push_back(line);
   constexpr size_t kRing = 10'000;
   if (machine.trace_pipe.size() > kRing) machine.trace_pipe.pop_front();
