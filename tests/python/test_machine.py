@@ -324,6 +324,18 @@ def test_gates_say_since_when_and_how_that_is_known():
     assert {row["evidence"] for row in new.values()} <= {"measured", "source", "list", "unverified"}
 
 
+@pytest.mark.parametrize(("version", "says"), [("5.2", "BPF program is too complex"), ("5.3", None), ("6.18", None)])
+def test_how_many_branches_may_wait(version, says):
+    branches = "".join(f"if r0 == {i} goto out\n" for i in range(1500))
+    program = f"call bpf_get_prandom_u32\n{branches}out:\nr0 = 1\nexit"
+    task = bpfsim.Kernel(version).spawn()
+    if says is None:
+        task.prog_load("xdp", program)
+    else:
+        with pytest.raises(bpfsim.VerifierError, match=says):
+            task.prog_load("xdp", program)
+
+
 def test_a_machine_is_recorded_once_at_a_time_and_a_load_inside_has_its_part(k):
     task = k.spawn()
     with k.trace() as outer:
