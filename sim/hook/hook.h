@@ -105,6 +105,7 @@ Result<void> bpf_ctx_finish(Machine& machine, const bpf_attr& attr, UserAttr uat
 Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr,
                              const std::vector<uint8_t>& whole, uint64_t frags, uint32_t retval,
                              uint32_t duration);
+void eth_type_trans(const Skb& skb, const NetDevice& dev, const uint8_t* frame);  // skb.cpp
 struct TestOutcome {
   uint32_t retval = 0, duration = 0;
 };

@@ -3,9 +3,10 @@
 // Programs at the hooks of netfilter: one for each protocol and place that a packet passes, in the order of
 // their priorities, attached by links only, to the namespace of the task. No two of them may have the same
 // priority. With BPF_F_NETFILTER_IP_DEFRAG the namespace puts fragments together before the program, at a
-// priority of its own. Not modelled yet: that these hooks fire, the program type's TEST_RUN, and the members
-// sk, net and okfn of struct nf_hook_state.
+// priority of its own. TEST_RUN makes a packet and the state of a hook. Not modelled yet: that these hooks
+// fire, and the members sk, net and okfn of struct nf_hook_state.
 #include <algorithm>
+#include <cstring>
 
 #include "btf/btf_types.h"
 #include "hook/attach.h"
@@ -147,9 +148,84 @@ bool nf_ptr_to_btf_id(const Prog& prog, InsnAccessAux& info, const char* name) {
   return info.btf_id != 0;
 }
 
-// struct bpf_nf_ctx: the state of the hook, then the packet.
+// struct nf_hook_state and struct bpf_nf_ctx, as they lie in memory.
+struct HookState {
+  uint8_t hook = NF_INET_LOCAL_OUT, pf = NFPROTO_IPV4;
+  Addr in = 0, out = 0, sk = 0, net = 0, okfn = 0;
+};
+static_assert(sizeof(HookState) == 48 && offsetof(HookState, in) == 8);
+struct NfCtx {
+  Addr state, skb;
+};
+
+// What user space says of the hook. The device is that of the hook which the state has by itself, whatever
+// hook the caller names: so does 6.18.
+Result<HookState> verify_and_copy_hook_state(const TestContext& given, const NetDevice& dev) {
+  HookState state, user;
+  if (!given.given) return state;
+  std::memcpy(&user, given.bytes.data(), sizeof user);
+  if (user.in || user.out || user.sk || user.net || user.okfn)
+    return refuse(Errno::Inval, "the context's pointers must be 0");
+  if (user.pf != NFPROTO_IPV4 && user.pf != NFPROTO_IPV6)
+    return refuse(Errno::Inval, "pf {}: only IPv4 (2) and IPv6 (10) have such hooks", user.pf);
+  state.out = dev.dev();
+  state.pf = user.pf;
+  state.hook = user.hook;
+  return state;
+}
+
+// A packet that leaves has no Ethernet header yet; at the other hooks it had one, which names its protocol.
+Result<void> set_protocol(const Skb& skb, const HookState& state, const NetDevice& dev,
+                          const std::vector<uint8_t>& data) {
+  constexpr uint16_t kIpv4 = 0x0008, kIpv6 = 0xdd86;  // htons(ETH_P_IP), htons(ETH_P_IPV6)
+  constexpr size_t kIpv4Header = 20, kIpv6Header = 40;
+  const uint16_t expected = state.pf == NFPROTO_IPV4 ? kIpv4 : kIpv6;
+  if (state.hook == NF_INET_LOCAL_OUT) {
+    skb.skb().protocol = expected;
+    return {};
+  }
+  if (data.size() < ETH_HLEN + kIpv4Header)
+    return refuse(Errno::Inval, "{} bytes hold no packet", data.size());
+  eth_type_trans(skb, dev, data.data());
+  const uint16_t protocol = skb.skb().protocol;
+  if (protocol != kIpv4 && protocol != kIpv6)
+    return refuse(Errno::Proto, "the frame carries neither IPv4 nor IPv6");
+  if (protocol == kIpv6 && data.size() < ETH_HLEN + kIpv6Header)
+    return refuse(Errno::Inval, "{} bytes hold no IPv6 packet", data.size());
+  if (protocol != expected)
+    return refuse(Errno::Inval, "the frame carries another protocol than pf {}", state.pf);
+  return {};
+}
+
+Result<void> bpf_prog_test_run_nf(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_prog_test_run_nf);
+  constexpr uint32_t headroom = 64, kLeast = 20;  // NET_SKB_PAD; an IPv4 header
+  const uint32_t size = attr.test.data_size_in;
+  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
+    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
+                  attr.test.cpu, attr.test.batch_size);
+  if (size < kLeast || size > kFrameSize - headroom - kSharedInfoSize)
+    return refuse(Errno::Inval, "a packet of {} bytes: {} to {} may be", size, kLeast,
+                  kFrameSize - headroom - kSharedInfoSize);
+  std::vector<uint8_t> data(size);
+  TRY(copy_from_user(machine, data.data(), attr.test.data_in, size));
+  const TestContext given = TRY(bpf_ctx_init(machine, attr, sizeof(HookState)));
+  const NetDevice& lo = *init_net(machine).by_index(1);
+  const HookState state = TRY(verify_and_copy_hook_state(given, lo));
+  const std::unique_ptr<Skb> skb = TRY(Skb::make(machine, data.data(), size, headroom));
+  TRY(set_protocol(*skb, state, lo, data));
+  const TestMemory memory(machine, TRY(machine.arena.alloc(sizeof state + sizeof(NfCtx), "test context")));
+  const NfCtx ctx{memory.span.addr, skb->ctx()};
+  std::memcpy(memory.span.host, &state, sizeof state);
+  std::memcpy(memory.span.host + sizeof state, &ctx, sizeof ctx);
+  const TestOutcome outcome =
+      TRY(bpf_test_run(machine, prog, memory.span.addr + sizeof state, attr.test.repeat));
+  return bpf_test_finish(machine, attr, uattr, {}, 0, outcome.retval, outcome.duration);
+}
+
 bool nf_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog, InsnAccessAux& info) {
-  if (off < 0 || off >= 16 || type != BPF_READ || size != 8 || off % 8) return false;
+  if (off < 0 || off >= int(sizeof(NfCtx)) || type != BPF_READ || size != 8 || off % 8) return false;
   return nf_ptr_to_btf_id(prog, info, off < 8 ? "nf_hook_state" : "sk_buff");
 }
 
@@ -176,6 +252,6 @@ Result<Link*> bpf_nf_link_attach(Prog& prog, const bpf_attr& attr) {
 
 const VerifierOps netfilter_verifier_ops = {
     .name = "netfilter", .get_func_proto = helper_for, .is_valid_access = nf_is_valid_access};
-const ProgOps netfilter_prog_ops = {.name = "netfilter", .test_run = nullptr};
+const ProgOps netfilter_prog_ops = {.name = "netfilter", .test_run = bpf_prog_test_run_nf};
 
 }  // namespace bpfsim

@@ -329,7 +329,7 @@ static void convert_skb_to___skb(Machine& machine, const Skb& skb, TestContext& 
 
 // eth_type_trans: whom the frame is for, what it carries; the data then starts behind the Ethernet header.
 // The address of every device here is all zero, and lo's broadcast address too.
-static void eth_type_trans(const Skb& skb, const NetDevice& dev, const uint8_t* frame) {
+void eth_type_trans(const Skb& skb, const NetDevice& dev, const uint8_t* frame) {
   sk_buff_layout& fields = skb.skb();
   enum : uint8_t { PACKET_HOST = 0, PACKET_BROADCAST = 1, PACKET_MULTICAST = 2, PACKET_OTHERHOST = 3 };
   auto is_all = [&](uint8_t byte) {

@@ -155,6 +155,55 @@ def netfilter(s):
     s.query(0, AT_NETFILTER)
 
 
+def nf_state(hook=3, pf=IPV4, *pointers):
+    return struct.pack("<BB6x5Q", hook, pf, *(*pointers, 0, 0, 0, 0, 0)[:5])
+
+
+def netfilter_test_run(s):
+    """What a program reads of the hook's state and the packet, for each hook and protocol."""
+    load = {"state": op(LOAD, 2, 1, 0), "skb": op(LOAD, 2, 1, 8)}
+    reads = {
+        "hook": load["state"] + op(0x71, 0, 2, 0),
+        "pf": load["state"] + op(0x71, 0, 2, 1),
+        "in": load["state"] + op(LOAD, 3, 2, 8) + op(0xB7, 0) + op(0x15, 3, 0, 1) + op(0xB7, 0, imm=1),
+        "out": load["state"] + op(LOAD, 3, 2, 16) + op(0xB7, 0) + op(0x15, 3, 0, 1) + op(0xB7, 0, imm=1),
+        "len": load["skb"] + op(0x61, 0, 2, 112),
+        "protocol": load["skb"] + op(0x69, 0, 2, 176),
+    }
+    progs = {}
+    for name, code in reads.items():  # the answer must be 0 or 1: one bit of what is read for each program
+        for bit in range(1 if name in {"in", "out"} else 16):
+            text = code + op(0x77, 0, imm=bit) + op(0x57, 0, imm=1) + op(0x95)
+            progs[name, bit] = s.prog_load(f"{name} bit {bit}", text, NETFILTER, at68=AT_NETFILTER)
+    frames = {
+        "IPv4": bytes(12) + b"\x08\x00" + bytes(26),
+        "IPv6": bytes(12) + b"\x86\xdd" + bytes(46),
+        "short IPv6": bytes(12) + b"\x86\xdd" + bytes(30),
+        "ARP": bytes(12) + b"\x08\x06" + bytes(40),
+        "a length": bytes(12) + b"\x00\x20" + bytes(40),
+    }
+    for label, frame in frames.items():
+        for pf in (0, IPV4, IPV6, 7):
+            for hook in (0, 1, 2, 3, 4, 5, 255):
+                for (name, bit), prog in progs.items():
+                    if name in {"in", "out"} or (bit == 0 and name != "protocol") or (label, hook) == ("IPv4", 0):
+                        s.test_run(f"{label} pf {pf} hook {hook} {name} bit {bit}", prog, frame, ctx=nf_state(hook, pf))
+    prog = progs["len", 0]
+    for size in (0, 13, 14, 19, 20, 33, 34, 3000, 4096, 9000):
+        for ctx in (None, nf_state(), nf_state(0)):
+            s.test_run(
+                f"{size} bytes {ctx and ctx[0]}", prog, bytes(12) + b"\x08\x00" + bytes(max(size - 14, 0)), ctx=ctx
+            )
+            s.test_run(f"{size} bytes of 0 {ctx and ctx[0]}", prog, bytes(size), room=8, ctx=ctx, ctx_room=8)
+    for pointer in range(5):
+        s.test_run(f"pointer {pointer}", prog, bytes(64), ctx=nf_state(3, IPV4, *[0] * pointer, 1))
+    for size in (0, 1, 2, 8, 47, 49, 64):
+        s.test_run(f"context of {size} bytes", prog, bytes(64), ctx=nf_state().ljust(64, b"\0")[:size] or None)
+    s.test_run("a longer context", prog, bytes(64), ctx=nf_state() + b"\1")
+    for field in ("flags", "cpu", "batch", "repeat"):
+        s.test_run(field, prog, bytes(64), **{field: 1})
+
+
 # ---- uprobe_multi and kprobe_multi: only what is refused before anything is attached ----
 
 
@@ -547,6 +596,7 @@ def struct_ops(s):
 WRITTEN = (
     path_fd,
     netfilter,
+    netfilter_test_run,
     uprobes_refused,
     tokens,
     signatures,

@@ -361,3 +361,37 @@ TEST_CASE("a program that is bound to a device runs there only, and goes nowhere
   REQUIRE(s.k.add_net_device("eth0", true).ok());
   CHECK(link(4) == minus(Errno::Inval));
 }
+
+TEST_CASE("a test run makes the state of a netfilter hook, and a packet that fits it") {
+  Links s;
+  const std::vector<bpf_insn> reads_hook = {ldx_mem(BPF_DW, BPF_REG_2, BPF_REG_1, 0),
+                                            ldx_mem(BPF_B, BPF_REG_0, BPF_REG_2, 0),
+                                            alu64_imm(BPF_AND, BPF_REG_0, 1), exit_insn()};
+  const long prog = s.load(BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER, reads_hook);
+  REQUIRE(prog >= 0);
+  std::vector<uint8_t> frame(60);
+  frame[12] = 0x08;  // IPv4
+  auto run = [&](uint8_t hook, uint8_t pf, size_t size, uint32_t* retval = nullptr) {
+    uint8_t state[48] = {hook, pf};
+    bpf_attr attr;
+    attr.test.prog_fd = uint32_t(prog);
+    attr.test.data_in = user_ptr(frame.data());
+    attr.test.data_size_in = uint32_t(size);
+    attr.test.ctx_in = user_ptr(state);
+    attr.test.ctx_size_in = sizeof state;
+    const long done = s.bpf(BPF_PROG_TEST_RUN, attr);
+    if (retval) *retval = attr.test.retval;
+    return done;
+  };
+  uint32_t retval = 0;
+  CHECK(run(3, 2, 60, &retval) == 0);
+  CHECK(retval == 1);
+  CHECK(run(4, 2, 60, &retval) == 0);
+  CHECK(retval == 0);
+  CHECK(run(0, 10, 60) == minus(Errno::Inval));  // the frame carries IPv4
+  CHECK(run(3, 7, 60) == minus(Errno::Inval));
+  CHECK(run(0, 2, 33) == minus(Errno::Inval));
+  CHECK(run(3, 2, 19) == minus(Errno::Inval));
+  frame[13] = 0x06;  // ARP
+  CHECK(run(0, 2, 60) == minus(Errno::Proto));
+}
