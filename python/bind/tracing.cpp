@@ -47,8 +47,11 @@ perf_event_attr attributes(const PyTask& self, const py::object& type, const py:
   perf_event_attr attr;
   attr.type = event_type(type);
   attr.bits = PERF_ATTR_DISABLED;
+  const bool is_return = py::isinstance<py::str>(type) && type.cast<std::string>() == "kretprobe";
   if (!py::isinstance<py::str>(config)) {
-    attr.config = config.cast<uint64_t>();
+    const bool address = py::isinstance<py::str>(type) && attr.type == PERF_TYPE_KPROBE;
+    attr.config = address ? is_return : config.cast<uint64_t>();
+    attr.config2 = address ? config.cast<uint64_t>() : 0;
     return attr;
   }
   held = config.cast<std::string>();
@@ -58,7 +61,7 @@ perf_event_attr attributes(const PyTask& self, const py::object& type, const py:
     attr.config = software_event(held);
   } else {
     attr.config1 = uint64_t(uintptr_t(held.c_str()));
-    attr.config = py::isinstance<py::str>(type) && type.cast<std::string>() == "kretprobe";
+    attr.config = is_return;
   }
   return attr;
 }
@@ -73,12 +76,11 @@ int perf_event_open(const PyTask& self, const py::object& type, const py::object
 }  // namespace
 
 void bind_tracing(py::class_<PyTask>& task) {
-  task.def(
-          "perf_event_open", &perf_event_open, py::arg("type"), py::arg("config") = 0, py::arg("pid") = -1,
-          py::arg("cpu") = 0, py::arg("group_fd") = -1, py::arg("flags") = 0,
-          "perf_event_open(2): a descriptor. type is a number, 'software', 'tracepoint', 'kprobe' or\n"
-          "'kretprobe'; config its number or name: 'cpu-clock', 'sched:sched_switch', a function. The event\n"
-          "begins disabled. OSError ENOENT, EINVAL, EACCES, ESRCH.")
+  task.def("perf_event_open", &perf_event_open, py::arg("type"), py::arg("config") = 0, py::arg("pid") = -1,
+           py::arg("cpu") = 0, py::arg("group_fd") = -1, py::arg("flags") = 0,
+           "perf_event_open(2): a descriptor. type is a number, 'software', 'tracepoint', 'kprobe' or\n"
+           "'kretprobe'; config its number or name: 'cpu-clock', 'sched:sched_switch', a function (or its\n"
+           "address). The event begins disabled. OSError ENOENT, EINVAL, EACCES, ESRCH.")
       .def(
           "read",
           [](const PyTask& t, int fd, size_t size) {

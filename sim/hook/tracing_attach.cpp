@@ -126,7 +126,8 @@ Result<void> bpf_perf_link_fill_link_info(const Link& link, bpf_link_info& info)
     out.type = BPF_PERF_EVENT_TRACEPOINT;
     out.tracepoint.cookie = event.bpf_cookie;
   } else if (event.function) {
-    TRY(fill_name(link.machine, event.function->name, out.kprobe.func_name, out.kprobe.name_len));
+    const std::string name = event.by_address ? "" : event.function->name;
+    TRY(fill_name(link.machine, name, out.kprobe.func_name, out.kprobe.name_len));
     out.type = event.is_return ? BPF_PERF_EVENT_KRETPROBE : BPF_PERF_EVENT_KPROBE;
     out.kprobe.offset = uint32_t(event.probe_offset);
     out.kprobe.addr = event.function->addr + event.probe_offset;
@@ -154,8 +155,9 @@ std::string bpf_perf_link_show_fdinfo(const Link& link) {
   if (event.tracepoint)
     lines = "tp_name:\t" + event.tracepoint->name + "\nevent_type:\ttracepoint\n";
   else if (event.function)
-    lines = "name:\t" + event.function->name + "\noffset:\t" + hex(event.probe_offset) +
-            "\nmissed:\t0\naddr:\t" + hex(event.function->addr + event.probe_offset) + "\nevent_type:\t" +
+    lines = "name:\t" + (event.by_address ? "(null)" : event.function->name) + "\noffset:\t" +
+            hex(event.probe_offset) + "\nmissed:\t0\naddr:\t" +
+            hex(event.function->addr + event.probe_offset) + "\nevent_type:\t" +
             (event.is_return ? "kretprobe" : "kprobe") + "\n";
   else
     lines = "type:\t" + std::to_string(event.attr.type) + "\nconfig:\t" + std::to_string(event.attr.config) +

@@ -69,8 +69,8 @@ struct Sock final : Object {
 
   bool is_inet() const { return sk_family == AF_INET_ || sk_family == AF_INET6_; }
   bool holds_peer() const { return sk_family == AF_UNIX_; }
-  bool is_tcp() const { return is_inet() && sk_protocol == IPPROTO_TCP_; }
-  bool is_udp() const { return is_inet() && sk_protocol == IPPROTO_UDP_; }
+  bool is_tcp() const { return is_inet() && sk_type == SOCK_STREAM_; }
+  bool is_udp() const { return is_inet() && sk_type == SOCK_DGRAM_; }
   // Whether a packet can find it by its address: a listener, a connection, a bound UDP socket.
   bool hashed() const { return is_tcp() ? sk_state != TCP_CLOSE : is_udp() && local.port != 0; }
 

@@ -74,6 +74,7 @@ struct PerfEvent final : Object {
   KernelFunction* function = nullptr;  // PERF_TYPE_KPROBE
   uint64_t probe_offset = 0;
   bool is_return = false;
+  bool by_address = false;  // the caller gave no name for the function
   bool enabled = false;
   uint64_t enabled_at = 0, count = 0;
   Prog* prog = nullptr;

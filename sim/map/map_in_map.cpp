@@ -19,6 +19,8 @@ Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
   if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!inner.ops->map_meta_equal)
     return refuse(Errno::NotSupp, "map type {} cannot be an inner map", uint32_t(inner.map_type));
+  if (inner.record.has(BPF_SPIN_LOCK) && machine.version < "6.2"_v)
+    return refuse(Errno::NotSupp, "before 6.2 an inner map has no bpf_spin_lock in its values");
   bpf_attr attr;
   attr.map_type = inner.map_type;
   attr.key_size = inner.key_size;

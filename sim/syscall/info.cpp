@@ -117,10 +117,16 @@ Result<void> dump_instructions(Machine& machine, const Prog& prog, bpf_prog_info
   return copy_to_user(machine, info.xlated_prog_insns, insns.data(), std::min(asked, info.xlated_prog_len));
 }
 
+// What stands as the address of a program's only function, which has no native code: that of the interpreter.
+constexpr uint64_t kInterpreter = 0xffffffff81200000;
+
 Result<void> fill_privileged(Machine& machine, const Prog& prog, bpf_prog_info& info) {
   TRY(dump_instructions(machine, prog, info));
   info.jited_prog_len = 0;
-  info.nr_jited_ksyms = info.nr_jited_func_lens = 1;
+  const std::vector<uint64_t> ksyms{kInterpreter};
+  const std::vector<uint32_t> lengths{0};
+  TRY(copy_list(machine, ksyms, info.nr_jited_ksyms, info.jited_ksyms));
+  TRY(copy_list(machine, lengths, info.nr_jited_func_lens, info.jited_func_lens));
   info.attach_btf_id = prog.aux->attach_btf_id;
   if (prog.aux->attach_btf) info.attach_btf_obj_id = prog.aux->attach_btf->id;
   TRY(copy_list(machine, prog.aux->func_info, info.nr_func_info, info.func_info));

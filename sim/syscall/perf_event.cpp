@@ -75,6 +75,7 @@ Result<void> perf_kprobe_event_init(PerfEvent& event) {
   for (KernelFunction& function : tracing(machine).functions)
     if (function.addr == event.attr.config2) event.function = &function;
   if (!event.function) return refuse(Errno::Inval, "no function starts at {}", event.attr.config2);
+  event.by_address = true;
   return {};
 }
 

@@ -146,6 +146,8 @@ def every_kind_of_socket(s):
         ("wild protocol", INET, STREAM, 300),
         ("udp stream", INET, STREAM, 17),
         ("raw 0", INET, RAW, 0),
+        ("raw tcp", INET, RAW, 6),
+        ("raw udp", INET, RAW, 17),
         ("unix rdm", UNIX, RDM, 0),
         ("unix protocol", UNIX, STREAM, 5),
     ):

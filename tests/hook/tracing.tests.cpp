@@ -305,6 +305,35 @@ TEST_CASE("what programs a perf event takes") {
   CHECK(s.alive().empty());
 }
 
+TEST_CASE("a kprobe by address has no name, and before 6.6 one by name has no address") {
+  for (const char* version : {"6.1", "6.18"}) {
+    MachineOptions options;
+    options.version = *Version::parse(version);
+    Sim s(options);
+    const KernelFunction& function = *s.k.tracing().function("do_exit");
+    perf_event_attr by_address;
+    by_address.type = PERF_TYPE_KPROBE;
+    by_address.config2 = function.addr;
+    const int named = perf_event(s, PERF_TYPE_KPROBE, 0, "do_exit"),
+              nameless = *s.k.perf_event_open(s.t, by_address, -1, 0, -1, 0);
+    for (int event : {named, nameless}) {
+      REQUIRE(
+          s.k.ioctl(s.t, event, PERF_EVENT_IOC_SET_BPF, uint64_t(load(s, BPF_PROG_TYPE_KPROBE, returns(0))))
+              .err() == Errno::None);
+      char room[16] = "before";
+      bpf_attr attr;
+      attr.task_fd_query.pid = uint32_t(s.t.pid);
+      attr.task_fd_query.fd = uint32_t(event);
+      attr.task_fd_query.buf = user_ptr(room);
+      attr.task_fd_query.buf_len = sizeof room;
+      CHECK(s.bpf(BPF_TASK_FD_QUERY, attr) == 0);
+      CHECK(std::string(room) == (event == named ? "do_exit" : ""));
+      CHECK(attr.task_fd_query.probe_addr ==
+            (event == named && s.k.machine().version < "6.6"_v ? 0 : function.addr));
+    }
+  }
+}
+
 TEST_CASE("the live kernel refuses the same links, raw tracepoints and queries") {
   LIVE_KERNEL_OR_SKIP();
   Sim s;

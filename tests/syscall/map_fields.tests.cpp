@@ -124,6 +124,23 @@ TEST_CASE(
   CHECK(s.k.mmap(s.t, int(fd), 4096, 1, 1, 0).err() == Errno::NotSupp);
 }
 
+TEST_CASE("Before 6.2 an inner map has no lock in its values") {
+  for (auto [text, expected] : {std::pair{"6.1", -524L}, {"6.18", 0L}}) {
+    FieldSim s(version(text));
+    bpf_attr attr;
+    attr.map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS, attr.key_size = 4, attr.value_size = 4, attr.max_entries = 1;
+    attr.inner_map_fd = uint32_t(s.create(BPF_MAP_TYPE_HASH, "bpf_spin_lock"));
+    const long fd = s.bpf(BPF_MAP_CREATE, attr);
+    CHECK((fd < 0 ? fd : 0) == expected);
+  }
+}
+
+TEST_CASE("Before 6.2 a map whose values have only a lock can be frozen") {
+  FieldSim s(version("6.1"));
+  CHECK(s.map_freeze(s.create(BPF_MAP_TYPE_ARRAY, "bpf_spin_lock")) == 0);
+  CHECK(s.map_freeze(s.create(BPF_MAP_TYPE_ARRAY, "bpf_timer")) == -524);
+}
+
 TEST_CASE("Under BPF_F_LOCK a hash writes over the element that is there") {
   FieldSim s;
   const long fd = s.create(BPF_MAP_TYPE_HASH, "bpf_spin_lock", BPF_F_NO_PREALLOC);

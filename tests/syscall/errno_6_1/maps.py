@@ -2,7 +2,57 @@
 
 import struct
 
-from .world import EMPTY_STRUCT, MMAPABLE, NOWHERE, RDONLY_PROG, WIDE_INT, ZERO_SEED
+from .world import (
+    EMPTY_STRUCT,
+    MMAPABLE,
+    NOWHERE,
+    RDONLY_PROG,
+    RETURN_2,
+    WIDE_INT,
+    ZERO_SEED,
+    Types,
+    bound,
+    returns,
+    u32,
+    with_field,
+)
+
+NOEXIST, EXIST, BUILD_ID = 1, 2, 32
+SKB_PARSER, SKB_VERDICT, VERDICT = "sk_skb_stream_parser", "sk_skb_stream_verdict", "sk_skb_verdict"
+
+
+def points_into(w, fd, offset):
+    """A program with the address of a byte of the map's value."""
+    return w.prog(insns=struct.pack("<BBhiIi", 0x18, 0x21, 0, fd, 0, offset) + RETURN_2)
+
+
+def odd_key(w, more):
+    """An array whose key is of a type that is no plain u32."""
+    types = Types()
+    key = more(types)
+    return w.map(value_size=4, btf_fd=types.load(w), btf_key_type_id=key, btf_value_type_id=1)
+
+
+def put(w, fd, value, flags=0, at=0):
+    """An update with numbers for key and value."""
+    return w.update(fd, u32(at), value if isinstance(value, bytes) else u32(value, 0), flags)
+
+
+def twice(w, fd, value, flags):
+    return [put(w, fd, value), put(w, fd, value, flags)]
+
+
+def xsk(w):
+    return w.task.socket(44, 3)
+
+
+def redirected(w, *attach_types):
+    """A sockmap with a program of each of these kinds attached."""
+    fd = w.create("sockmap", 4, 4)
+    for at in attach_types:
+        w.attach(fd, w.prog("sk_skb", returns(1)), at)
+    return fd
+
 
 CASES = {
     # ---- MAP_CREATE ----
@@ -113,4 +163,126 @@ CASES = {
     ),
     "__htab_map_lookup_and_delete_batch:1893": lambda w: w.batch("LOOKUP", w.filled(), keys=NOWHERE, count=64),
     "__htab_map_lookup_and_delete_batch:1901": lambda w: w.batch("LOOKUP", w.filled(), count=64),
+    "__htab_map_lookup_and_delete_batch:1718": lambda w: w.frozen("MAP_LOOKUP_BATCH", map_fd=w.filled(), count=1),
+    # ---- the rest of arrays, hashes, queues and rings ----
+    "array_map_alloc:112": lambda w: w.nobody().map(max_entries=0x80000001),
+    "array_map_direct_value_addr:183": lambda w: points_into(w, w.map(), 0),
+    "array_map_direct_value_addr:185": lambda w: points_into(w, w.map(max_entries=1), 8),
+    "array_map_check_btf:520": lambda w: odd_key(w, lambda types: types.struct("key", 4)),
+    "array_map_check_btf:527": lambda w: odd_key(w, lambda types: types.integer(4, bits=16)),
+    "array_map_mmap:538": lambda w: w.task.mmap(w.map(), 4096),
+    "array_map_mmap:542": lambda w: w.task.mmap(w.map(map_flags=MMAPABLE), 8192),
+    "bpf_fd_array_map_lookup_elem:816": lambda w: w.lookup(w.create("perf_event_array", 4, 4)),
+    "htab_map_alloc:506": lambda w: w.map("hash", max_entries=0x80000001),
+    "htab_map_alloc:519": lambda w: w.map("hash", max_entries=1 << 28),
+    "ringbuf_map_mmap_kern:275": lambda w: w.task.mmap(w.map("ringbuf"), 8192),
+    "ringbuf_map_mmap_user:296": lambda w: w.task.mmap(w.map("user_ringbuf"), 4096),
+    "bpf_map_meta_alloc:34": lambda w: w.map("array_of_maps", inner_map_fd=with_field(w, "bpf_spin_lock")),
+    # ---- devmap, cpumap, xskmap ----
+    "dev_map_init_map:123": lambda w: w.create("devmap", 4, 5),
+    "dev_map_init_map:138": lambda w: w.create("devmap_hash", 4, 4, 0x80000001),
+    "dev_map_alloc:165": lambda w: w.become("CAP_BPF").create("devmap", 4, 4),
+    "dev_map_get_next_key:259": lambda w: w.next(w.create("devmap", 4, 4), u32(3)),
+    "dev_map_hash_get_next_key:324": lambda w: w.next(w.create("devmap_hash", 4, 4), None),
+    "dev_map_delete_elem:840": lambda w: w.delete(w.create("devmap", 4, 4), u32(4)),
+    "__dev_map_alloc_node:916": lambda w: put(w, w.create("devmap", 4, 4), 77),
+    "__dev_map_update_elem:928": lambda w: put(w, w.create("devmap", 4, 4), 1, 3),
+    "__dev_map_update_elem:930": lambda w: put(w, w.create("devmap", 4, 4), 1, at=4),
+    "__dev_map_update_elem:932": lambda w: put(w, w.create("devmap", 4, 4), 1, NOEXIST),
+    "__dev_map_update_elem:941": lambda w: put(w, w.create("devmap", 4, 8), u32(0, 3)),
+    "__dev_map_hash_update_elem:980": lambda w: put(w, w.create("devmap_hash", 4, 4), 0),
+    "__dev_map_hash_update_elem:986": lambda w: twice(w, w.create("devmap_hash", 4, 4), 1, NOEXIST),
+    "__dev_map_hash_update_elem:1000": lambda w: [
+        put(w, fd, 1, at=at) for fd in [w.create("devmap_hash", 4, 4, 1)] for at in (0, 1)
+    ],
+    "cpu_map_alloc:93": lambda w: w.nobody().create("cpumap", 4, 4),
+    "cpu_map_alloc:100": lambda w: w.create("cpumap", 4, 5),
+    "cpu_map_alloc:110": lambda w: w.create("cpumap", 4, 4, 1 << 20),
+    "cpu_map_delete_elem:568": lambda w: w.delete(w.create("cpumap", 4, 4), u32(4)),
+    "cpu_map_update_elem:587": lambda w: put(w, w.create("cpumap", 4, 4), 1, 3),
+    "cpu_map_update_elem:589": lambda w: put(w, w.create("cpumap", 4, 4), 1, at=4),
+    "cpu_map_update_elem:591": lambda w: put(w, w.create("cpumap", 4, 4), 1, NOEXIST),
+    "cpu_map_update_elem:593": lambda w: put(w, w.create("cpumap", 4, 4), 16385),
+    "cpu_map_update_elem:597": lambda w: put(w, w.create("cpumap", 4, 4), 1, at=3),
+    "cpu_map_get_next_key:684": lambda w: w.next(w.create("cpumap", 4, 4), u32(3)),
+    "xsk_map_alloc:68": lambda w: w.become("CAP_BPF").create("xskmap", 4, 4),
+    "xsk_map_alloc:73": lambda w: w.create("xskmap", 4, 8),
+    "xsk_map_get_next_key:108": lambda w: w.next(w.create("xskmap", 4, 4), u32(3)),
+    "xsk_map_lookup_elem_sys_only:150": lambda w: w.lookup(w.create("xskmap", 4, 4)),
+    "xsk_map_update_elem:165": lambda w: put(w, w.create("xskmap", 4, 4), 0, 3),
+    "xsk_map_update_elem:167": lambda w: put(w, w.create("xskmap", 4, 4), 0, at=4),
+    "xsk_map_update_elem:175": lambda w: put(w, w.create("xskmap", 4, 4), w.task.socket()),
+    "xsk_map_update_elem:193": lambda w: [
+        put(w, fd, xsk(w), NOEXIST) for fd in [w.create("xskmap", 4, 4)] for _ in range(2)
+    ],
+    "xsk_map_update_elem:196": lambda w: put(w, w.create("xskmap", 4, 4), xsk(w), EXIST),
+    "xsk_map_delete_elem:222": lambda w: w.delete(w.create("xskmap", 4, 4), u32(4)),
+    # ---- stack traces ----
+    "stack_map_alloc:78": lambda w: w.nobody().map("stack_trace"),
+    "stack_map_alloc:81": lambda w: w.map("stack_trace", map_flags=1),
+    "stack_map_alloc:86": lambda w: w.create("stack_trace", 4, 4),
+    "stack_map_alloc:93": lambda w: w.create("stack_trace", 4, 8, map_flags=BUILD_ID),
+    "stack_map_alloc:95": lambda w: w.create("stack_trace", 4, 8 * 128),
+    "stack_map_alloc:101": lambda w: w.create("stack_trace", 4, 8, 0x80000001),
+    "bpf_stackmap_copy:609": lambda w: w.lookup(w.map("stack_trace"), u32(4)),
+    "bpf_stackmap_copy:613": lambda w: w.lookup(w.map("stack_trace")),
+    "stack_map_get_next_key:648": lambda w: w.next(w.map("stack_trace"), None),
+    "stack_map_update_elem:657": lambda w: w.update(w.map("stack_trace")),
+    "stack_map_delete_elem:668": lambda w: w.delete(w.map("stack_trace"), u32(4)),
+    "stack_map_delete_elem:675": lambda w: w.delete(w.map("stack_trace")),
+    # ---- reuseport arrays ----
+    "reuseport_array_alloc_check:45": lambda w: w.create("reuseport_sockarray", 4, 5),
+    "reuseport_array_delete_elem:70": lambda w: w.delete(w.map("reuseport_sockarray"), u32(4)),
+    "reuseport_array_delete_elem:73": lambda w: w.delete(w.map("reuseport_sockarray")),
+    "reuseport_array_alloc:155": lambda w: w.nobody().map("reuseport_sockarray"),
+    "bpf_fd_reuseport_array_lookup_elem:175": lambda w: w.lookup(w.create("reuseport_sockarray", 4, 4)),
+    "reuseport_array_update_check:198": lambda w: [
+        put(w, fd, bound(w, port), NOEXIST) for fd in [w.map("reuseport_sockarray")] for port in (1, 2)
+    ],
+    "reuseport_array_update_check:201": lambda w: put(w, w.map("reuseport_sockarray"), bound(w, 1), EXIST),
+    "reuseport_array_update_check:204": lambda w: put(w, w.map("reuseport_sockarray"), w.task.socket("inet", 3, 1)),
+    "reuseport_array_update_check:210": lambda w: put(w, w.map("reuseport_sockarray"), w.task.socket("inet", 3, 17)),
+    "reuseport_array_update_check:221": lambda w: put(w, w.map("reuseport_sockarray"), w.task.socket()),
+    "reuseport_array_update_check:225": lambda w: [
+        put(w, w.map("reuseport_sockarray"), sock) for sock in [bound(w, 1)] for _ in range(2)
+    ],
+    "bpf_fd_reuseport_array_update_elem:247": lambda w: put(w, w.map("reuseport_sockarray"), 0, 3),
+    "bpf_fd_reuseport_array_update_elem:250": lambda w: put(w, w.map("reuseport_sockarray"), 0, at=4),
+    "bpf_fd_reuseport_array_update_elem:256": lambda w: put(w, w.map("reuseport_sockarray"), u32(0, 1)),
+    "reuseport_array_get_next_key:332": lambda w: w.next(w.map("reuseport_sockarray"), u32(3)),
+    # ---- sockmap and sockhash ----
+    "sock_map_alloc:36": lambda w: w.become("CAP_BPF").create("sockmap", 4, 4),
+    "sock_map_alloc:43": lambda w: w.create("sockmap", 4, 5),
+    "sock_map_get_from_fd:71": lambda w: w.attach(redirected(w), w.prog("sk_skb", returns(1)), SKB_VERDICT, 1),
+    "sock_map_prog_detach:105": lambda w: w.detach(redirected(w), w.prog(), SKB_VERDICT),
+    "sock_map_link:275": lambda w: [
+        put(w, redirected(w, SKB_VERDICT), sock) for sock in [w.connected()] for _ in range(2)
+    ],
+    "sock_map_lookup_sys:402": lambda w: w.lookup(redirected(w)),
+    "sock_map_lookup_sys:406": lambda w: w.lookup(w.map("sockmap")),
+    "sock_map_delete_elem:450": lambda w: w.delete(redirected(w), u32(4)),
+    "sock_map_get_next_key:463": lambda w: w.next(redirected(w), u32(3)),
+    "sock_map_update_common:482": lambda w: put(w, redirected(w), w.connected(), 3),
+    "sock_map_update_common:484": lambda w: put(w, redirected(w), w.connected(), at=4),
+    "sock_map_update_common:500": lambda w: twice(w, redirected(w), w.connected(), NOEXIST),
+    "sock_map_update_common:503": lambda w: put(w, redirected(w), w.connected(), EXIST),
+    "sock_map_update_elem_sys:569": lambda w: put(w, w.map("sockmap"), u32(0, 1)),
+    "sock_map_update_elem_sys:580": lambda w: put(w, redirected(w), w.task.socket(16, 3)),
+    "sock_hash_alloc_elem:964": lambda w: [
+        put(w, fd, w.connected(port), at=port) for fd in [w.create("sockhash", 4, 4, 1)] for port in (1, 2)
+    ],
+    "sock_hash_update_common:994": lambda w: put(w, w.map("sockhash"), w.connected(), 3),
+    "sock_hash_update_common:1013": lambda w: twice(w, w.map("sockhash"), w.connected(), NOEXIST),
+    "sock_hash_update_common:1016": lambda w: put(w, w.map("sockhash"), w.connected(), EXIST),
+    "sock_hash_get_next_key:1083": lambda w: w.next(w.map("sockhash"), None),
+    "sock_hash_alloc:1092": lambda w: w.become("CAP_BPF").map("sockhash"),
+    "sock_hash_alloc:1098": lambda w: w.create("sockhash", 0, 4),
+    "sock_hash_alloc:1100": lambda w: w.create("sockhash", 513, 4),
+    "sock_hash_alloc:1113": lambda w: w.create("sockhash", 4, 4, 1 << 28),
+    "sock_hash_lookup_sys:1194": lambda w: w.lookup(w.create("sockhash", 4, 4)),
+    "sock_hash_lookup_sys:1198": lambda w: w.lookup(w.map("sockhash")),
+    "sock_map_prog_lookup:1458": lambda w: w.attach(w.map(), w.prog("sk_skb", returns(1)), SKB_VERDICT),
+    "sock_map_prog_lookup:1471": lambda w: redirected(w, VERDICT, SKB_VERDICT),
+    "sock_map_prog_lookup:1476": lambda w: redirected(w, SKB_VERDICT, VERDICT),
+    "sock_map_bpf_prog_query:1516": lambda w: w.query(redirected(w), SKB_VERDICT, query_flags=1),
 }

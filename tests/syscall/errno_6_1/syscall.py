@@ -1,6 +1,59 @@
 """The calls that run into the checks of syscall.tsv."""
 
-from .world import LOCK, NO_FD, NOWHERE, RDONLY, WRONLY, holds, prog_info, read_only, tail
+import mmap
+import struct
+
+from .world import (
+    LOCK,
+    MMAPABLE,
+    NO_FD,
+    NOWHERE,
+    RDONLY,
+    RDONLY_PROG,
+    WRONLY,
+    Bent,
+    Types,
+    bpf,
+    brink,
+    holds,
+    prog_info,
+    read_only,
+    returns,
+    tail,
+    wild,
+    with_field,
+)
+
+FIRST_FUNCTION = 0xFFFFFFFF81000000
+
+
+def vmlinux_btf(w):
+    return w.bpf("BTF_GET_FD_BY_ID", btf_id=1)
+
+
+def described(w):
+    """A program with a function's and a line's info."""
+    types = Types()
+    types.add(12, "main", types.add(13, "", types.int), count=1)
+    line = struct.pack("<IIII", 0, 1, 1, 1 << 10 | 1)
+    info = {"func_info": struct.pack("<II", 0, 3), "func_info_rec_size": 8, "func_info_cnt": 1}
+    info |= {"line_info": line, "line_info_rec_size": 16, "line_info_cnt": 1}
+    return w.prog(prog_btf_fd=types.load(w), **info)
+
+
+def asks(w, fd, numbers):
+    """The info of a program, with these words of the struct set before the call: {offset: number}."""
+    room = bytearray(232)
+    for at, number in numbers.items():
+        struct.pack_into("<I", room, at, number)
+    return w.info(fd, room)
+
+
+def raw_tp_info(address, length):
+    """The info of a raw tracepoint's link, with room for its name there."""
+    room = struct.pack("<4IQI36x", 0, 0, 0, 0, address, length)
+    return lambda w: w.info(w.raw_tracepoint(), bytearray(room))
+
 
 CASES = {
     # ---- the door ----
@@ -8,6 +61,7 @@ CASES = {
     "bpf_check_uarg_tail_zero:102": lambda w: w.bpf("MAP_CREATE", 200, raw={190: 1}),
     "__sys_bpf:5058": lambda w: w.become().map(),
     "__sys_bpf:5189": lambda w: w.bpf(77),
+    "__sys_bpf:5068": lambda w: bpf(Bent(w.task, wild), "MAP_CREATE"),
     # ---- MAP_CREATE ----
     "find_and_alloc_map:120": lambda w: w.create(99),
     "find_and_alloc_map:124": lambda w: w.create(0),
@@ -26,6 +80,14 @@ CASES = {
         "array_of_maps", inner_map_fd=w.map(), btf_fd=w.btf(), btf_key_type_id=1, btf_value_type_id=1
     ),
     "bpf_prog_load:2552": lambda w: w.nobody().prog("xdp"),
+    "map_create:1186": lambda w: w.map(value_size=4, btf_fd=vmlinux_btf(w), btf_key_type_id=1, btf_value_type_id=1),
+    "map_check_btf:1056": lambda w: with_field(w, "bpf_spin_lock", map_flags=RDONLY_PROG),
+    "map_check_btf:1063": lambda w: with_field(w, "bpf_spin_lock", "lru_hash"),
+    "map_check_btf:1076": lambda w: with_field(w, "bpf_timer", map_flags=RDONLY_PROG),
+    "map_check_btf:1080": lambda w: with_field(w, "bpf_timer", "percpu_hash"),
+    "map_check_btf:1086": lambda w: with_field(w, "kptr", before=w.nobody),
+    "map_check_btf:1090": lambda w: with_field(w, "kptr", map_flags=RDONLY_PROG),
+    "map_check_btf:1097": lambda w: with_field(w, "kptr", "percpu_hash"),
     # ---- the element commands ----
     "__bpf_map_get:1248": lambda w: w.lookup(NO_FD),
     "__bpf_map_get:1251": lambda w: w.lookup(w.prog()),
@@ -53,6 +115,23 @@ CASES = {
     "map_freeze:1924": tail("MAP_FREEZE", 8),
     "map_freeze:1943": lambda w: [w.bpf("MAP_FREEZE", map_fd=fd) for fd in [w.map()] * 2],
     "map_freeze:1947": lambda w: w.map() and w.become("CAP_NET_ADMIN").bpf("MAP_FREEZE", map_fd=3),
+    "map_freeze:1934": lambda w: w.bpf("MAP_FREEZE", map_fd=with_field(w, "bpf_timer")),
+    "map_freeze:1939": lambda w: [
+        fd := w.map(map_flags=MMAPABLE),
+        w.task.mmap(fd, 4096),
+        w.bpf("MAP_FREEZE", map_fd=fd),
+    ],
+    # ---- files ----
+    "bpf_dummy_read:781": lambda w: w.task.read(w.map()),
+    "bpf_map_mmap:823": lambda w: w.task.mmap(w.map("hash"), 4096),
+    "bpf_map_mmap:826": lambda w: w.task.mmap(w.map(map_flags=MMAPABLE), 4096, flags=mmap.MAP_PRIVATE),
+    "bpf_map_mmap:832": lambda w: [
+        fd := w.map(map_flags=MMAPABLE),
+        w.bpf("MAP_FREEZE", map_fd=fd),
+        w.task.mmap(fd, 4096),
+    ],
+    "bpf_map_mmap:841": lambda w: w.task.mmap(w.map(map_flags=MMAPABLE | RDONLY_PROG), 4096),
+    "bpf_unpriv_handler:5417": lambda w: [w.kernel.sysctl_write("kernel.unprivileged_bpf_disabled", n) for n in (1, 0)],
     # ---- batches ----
     "bpf_map_do_batch:4609": lambda w: w.batch("LOOKUP", w.map(), raw={60: 1}),
     "bpf_map_do_batch:4619": lambda w: w.batch("LOOKUP", w.map(map_flags=WRONLY)),
@@ -66,6 +145,9 @@ CASES = {
     "generic_map_lookup_batch:1769": lambda w: w.batch("LOOKUP", w.map(), in_batch=NOWHERE),
     "generic_map_lookup_batch:1792": lambda w: w.batch("LOOKUP", w.map(), keys=NOWHERE),
     "generic_map_lookup_batch:1796": lambda w: w.batch("LOOKUP", w.map(), values=NOWHERE),
+    "generic_map_delete_batch:1629": lambda w: w.frozen("MAP_DELETE_BATCH", map_fd=w.map("lpm_trie"), count=1),
+    "generic_map_update_batch:1691": lambda w: w.frozen("MAP_UPDATE_BATCH", map_fd=w.map(), count=1),
+    "generic_map_lookup_batch:1754": lambda w: w.frozen("MAP_LOOKUP_BATCH", map_fd=w.map(), count=1),
     # ---- PROG_LOAD's object side ----
     "find_prog_type:1974": lambda w: w.prog(99),
     "find_prog_type:1978": lambda w: w.prog(0),
@@ -90,6 +172,9 @@ CASES = {
     "bpf_prog_load:2627": lambda w: w.prog(insns=NOWHERE, insn_cnt=2),
     "____bpf_prog_get:2237": lambda w: w.run(NO_FD),
     "____bpf_prog_get:2240": lambda w: w.run(w.map()),
+    "bpf_prog_load_check_attach:2386": lambda w: w.prog("tracing", attach_prog_fd=vmlinux_btf(w)),
+    "bpf_prog_load_check_attach:2390": lambda w: w.prog("xdp", attach_prog_fd=w.prog()),
+    "bpf_prog_load:2583": lambda w: w.reboot(config={"DEBUG_INFO_BTF": False}).prog("tracing", attach_btf_id=1),
     # ---- pins ----
     "bpf_obj_pin:2710": lambda w: w.bpf("OBJ_PIN", pathname="/sys/fs/bpf/a", bpf_fd=w.map(), file_flags=1),
     "bpf_obj_get:2719": lambda w: w.bpf("OBJ_GET", pathname="/sys/fs/bpf/a", bpf_fd=3),
@@ -105,8 +190,56 @@ CASES = {
     "bpf_link_by_id:4837": lambda w: w.bpf("LINK_GET_FD_BY_ID", link_id=0),
     "bpf_link_get_fd_by_id:4885": tail("LINK_GET_FD_BY_ID"),
     "bpf_link_get_fd_by_id:4888": lambda w: w.become("CAP_BPF").bpf("LINK_GET_FD_BY_ID", link_id=1),
+    "link_create:4667": lambda w: w.link_to(0, w.prog("tracepoint"), "xdp"),
+    "link_create:4674": lambda w: w.link_to(0, w.prog("kprobe"), "xdp"),
+    "link_create:4706": lambda w: w.link_to(0, w.tracing(), "trace_fexit"),
+    "bpf_perf_link_attach:3343": lambda w: w.link_to(
+        w.task.perf_event_open("software", "cpu-clock"), w.prog("perf_event"), "perf_event", flags=1
+    ),
+    "bpf_prog_attach_check_attach_type:3486": lambda w: w.link_to(
+        w.cgroup(), w.prog("cgroup_sock", returns(1)), "cgroup_inet4_post_bind"
+    ),
+    "bpf_prog_attach_check_attach_type:3492": lambda w: w.become("CAP_BPF").link_to(
+        w.cgroup(""), w.prog("cgroup_skb", returns(1)), "cgroup_inet_ingress"
+    ),
+    "bpf_prog_attach_check_attach_type:3496": lambda w: w.link_to(
+        w.cgroup(), w.prog("cgroup_skb", returns(1)), "cgroup_device"
+    ),
+    "bpf_prog_attach_check_attach_type:3498": lambda w: w.link_to(
+        w.cgroup(), w.prog("cgroup_skb", expected_attach_type="cgroup_inet_egress"), "cgroup_inet_ingress"
+    ),
+    "bpf_prog_attach_check_attach_type:3504": lambda w: w.link_to(
+        w.task.perf_event_open("kprobe", "vfs_read"),
+        w.prog("kprobe", expected_attach_type="trace_kprobe_multi"),
+        "perf_event",
+    ),
+    "bpf_tracing_prog_attach:3063": lambda w: w.bpf("RAW_TRACEPOINT_OPEN", prog_fd=w.iterator()),
+    "bpf_tracing_prog_attach:3085": lambda w: w.link_to(w.prog(), w.tracing(), "trace_fentry"),
+    "bpf_tracing_prog_attach:3092": lambda w: w.link_to(w.prog(), w.tracing(), "trace_fentry", target_btf_id=1),
+    "bpf_iter_create:4963": tail("ITER_CREATE"),
+    "bpf_iter_create:4966": lambda w: w.bpf("ITER_CREATE", flags=1),
+    # ---- attach, detach, query ----
+    "bpf_prog_attach:3586": tail("PROG_ATTACH"),
+    "bpf_prog_attach:3589": lambda w: w.attach(0, 0, "cgroup_device", 1 << 8),
+    "bpf_prog_attach:3593": lambda w: w.attach(0, 0, 99),
+    "bpf_prog_attach:3601": lambda w: w.attach(w.cgroup(), w.prog("cgroup_sock", returns(1)), "cgroup_inet4_post_bind"),
+    "bpf_prog_detach:3645": tail("PROG_DETACH"),
+    "bpf_prog_detach:3667": lambda w: w.detach(0, 0, "xdp"),
+    "bpf_prog_query:3677": lambda w: w.become("CAP_BPF").query(0, "cgroup_device"),
+    "bpf_prog_query:3679": tail("PROG_QUERY"),
+    "bpf_prog_query:3681": lambda w: w.query(0, "cgroup_device", query_flags=2),
+    "bpf_prog_query:3720": lambda w: w.query(0, "xdp"),
     # ---- raw tracepoints ----
     "bpf_raw_tracepoint_open:3461": tail("RAW_TRACEPOINT_OPEN"),
+    "bpf_raw_tp_link_attach:3403": lambda w: w.bpf("RAW_TRACEPOINT_OPEN", prog_fd=w.tracing(), name="sys_enter"),
+    "bpf_raw_tp_link_attach:3413": lambda w: w.raw_tracepoint(NOWHERE),
+    "bpf_raw_tp_link_attach:3418": lambda w: w.raw_tracepoint(kind="socket_filter"),
+    "bpf_raw_tp_link_attach:3423": lambda w: w.raw_tracepoint("no_such"),
+    "bpf_raw_tp_link_fill_link_info:3277": raw_tp_info(0, 8),
+    "bpf_raw_tp_link_fill_link_info:3286": raw_tp_info(NOWHERE, 99),
+    "bpf_raw_tp_link_fill_link_info:3291": raw_tp_info(NOWHERE, 4),
+    "bpf_raw_tp_link_fill_link_info:3293": raw_tp_info(brink(3), 4),
+    "bpf_raw_tp_link_fill_link_info:3294": raw_tp_info(brink(4), 4),
     # ---- test_run ----
     "bpf_prog_test_run:3733": tail("PROG_TEST_RUN"),
     "bpf_prog_test_run:3737": lambda w: w.run(ctx_size_in=8),
@@ -134,11 +267,29 @@ CASES = {
     "bpf_map_get_info_by_fd:4341": lambda w: w.info(w.map(), info=read_only(), info_len=88),
     "bpf_link_get_info_by_fd:4380": lambda w: w.info(w.link(), info=NOWHERE, info_len=56),
     "bpf_link_get_info_by_fd:4399": lambda w: w.info(w.link(), info=read_only(), info_len=56),
+    "set_info_rec_size:3994": lambda w: asks(w, w.prog(), {132: 9}),
+    "set_info_rec_size:3998": lambda w: asks(w, w.prog(), {172: 9}),
+    "set_info_rec_size:4002": lambda w: asks(w, w.prog(), {176: 9}),
+    "bpf_prog_get_info_by_fd:4186": lambda w: asks(w, w.prog(), {104: 1, 112: NOWHERE}),
+    "bpf_prog_get_info_by_fd:4213": lambda w: asks(w, w.prog(), {108: 1, 120: NOWHERE}),
+    "bpf_prog_get_info_by_fd:4233": lambda w: asks(w, described(w), {132: 8, 136: NOWHERE, 144: 1}),
+    "bpf_prog_get_info_by_fd:4245": lambda w: asks(w, described(w), {148: 1, 152: NOWHERE, 172: 16}),
     # ---- the rest ----
     "bpf_task_fd_query:4525": tail("TASK_FD_QUERY"),
     "bpf_task_fd_query:4528": lambda w: w.become("CAP_BPF").bpf("TASK_FD_QUERY"),
     "bpf_task_fd_query:4531": lambda w: w.bpf("TASK_FD_QUERY", raw={8: 1}),
     "bpf_task_fd_query:4537": lambda w: w.bpf("TASK_FD_QUERY", raw={0: 77}),
+    "bpf_task_fd_query:4543": lambda w: w.bpf("TASK_FD_QUERY", pid=w.task.pid, fd=NO_FD),
+    "bpf_task_fd_query_copy:4476": lambda w: w.traced(0),
+    "bpf_task_fd_query_copy:4484": lambda w: [
+        event := w.task.perf_event_open("kprobe", FIRST_FUNCTION),
+        w.task.ioctl(event, 0x40042408, w.prog("kprobe")),
+        w.bpf("TASK_FD_QUERY", pid=w.task.pid, fd=event, buf=NOWHERE, buf_len=8),
+    ],
+    "bpf_task_fd_query_copy:4488": lambda w: w.traced(buf=NOWHERE, buf_len=64),
+    "bpf_task_fd_query_copy:4497": lambda w: w.traced(buf=NOWHERE, buf_len=4),
+    "bpf_task_fd_query_copy:4499": lambda w: w.traced(buf=brink(3), buf_len=4),
+    "bpf_task_fd_query_copy:4507": lambda w: w.traced(24),
     "bpf_enable_stats:4941": tail("ENABLE_STATS"),
     "bpf_enable_stats:4944": lambda w: w.become("CAP_BPF").bpf("ENABLE_STATS"),
     "bpf_enable_stats:4952": lambda w: w.bpf("ENABLE_STATS", type=1),

@@ -9,6 +9,16 @@ INT = bytes.fromhex("9feb0100180000000000000010000000100000000500000001000000000
 WIDE_INT = INT[:32] + bytes.fromhex("0800000040000001") + INT[40:]
 EMPTY_STRUCT = bytes.fromhex("9feb010018000000000000001c0000001c00000005000000") + INT[24:40]
 EMPTY_STRUCT += bytes.fromhex("000000000000000400000000") + INT[40:]
+
+
+def returns(number):
+    return struct.pack("<BBhi", 0xB7, 0, 0, number) + RETURN_2[8:]
+
+
+def u32(*numbers):
+    return struct.pack(f"<{len(numbers)}I", *(number & 0xFFFFFFFF for number in numbers))
+
+
 NOWHERE, NO_FD = 16, 9999
 KEY, VALUE = bytes(4), bytes(8)
 
@@ -17,7 +27,7 @@ class World:
     """A 6.1 machine with a task, and calls in one line each. Those that must succeed are asserted."""
 
     def __init__(self, bpfsim, **options):
-        self.kernel = bpfsim.Kernel("6.1", **options)
+        self.bpfsim, self.kernel = bpfsim, bpfsim.Kernel("6.1", **options)
         self.root = self.task = self.kernel.spawn("root")
 
     def become(self, *caps):
@@ -32,7 +42,12 @@ class World:
         return self.become()
 
     def bpf(self, command, size=None, *, raw=None, **fields):
-        return bpf(Bent(self.task, raw or {}), command, size, **fields)
+        """raw: bytes to set in the attr by their offset."""
+        return bpf(Bent(self.task, lambda attr: bend(attr, raw or {})), command, size, **fields)
+
+    def frozen(self, command, start=0, **fields):
+        """With an attr that nobody can write to from byte `start` on."""
+        return bpf(Bent(self.task, lambda attr: half_frozen(attr, start)), command, **fields)
 
     def map(self, kind="array", key_size=4, value_size=8, max_entries=4, **more):
         if kind in ("queue", "stack", "bloom_filter"):
@@ -93,6 +108,53 @@ class World:
     def link(self):
         return self.bpf("LINK_CREATE", prog_fd=self.prog("xdp"), target_ifindex=2, attach_type="xdp")
 
+    def connected(self, port=1):
+        """A TCP socket with a connection to another of the task's."""
+        listener, client = self.task.socket(), self.task.socket()
+        self.task.bind(listener, "127.0.0.1", port)
+        self.task.listen(listener)
+        self.task.connect(client, "127.0.0.1", port)
+        return client
+
+    def reboot(self, **options):
+        """Another machine, with other options."""
+        return World(self.bpfsim, **options)
+
+    def tracing(self, expected="trace_fentry", target="do_exit", **more):
+        fields = {"expected_attach_type": expected, "attach_btf_id": self.kernel.btf_id(target)}
+        return self.prog("tracing", returns(0), **fields | more)
+
+    def iterator(self, target="bpf_map", **more):
+        return self.tracing("trace_iter", f"bpf_iter_{target}", **more)
+
+    def raw_tracepoint(self, name="sys_enter", kind="raw_tracepoint"):
+        return self.bpf("RAW_TRACEPOINT_OPEN", prog_fd=self.prog(kind), name=name)
+
+    def traced(self, frozen=168, **more):
+        """TASK_FD_QUERY of a raw tracepoint."""
+        return self.frozen("TASK_FD_QUERY", frozen, pid=self.task.pid, fd=self.raw_tracepoint(), **more)
+
+    def cgroup(self, path="a"):
+        if path:
+            self.task.mkdir(f"/sys/fs/cgroup/{path}")
+        return self.task.open(f"/sys/fs/cgroup/{path}")
+
+    def netns(self):
+        return self.task.open("/proc/self/ns/net")
+
+    def attach(self, target, prog, at, flags=0, **more):
+        fields = {"target_fd": target, "attach_bpf_fd": prog, "attach_type": at, "attach_flags": flags}
+        return self.bpf("PROG_ATTACH", **fields | more)
+
+    def detach(self, target, prog, at, **more):
+        return self.bpf("PROG_DETACH", target_fd=target, attach_bpf_fd=prog, attach_type=at, **more)
+
+    def query(self, target, at, **more):
+        return self.bpf("PROG_QUERY", target_fd=target, attach_type=at, **more)
+
+    def link_to(self, target, prog, at, **more):
+        return self.bpf("LINK_CREATE", target_fd=target, prog_fd=prog, attach_type=at, **more)
+
     def filled(self, kind="hash", count=4, **more):
         fd = self.map(kind, **more)
         for number in range(count):
@@ -101,21 +163,30 @@ class World:
 
 
 class Bent:
-    """A task whose attrs get some bytes set, past what the command's names reach."""
+    """A task that changes an attr before it hands it in, past what names can say."""
 
-    def __init__(self, task, raw):
-        self.task, self.raw = task, raw
+    def __init__(self, task, change):
+        self.task, self.change = task, change
 
     def sys_bpf(self, cmd, attr, size=None):
         if size and size > len(attr):
             attr = attr + bytearray(size - len(attr))
-        for offset, value in self.raw.items():
-            attr[offset : offset + (8 if value > 255 else 1)] = value.to_bytes(8 if value > 255 else 1, "little")
-        return self.task.sys_bpf(cmd, attr, size)
+        return self.task.sys_bpf(cmd, self.change(attr), size)
 
     @property
     def last_refusal(self):
         return self.task.last_refusal
+
+
+def bend(attr, raw):
+    for offset, value in raw.items():
+        attr[offset : offset + (8 if value > 255 else 1)] = value.to_bytes(8 if value > 255 else 1, "little")
+    return attr
+
+
+def wild(attr):
+    """An attr that is nowhere."""
+    return (ctypes.c_char * len(attr)).from_address(NOWHERE)
 
 
 def bpf(*words, **fields):
@@ -132,19 +203,95 @@ def prog_info(words, pointer_at, length_at, length=1):
     return lambda w: w.info(w.prog(**words), room)
 
 
-def memory(protection, content=b""):
-    """The address of a page with this content: 1 can be read, 3 written too."""
+def pages(count, protection):
+    """The address of new pages."""
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
-    page = libc.mmap(None, ctypes.c_size_t(4096), 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, ctypes.c_long(0))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return libc.mmap(None, ctypes.c_size_t(count * 4096), protection, flags, -1, ctypes.c_long(0))
+
+
+def memory(protection, content=b""):
+    """The address of a page with this content: 1 can be read, 3 written too."""
+    page = pages(1, 3)
     ctypes.memmove(page, content, len(content))
-    libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(4096), protection)
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), ctypes.c_size_t(4096), protection)
     return page
 
 
 def read_only():
     """The address of a page that can be read and not written."""
     return memory(1)
+
+
+def half_frozen(content, start):
+    """A buffer with this content across two pages, of which the second, from byte `start` on, cannot be written."""
+    second = pages(2, mmap.PROT_READ | mmap.PROT_WRITE) + 4096
+    ctypes.memmove(second - start, bytes(content), len(content))
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(second), ctypes.c_size_t(4096), mmap.PROT_READ)
+    return (ctypes.c_char * len(content)).from_address(second - start)
+
+
+def brink(count):
+    """The address of `count` bytes that can be written, behind which none can."""
+    return ctypes.addressof(half_frozen(bytes(count + 1), count))
+
+
+def bound(w, port):
+    """A UDP socket of a group of those that share a port."""
+    fd = w.task.socket("inet", "dgram")
+    w.task.setsockopt(fd, "SO_REUSEPORT", 1)
+    w.task.bind(fd, "127.0.0.1", port)
+    return fd
+
+
+class Types:
+    """BTF, type by type; each method gives the new type's number, and the first is an int."""
+
+    def __init__(self):
+        self.types, self.strings, self.count = b"", b"\0", 0
+        self.int = self.add(1, "int", 4, struct.pack("<I", 1 << 24 | 32))
+
+    def text(self, name):
+        if not name:
+            return 0
+        self.strings += name.encode() + b"\0"
+        return len(self.strings) - len(name) - 1
+
+    def add(self, kind, name, size, more=b"", count=0):
+        self.types += struct.pack("<III", self.text(name), kind << 24 | count, size) + more
+        self.count += 1
+        return self.count
+
+    def integer(self, size, bits=None, offset=0):
+        return self.add(1, f"int{size * 8}", size, struct.pack("<I", offset << 16 | (bits or size * 8)))
+
+    def struct(self, name, size, *members):
+        """members: (name, type, offset in bytes)"""
+        more = b"".join(struct.pack("<III", self.text(one), of, at * 8) for one, of, at in members)
+        return self.add(4, name, size, more, len(members))
+
+    def load(self, w):
+        head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings))
+        return w.btf(head + self.types + self.strings)
+
+
+SIZES = {"bpf_spin_lock": 4, "bpf_timer": 16}
+
+
+def with_field(w, name, kind="array", before=None, **more):
+    """A map with this special field in its values: a struct of the kernel's, or a "kptr". Loads BTF first."""
+    types = Types()
+    if name == "kptr":
+        field = types.add(2, "", types.add(18, "kptr", types.struct("task_struct", 4, ("pid", types.int, 0))))
+    else:
+        words = [(f"word{n}", types.int, n * 4) for n in range(SIZES[name] // 4)]
+        field = types.struct(name, SIZES[name], *words)
+    value = types.struct("value", 64, ("field", field, 0), ("last", types.int, 60))
+    types_fd = types.load(w)
+    if before:
+        before()
+    return w.map(kind, value_size=64, btf_fd=types_fd, btf_key_type_id=1, btf_value_type_id=value, **more)
 
 
 def before_a_hole(size):
