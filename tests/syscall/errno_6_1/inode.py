@@ -12,4 +12,8 @@ CASES = {
         w.bpf("OBJ_PIN", pathname="/sys/fs/bpf/l", bpf_fd=w.link()),
         w.bpf("OBJ_GET", pathname="/sys/fs/bpf/l", file_flags=RDONLY),
     ],
+    "bpffs_obj_open:324": lambda w: [
+        w.bpf("OBJ_PIN", pathname="/sys/fs/bpf/p", bpf_fd=w.prog()),
+        w.task.open("/sys/fs/bpf/p"),
+    ],
 }
