@@ -235,6 +235,11 @@ Result<void> bpf_cgroup_link_detach(Link& link) {
   return {};
 }
 
+bool cgroup_bpf_storages_compatible(const Prog& old_prog, const Prog& new_prog) {
+  return std::equal(std::begin(old_prog.aux->cgroup_storage), std::end(old_prog.aux->cgroup_storage),
+                    new_prog.aux->cgroup_storage);
+}
+
 Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   KFN(link.machine, cgroup_bpf_replace);
   Cgroup* cgroup = cgroup_link(link).cgroup;
@@ -242,6 +247,8 @@ Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   if (old_prog && link.prog != old_prog)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old_prog->id);
   if (link.prog->type != new_prog.type) return refuse(Errno::Inval, "the new program is of another type");
+  if (!cgroup_bpf_storages_compatible(*link.prog, new_prog))
+    return refuse(Errno::Inval, "the new program has not the same cgroup storages");
   Prog* old = std::exchange(link.prog, &new_prog);
   ++cgroup->bpf[link.attach_type].revision;
   update_effective_progs(*cgroup, link.attach_type);

@@ -45,6 +45,8 @@ struct ProgAux {
   uint32_t max_tp_access = 0;
   uint32_t max_rdonly_access = 0, max_rdwr_access = 0;  // of an iterator's key and value
   std::vector<Map*> used_maps;
+  const Map* cgroup_storage[2] =
+      {};  // of used_maps, what has its values at cgroups: one for all CPUs, per CPU
   std::vector<Btf*> used_btfs;
   Btf* btf = nullptr;
   std::vector<SubprogInfo> subprogs;

@@ -60,6 +60,17 @@ static bool is_exclusive_to_another(const bpf_verifier_env& env, const Map& map)
   return !std::equal(digest.begin(), digest.end(), map.excl_prog_sha.begin());
 }
 
+// A program has at most one map of each kind whose values stand at the cgroups that it is attached to.
+static Errno bpf_cgroup_storage_assign(bpf_verifier_env& env, const Map& map) {
+  const bool percpu = map.map_type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
+  if (!percpu && map.map_type != BPF_MAP_TYPE_CGROUP_STORAGE) return Errno::None;
+  const Map*& assigned = env.prog.aux->cgroup_storage[percpu];
+  if (assigned && assigned != &map)
+    return reject(env, Errno::Busy, "only one cgroup storage of each type is allowed\n");
+  assigned = &map;
+  return Errno::None;
+}
+
 static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
   if (is_exclusive_to_another(env, map))
     return reject(env, Errno::Access, "program's hash doesn't match map's excl_prog_hash\n");
@@ -68,6 +79,7 @@ static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map)
   if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))
     return reject(env, Errno::Inval,
                   "Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
+  MUST(bpf_cgroup_storage_assign(env, map));
   if (map.map_type == BPF_MAP_TYPE_ARENA) return not_modelled(env, "an arena map");
   if (map.record || (map.inner_map_meta && map.inner_map_meta->record))
     return not_modelled(env, "a map with special fields (locks, timers, kptrs) in its values");

@@ -420,6 +420,27 @@ def network_namespace(s):
     s.query(net, AT_SK_LOOKUP)
 
 
+def links_of_programs_with_storages(s):
+    """A program holds at most one cgroup storage of each kind, and a link takes one with the same in its place."""
+    shared, percpu = 19, 21
+    maps = [s.map_create(kind, 8, 8, 0) for kind in (shared, shared, percpu, percpu)]
+    top, progs = s.cgroup(), []
+    for used in ((), (0,), (1,), (2,), (0, 2), (2, 0), (0, 0), (0, 1), (2, 3), (3, 0, 2)):
+        loads = b"".join(struct.pack("<BBhi8x", 0x18, 0x11, 0, maps[one]) for one in used)
+        progs.append(s.prog_load(f"with maps {used}", loads + returns(1), CGROUP_SKB))
+    progs = [prog for prog in progs if prog >= 0]
+    for prog in progs:
+        s.id_of(prog, "prog")
+    for one in progs:
+        link = s.link(one, top, EGRESS)
+        for other in (*progs, one):
+            s.update(link, other)
+        s.query(top, EGRESS)
+        s.close(link)
+    for fd in (*progs, *maps):
+        s.close(fd)
+
+
 WRITTEN = (
     cgroup_alone_override_multi,
     cgroup_order,
@@ -429,6 +450,7 @@ WRITTEN = (
     tcx_order,
     tcx_links,
     network_namespace,
+    links_of_programs_with_storages,
 )
 
 

@@ -1,6 +1,6 @@
 """The calls that run into the checks of attach.tsv."""
 
-from .world import NOWHERE, returns
+from .world import NOWHERE, holds, returns
 
 INGRESS, EGRESS, SYSCTL, DISSECTOR, LOOKUP = "cgroup_inet_ingress", "cgroup_inet_egress", "cgroup_sysctl", 17, 36
 OVERRIDE, MULTI, REPLACE = 1, 2, 4
@@ -24,6 +24,11 @@ def kept(w, flags=0, count=1, **more):
     for _ in range(count):
         w.attach(fd, skb(w), INGRESS, flags)
     return fd
+
+
+def stores(w):
+    """A program with a storage at its cgroups."""
+    return w.prog("cgroup_skb", holds(w.create("cgroup_storage", 8, 4, 0))[:16] + returns(1))
 
 
 def update(w, link, prog, old=None):
@@ -67,6 +72,7 @@ CASES = {
     "__cgroup_bpf_replace:846": lambda w: update(
         w, w.link_to(w.cgroup(), skb(w), INGRESS), w.prog("cgroup_device", returns(1))
     ),
+    "__cgroup_bpf_replace:858": lambda w: update(w, w.link_to(w.cgroup(), stores(w), INGRESS), stores(w)),
     "cgroup_bpf_replace:877": lambda w: update(w, gone(w, w.link_to(w.cgroup(), skb(w), INGRESS)), skb(w)),
     "cgroup_bpf_replace:881": lambda w: update(w, w.link_to(w.cgroup(), skb(w), INGRESS), skb(w), skb(w)),
     # ---- their query ----

@@ -2,15 +2,15 @@
 
 import struct
 
-from .world import INT, LOCK, NO_FD, Types, holds, u32
+from .world import INT, LOCK, NO_FD, Types, holds, returns, u32
 
 NO_PREALLOC, NOEXIST, EXIST = 1, 1, 2
 
 
 def storage(w, kind="task_storage", value_size=4, **more):
     """A local storage of ints."""
-    fields = {"map_flags": NO_PREALLOC, "btf_fd": w.btf(), "btf_key_type_id": 1, "btf_value_type_id": 1}
-    return w.create(kind, 4, value_size, 0, **fields | more)
+    fields = {"map_flags": NO_PREALLOC, "btf_key_type_id": 1, "btf_value_type_id": 1} | more
+    return w.create(kind, 4, value_size, 0, **fields if "btf_fd" in fields else fields | {"btf_fd": w.btf()})
 
 
 def odd_key(w, more, kind="task_storage", size=4, **sizes):
@@ -53,9 +53,7 @@ NOBODY = bytes(16)
 
 CASES = {
     # ---- what all local storages share ----
-    "check_flags:293": lambda w: [
-        w.update(fd, this(w), flags=flags) for fd in [storage(w)] for flags in (0, NOEXIST)
-    ],
+    "check_flags:293": lambda w: [w.update(fd, this(w), flags=flags) for fd in [storage(w)] for flags in (0, NOEXIST)],
     "check_flags:297": lambda w: w.update(storage(w), this(w), flags=EXIST),
     "bpf_local_storage_update:386": lambda w: w.update(storage(w), this(w), flags=3),
     "bpf_local_storage_map_alloc_check:525": lambda w: storage(w, map_flags=0),
@@ -92,13 +90,9 @@ CASES = {
     "cgroup_storage_check_btf:378": lambda w: odd_key(w, lambda types: types.integer(16), "cgroup_storage", 16),
     "cgroup_storage_check_btf:386": lambda w: odd_key(w, halves(4, 4), "cgroup_storage", 16),
     "cgroup_storage_check_btf:395": lambda w: odd_key(w, halves(8, 8), "cgroup_storage", 16),
-    "cgroup_storage_check_btf:404": lambda w: odd_key(
-        w, lambda types: types.struct("key", 8), "cgroup_storage", 8
-    ),
-    "cgroup_storage_check_btf:408": lambda w: odd_key(
-        w, lambda types: types.integer(8, bits=32), "cgroup_storage", 8
-    ),
+    "cgroup_storage_check_btf:404": lambda w: odd_key(w, lambda types: types.struct("key", 8), "cgroup_storage", 8),
+    "cgroup_storage_check_btf:408": lambda w: odd_key(w, lambda types: types.integer(8, bits=32), "cgroup_storage", 8),
     "bpf_cgroup_storage_assign:469": lambda w: w.prog(
-        "cgroup_skb", holds(cgroup_storage(w))[:16] + holds(cgroup_storage(w))
+        "cgroup_skb", holds(cgroup_storage(w))[:16] + holds(cgroup_storage(w))[:16] + returns(1)
     ),
 }
