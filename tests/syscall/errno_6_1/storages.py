@@ -1,8 +1,7 @@
 """The calls that run into the checks of storages.tsv."""
 
-import struct
 
-from .world import INT, LOCK, NO_FD, Types, holds, returns, u32
+from .world import INT, NO_FD, Types, holds, returns, u32
 
 NO_PREALLOC, NOEXIST, EXIST = 1, 1, 2
 
