@@ -70,3 +70,22 @@ TEST_CASE("with a key of eight bytes a cgroup has one value for all attach types
   CHECK(s.map_lookup(fd, &key, read) == minus(Errno::NoEnt));
   CHECK(s.close(fd) == 0);
 }
+
+TEST_CASE("a program uses at most one cgroup storage of each kind") {
+  Sim s;
+  auto storage = [&](bpf_map_type type) { return int32_t(s.map_create(type, 8, 4, 0)); };
+  const int32_t shared = storage(BPF_MAP_TYPE_CGROUP_STORAGE), other = storage(BPF_MAP_TYPE_CGROUP_STORAGE),
+                percpu = storage(BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE);
+  for (auto [first, second, err] : {std::tuple{shared, shared, Errno::None},
+                                    {shared, percpu, Errno::None},
+                                    {shared, other, Errno::Busy}}) {
+    const long prog = s.prog_load(BPF_PROG_TYPE_CGROUP_SKB, {{0x18, 1, BPF_PSEUDO_MAP_FD, 0, first},
+                                                             {},
+                                                             {0x18, 1, BPF_PSEUDO_MAP_FD, 0, second},
+                                                             {},
+                                                             {0xb7, 0, 0, 0, 1},
+                                                             {0x95, 0, 0, 0, 0}});
+    INFO(s.why());
+    CHECK((prog < 0 ? prog : 0) == minus(err));
+  }
+}
