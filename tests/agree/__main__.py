@@ -6,6 +6,7 @@ something does, 77 when this machine's kernel cannot be asked.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -201,6 +202,7 @@ def main():
         print(f"the live kernel cannot be asked: {error}")
         return 77
     wire.stay_on_one_cpu()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that cgroups are removed all the same
     print(f"simulator against Linux {release}, seed {args.seed}")
     if args.only is not None:
         made, ours, theirs = one_program(

@@ -117,7 +117,12 @@ class LiveSide:
         self.door.settimeout(10)
         command = [sys.executable, "-E", live_task.__file__, where, str(cpus), self.cgroups]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # what interrupts this process leaves the watcher time to remove its cgroups
         )
         try:
             self.watcher = LiveTask(self, None, 0)
@@ -132,8 +137,9 @@ class LiveSide:
         self.process.stderr.close()
         self.door.close()
         self.folder.cleanup()
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(self.cgroups)
+        for directory, _, _ in os.walk(self.cgroups, topdown=False):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory)
 
 
 class LiveTask:
