@@ -211,7 +211,7 @@ def main():
         print(show(args.only, made, ours, theirs, "asked for"))
         return 0
     endless = float("inf")
-    count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 500, 20_000, 11)
+    count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 500, 20_000, 9)
     parts = (
         lambda: random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
         lambda: all_commands(kernel, live, args.seed, sequences, seconds),
