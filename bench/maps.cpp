@@ -83,7 +83,8 @@ struct Bench {
   uint64_t key_of(uint64_t n) const { return subject.type == BPF_MAP_TYPE_LPM_TRIE ? n << 32 | 32 : n; }
 
   int64_t elem(int cmd, uint64_t n) {
-    uint64_t key = key_of(n), values[256] = {n};  // room for 256 CPUs' values
+    uint64_t key = key_of(n);
+    values[0] = n;
     bpf_attr attr;
     attr.map_fd = uint32_t(fd);
     attr.key = subject.key_size ? user(&key) : 0;
@@ -94,6 +95,7 @@ struct Bench {
   std::unique_ptr<Side> side;
   const Subject& subject;
   int64_t fd;
+  uint64_t values[256] = {};  // room for 256 CPUs'
 };
 
 // Keys in an order that a cache cannot guess, the same on both sides.

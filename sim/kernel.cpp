@@ -58,7 +58,10 @@ constexpr KernelCalls kCalls = {
 // context is changed in place, since a parked one must find itself again.
 class TaskEntry {
  public:
-  TaskEntry(Machine& machine, Task& task) : machine_(machine), before_(*machine.current), entry_(machine) {
+  TaskEntry(Machine& machine, Task& task)
+      : machine_(machine),
+        before_{machine.current->task, machine.current->pid, machine.current->cred, machine.current->cpu},
+        entry_(machine) {
     Context& now = *machine.current;
     now.task = &task;
     now.pid = task.pid;
@@ -77,7 +80,12 @@ class TaskEntry {
 
  private:
   Machine& machine_;
-  const Context before_;
+  const struct {
+    Task* task;
+    int pid;
+    const Credentials* cred;
+    uint32_t cpu;
+  } before_;
   KernelEntry entry_;
 };
 
@@ -286,8 +294,12 @@ int64_t Kernel::sys_bpf(Task& task, int cmd, uint64_t uattr, uint32_t size) {
   const SysResult result = door(task, {cmd, uattr}, [uattr, cmd, size](Kernel& k, Task&) {
     return __sys_bpf(k.machine(), cmd, uattr, size);
   });
+  if (result) {
+    state_->last_refusal.err = Errno::None;
+    return *result;
+  }
   state_->last_refusal = result.refusal();
-  return result ? *result : -int64_t(result.err());
+  return -int64_t(result.err());
 }
 
 Result<int64_t> Kernel::bpf(Task& task, int cmd, bpf_attr& attr, uint32_t size) {

@@ -8,6 +8,10 @@
 #include <cstdlib>
 #include <iterator>
 
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
+
 namespace bpfsim {
 
 namespace {
@@ -17,6 +21,16 @@ constexpr std::array<uint64_t, 13> kClasses = {8, 16, 32, 64, 96, 128, 192, 256,
 
 size_t class_of(uint64_t size) {
   return size_t(std::lower_bound(kClasses.begin(), kClasses.end(), size) - kClasses.begin());
+}
+
+// Asks the host for huge pages under a large object, where there are such: a random access to a big hash then
+// seldom waits for a page table. Whole ones inside the object only, so no more memory is touched.
+void want_huge_pages([[maybe_unused]] uint8_t* at, [[maybe_unused]] uint64_t size) {
+#ifdef MADV_HUGEPAGE
+  constexpr uint64_t kHuge = 2 << 20;
+  const uint64_t skip = -reinterpret_cast<uintptr_t>(at) % kHuge;
+  if (size >= skip + kHuge) madvise(at + skip, (size - skip) / kHuge * kHuge, MADV_HUGEPAGE);
+#endif
 }
 
 uint64_t pages_for(uint64_t bytes) { return (bytes + kPageSize - 1) / kPageSize; }
@@ -120,6 +134,7 @@ Result<Span> Arena::alloc(uint64_t size, const char* owner) {
 
   uint64_t offset = run.first_page * kPageSize + slot * run.object_size;
   run.slots[slot] = Block{kArenaBase + offset, size, owner};
+  if (large) want_huge_pages(block_ + offset, size);
   std::memset(block_ + offset, 0, size);
   live_bytes_ += size;
   ++live_objects_;

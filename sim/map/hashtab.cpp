@@ -278,8 +278,6 @@ Result<void> htab_map_get_next_key(Map& map, const void* key, void* next_key) {
 void link_first(BpfHtab& htab, HtabElem* l) {
   HtabElem*& head = htab.bucket(l->hash);
   l->next = head;
-  l->pprev = &head;
-  if (head) head->pprev = &l->next;
   head = l;
 }
 
@@ -350,7 +348,7 @@ Result<void> htab_map_update_elem(Map& map, const void* key, const void* value, 
     ++htab.count;
     return {};
   }
-  htab_unlink(old);
+  htab_unlink(htab, old);
   if (!htab.prealloc()) push_free(htab, old);
   return {};
 }
@@ -399,7 +397,7 @@ Result<void> htab_percpu_map_update_elem(Map& map, const void* key, const void* 
 
 bool lru_map_delete_node(void* arg, LruNode& node) {
   BpfHtab& htab = *static_cast<BpfHtab*>(arg);
-  htab_unlink(HtabElem::of(node));
+  htab_unlink(htab, HtabElem::of(node));
   --htab.count;
   return true;
 }
@@ -432,7 +430,7 @@ Result<void> htab_lru_map_update_elem(Map& map, const void* key, const void* val
     return {};
   }
   bpf_lru_node_set_ref(l->lru_node);
-  htab_unlink(old);
+  htab_unlink(htab, old);
   bpf_lru_push_free(htab.lru, old->lru_node);
   return {};
 }
@@ -480,7 +478,7 @@ void free_htab_elem(BpfHtab& htab, HtabElem* l) {
 namespace {
 
 void delete_elem(BpfHtab& htab, HtabElem* l) {
-  htab_unlink(l);
+  htab_unlink(htab, l);
   free_htab_elem(htab, l);
 }
 

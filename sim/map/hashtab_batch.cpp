@@ -51,7 +51,7 @@ void take_bucket(BpfHtab& htab, Batch& batch) {
     next = l->next;
     copy_element(htab, l, batch);
     if (!batch.do_delete) continue;
-    htab_unlink(l);
+    htab_unlink(htab, l);
     to_free.push_back(l);
   }
   while (!to_free.empty()) {

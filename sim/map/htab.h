@@ -12,7 +12,7 @@ namespace bpfsim {
 
 struct HtabElem {
   HtabElem* next;    // in the chain, or in the free list
-  HtabElem** pprev;  // what points here: the bucket, or the next of the element before
+  HtabElem** pprev;  // the kernel's back link; here always null
   LruNode lru_node;
   uint32_t hash;
   uint8_t* key() { return reinterpret_cast<uint8_t*>(this + 1); }
@@ -53,9 +53,12 @@ struct BpfHtab final : Map {
 inline BpfHtab& htab_of(Map& map) { return static_cast<BpfHtab&>(map); }
 inline const BpfHtab& htab_of(const Map& map) { return static_cast<const BpfHtab&>(map); }
 
-inline void htab_unlink(HtabElem* l) {
-  *l->pprev = l->next;
-  if (l->next) l->next->pprev = l->pprev;
+// The chain is walked from its head: who unlinks has just looked the element up, so the walk finds its lines
+// in the cache, where a back link would cost a write to each neighbour's.
+inline void htab_unlink(BpfHtab& htab, HtabElem* l) {
+  HtabElem** link = &htab.bucket(l->hash);
+  while (*link != l) link = &(*link)->next;
+  *link = l->next;
 }
 
 // Of an element that is in no bucket any more: what it holds, and its memory.

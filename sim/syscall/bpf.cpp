@@ -52,6 +52,16 @@ static Result<void> unprivileged_gate(const Machine& machine, int cmd) {
                 has(Gate::cap_bpf, machine.version) ? "CAP_BPF" : "CAP_SYS_ADMIN");
 }
 
+// Seen from entry to exit. The result is built in its final place: a refusal's values are too much to copy.
+static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t uattr, uint32_t size);
+static SysResult observed(Machine& machine, const CommandRow& command, bpf_attr& attr, uint64_t uattr,
+                          uint32_t size) {
+  emit<SyscallEvent>(machine, command.number, command.name, true, 0);
+  SysResult result = dispatch(machine, command.number, attr, uattr, size);
+  emit<SyscallEvent>(machine, command.number, command.name, false, result ? *result : -int64_t(result.err()));
+  return result;
+}
+
 static SysResult dispatch(Machine& machine, int cmd, bpf_attr& attr, uint64_t uattr, uint32_t size) {
   switch (cmd) {
     case BPF_MAP_CREATE: return map_create(machine, attr);
@@ -116,10 +126,7 @@ SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size) {
   if (command->since > machine.version)
     return refuse(Errno::Inval, "{} came with Linux {}.{}", command->name, command->since.major,
                   command->since.minor);
-  emit<SyscallEvent>(machine, cmd, command->name, true, 0);
-  SysResult result = dispatch(machine, cmd, attr, uattr, size);
-  emit<SyscallEvent>(machine, cmd, command->name, false, result ? *result : -int64_t(result.err()));
-  return result;
+  return observed(machine, *command, attr, uattr, size);
 }
 
 }  // namespace bpfsim

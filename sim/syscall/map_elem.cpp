@@ -18,13 +18,18 @@ namespace {
 // The map behind a descriptor for the length of one command.
 struct MapFd {
   MapFd(Machine& machine, uint32_t fd)
-      : borrowed(machine, current_task(machine).files.get(int(fd))),
-        map(__bpf_map_get(borrowed.get(), int(fd))) {}
+      : borrowed(machine, current_task(machine).files.get(int(fd))), number(int(fd)) {}
   BorrowedFile borrowed;
-  Result<Map*> map;
+  const int number;
+  Map* map = nullptr;  // once open() found it
+  Result<Map*> open() {
+    Result<Map*> found = __bpf_map_get(borrowed.get(), number);
+    map = *found;
+    return found;
+  }
 
   // What the descriptor allows, less writing once the map is frozen.
-  uint32_t sys_perms() const { return borrowed.get()->f_mode & ~((*map)->frozen ? FMODE_WRITE : 0u); }
+  uint32_t sys_perms() const { return borrowed.get()->f_mode & ~(map->frozen ? FMODE_WRITE : 0u); }
 };
 
 // While a syscall writes, the map cannot be frozen.
@@ -40,7 +45,7 @@ class WriteActive {
 
 Result<void> need_perms(const MapFd& fd, uint32_t mode) {
   if ((fd.sys_perms() & mode) == mode) return {};
-  if ((*fd.map)->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, "the map is frozen");
+  if (fd.map->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, "the map is frozen");
   return refuse(Errno::Perm, "the descriptor was not opened for that: its mode is {}, wanted {}",
                 fd.borrowed.get()->f_mode, mode);
 }
@@ -69,7 +74,7 @@ SysResult map_lookup_elem(Machine& machine, const bpf_attr& attr) {
   TRY(check_attr(machine, BPF_MAP_LOOKUP_ELEM, attr));
   if (attr.flags & ~BPF_F_LOCK) return refuse(Errno::Inval, "flags {}: only BPF_F_LOCK may be", attr.flags);
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   TRY(need_perms(fd, FMODE_READ));
   TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
@@ -88,7 +93,7 @@ SysResult map_update_elem(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_update_elem);
   TRY(check_attr(machine, BPF_MAP_UPDATE_ELEM, attr));
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   WriteActive writing(map);
   TRY(need_perms(fd, FMODE_WRITE));
   TRY(check_lock_flag(map, attr.flags));
@@ -103,7 +108,7 @@ SysResult map_delete_elem(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_delete_elem);
   TRY(check_attr(machine, BPF_MAP_DELETE_ELEM, attr));
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   WriteActive writing(map);
   TRY(need_perms(fd, FMODE_WRITE));
   Buffer key_copy(map.key_size);
@@ -117,7 +122,7 @@ SysResult map_get_next_key(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_get_next_key);
   TRY(check_attr(machine, BPF_MAP_GET_NEXT_KEY, attr));
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   TRY(need_perms(fd, FMODE_READ));
   Buffer key_copy(map.key_size), next_key(map.key_size);
   const void* key = attr.key ? TRY(copy_key(map, attr.key, key_copy)) : nullptr;  // null: the first one
@@ -134,7 +139,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   TRY(check_attr(machine, BPF_MAP_LOOKUP_AND_DELETE_ELEM, attr));
   if (attr.flags & ~BPF_F_LOCK) return refuse(Errno::Inval, "flags {}: only BPF_F_LOCK may be", attr.flags);
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   WriteActive writing(map);
   TRY(need_perms(fd, FMODE_READ | FMODE_WRITE));
   if (attr.flags && pops(map)) return refuse(Errno::Inval, "a queue or stack takes no flags here");
@@ -171,7 +176,7 @@ SysResult bpf_map_do_batch(Machine& machine, bpf_cmd cmd, const bpf_attr& attr, 
   const bool writes = cmd != BPF_MAP_LOOKUP_BATCH;
   TRY(check_attr(machine, cmd, attr));
   MapFd fd(machine, attr.batch.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   std::optional<WriteActive> writing;
   if (writes) writing.emplace(map);
   if (reads) TRY(need_perms(fd, FMODE_READ));
@@ -201,7 +206,7 @@ SysResult map_freeze(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_freeze);
   TRY(check_attr(machine, BPF_MAP_FREEZE, attr));
   MapFd fd(machine, attr.map_fd);
-  Map& map = *TRY(fd.map);
+  Map& map = *TRY(fd.open());
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return refuse(Errno::NotSupp, "a struct_ops map cannot be frozen");
   const uint32_t harmless = machine.version < "6.2"_v ? uint32_t(BPF_SPIN_LOCK) : 0;

@@ -4,6 +4,7 @@
 #include "uapi/tables.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "uapi/bpf_attr.h"
@@ -178,10 +179,22 @@ uint32_t bpf_attr_size(Version version) {
   return size;
 }
 
+// Where a command's rows begin: each call asks.
+static uint32_t first_of(bpf_cmd command) {
+  static constexpr auto kFirst = [] {
+    std::array<uint32_t, MAX_BPF_CMD> first;
+    first.fill(std::size(kLastFields));
+    for (uint32_t row = std::size(kLastFields); row-- > 0;) first[kLastFields[row].command] = row;
+    return first;
+  }();
+  return uint32_t(command) < kFirst.size() ? kFirst[command] : uint32_t(std::size(kLastFields));
+}
+
 const LastFieldRow* last_field(bpf_cmd command, Version version) {
   const LastFieldRow* found = nullptr;
-  for (const LastFieldRow& row : kLastFields)
-    if (row.command == command && row.since <= version) found = &row;
+  const LastFieldRow* row = std::begin(kLastFields) + first_of(command);
+  for (; row != std::end(kLastFields) && row->command == command; ++row)
+    if (row->since <= version) found = row;
   return found;
 }
 
