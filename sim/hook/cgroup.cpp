@@ -3,11 +3,13 @@
 // Programs on cgroups. What the first attachment of a type says holds for those after it: alone (no flag),
 // alone but a group below may have its own instead (BPF_F_ALLOW_OVERRIDE), or many that all run, here and
 // below (BPF_F_ALLOW_MULTI, and every link). Each change computes anew, for the group and all below it, the
-// array of programs that run there. Not modelled yet: LSM programs, cgroup storage; of the hooks only device
-// access fires (cgroup_device.cpp).
+// array of programs that run there. A program that uses a
+// CGROUP_STORAGE map gets its value there by being attached. Not modelled yet: LSM programs; of the hooks
+// only device access fires (cgroup_device.cpp).
 #include <algorithm>
 
 #include "hook/attach.h"
+#include "map/local_storage.h"
 #include "uapi/gates.h"
 #include "uapi/tables.h"
 
@@ -158,6 +160,32 @@ Result<void> check_flags(const Machine& machine, uint32_t flags, bool replaces) 
   return {};
 }
 
+// The values that a program's cgroup storage maps will have for a group, where they have none yet. Programs
+// share them, and they stay when a program is detached: until the group or the map goes. (Before 5.9 each
+// attachment had its own and took it away, which is not modelled.)
+class NewStorages {
+ public:
+  Result<void> bpf_cgroup_storages_alloc(Cgroup& cgroup, uint32_t type, const Prog& prog) {
+    const auto& wanted = prog.aux->cgroup_storage;
+    for (Map* map : prog.aux->used_maps) {
+      if (map != wanted[0] && map != wanted[1]) continue;
+      if (cgroup_storage_lookup(*map, {cgroup.id, type})) continue;
+      storages_.push_back(TRY(bpf_cgroup_storage_alloc(*map)));
+    }
+    return {};
+  }
+  void bpf_cgroup_storages_link(Cgroup& cgroup, uint32_t type) {
+    for (BpfCgroupStorage* storage : std::exchange(storages_, {}))
+      bpf_cgroup_storage_link(*storage, cgroup, bpf_attach_type(type));
+  }
+  ~NewStorages() {
+    for (BpfCgroupStorage* storage : storages_) bpf_cgroup_storage_free(*storage);
+  }
+
+ private:
+  std::vector<BpfCgroupStorage*> storages_;
+};
+
 // Either a program by itself, whose reference moves in, or a link.
 Result<void> __cgroup_bpf_attach(Cgroup& cgroup, Prog* prog, Link* link, Prog* replaced,
                                  const Attachment& how) {
@@ -179,6 +207,8 @@ Result<void> __cgroup_bpf_attach(Cgroup& cgroup, Prog* prog, Link* link, Prog* r
   cgroup_bpf& slot = cgroup.bpf[how.type];
   bpf_prog_list* entry =
       TRY(find_attach_entry(slot.progs, prog, replaced, (how.flags & BPF_F_ALLOW_MULTI) != 0));
+  NewStorages storages;
+  TRY(storages.bpf_cgroup_storages_alloc(cgroup, how.type, prog ? *prog : *link->prog));
   Prog* old = entry ? entry->prog : nullptr;
   if (entry) {
     *entry = {prog, link, how.flags};
@@ -190,6 +220,7 @@ Result<void> __cgroup_bpf_attach(Cgroup& cgroup, Prog* prog, Link* link, Prog* r
   update_effective_progs(cgroup, how.type);
   ++slot.revision;
   if (old) bpf_prog_put(*old, {"replaced in cgroup {}", cgroup.id});
+  storages.bpf_cgroup_storages_link(cgroup, how.type);
   return {};
 }
 
@@ -392,6 +423,7 @@ void cgroup_bpf_inherit(Cgroup& cgroup) {
 
 void cgroup_bpf_offline(Cgroup& cgroup) {
   KFN(cgroup.machine, cgroup_bpf_release);
+  while (!cgroup.storages.empty()) bpf_cgroup_storage_free(*cgroup.storages.back());
   for (auto& [type, slot] : std::exchange(cgroup.bpf, {})) {
     for (bpf_prog_list& entry : slot.progs) {
       if (entry.prog) bpf_prog_put(*entry.prog, {"cgroup {} is removed", cgroup.id});
