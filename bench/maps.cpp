@@ -13,14 +13,20 @@
 #include "map/map_types.h"
 #include "object/file.h"
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 using namespace bpfsim;
 
 namespace {
 
+enum class Holds { Values, Maps, Programs };
 struct Subject {
   const char* name;
   bpf_map_type type;
   uint32_t key_size, entries, flags;
+  Holds holds = Holds::Values;
 };
 constexpr Subject kKeyed[] = {
     {"array", BPF_MAP_TYPE_ARRAY, 4, 1 << 10, 0},
@@ -37,20 +43,64 @@ constexpr Subject kKeyless[] = {
     {"stack", BPF_MAP_TYPE_STACK, 0, 1 << 10, 0},
 };
 
+constexpr Subject kBloom = {"bloom filter", BPF_MAP_TYPE_BLOOM_FILTER, 0, 1 << 10, 0};
+// Few: a live kernel waits for all readers whenever a map in a map is replaced.
+constexpr Subject kOfMaps[] = {
+    {"array of maps", BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 1 << 4, 0, Holds::Maps},
+    {"hash of maps", BPF_MAP_TYPE_HASH_OF_MAPS, 8, 1 << 4, 0, Holds::Maps},
+};
+constexpr Subject kProgArray = {"prog array", BPF_MAP_TYPE_PROG_ARRAY, 4, 1 << 10, 0, Holds::Programs};
+constexpr Subject kRing = {"ring buffer", BPF_MAP_TYPE_RINGBUF, 0, 1 << 22, 0};
+constexpr uint32_t kRecord = 16, kHeader = 8;  // bytes of a ring's record
+
 uint64_t user(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+
+// The first two pages of a ring buffer: where the consumer is, which we may write, and where the producer is.
+uint64_t* ring_positions(long fd) {
+#ifdef __linux__
+  void* both = mmap(nullptr, 2 * kPageSize, PROT_READ, MAP_SHARED, int(fd), 0);
+  if (both == MAP_FAILED) return nullptr;
+  if (mmap(both, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, int(fd), 0) == both)
+    return static_cast<uint64_t*>(both);
+  munmap(both, 2 * kPageSize);
+#else
+  (void)fd;
+#endif
+  return nullptr;
+}
+void unmap_ring([[maybe_unused]] uint64_t* positions) {
+#ifdef __linux__
+  if (positions) munmap(positions, 2 * kPageSize);
+#endif
+}
 
 // Whose bpf(2) it is. Both answer the same bytes; a descriptor that stays open is the process' end to close.
 struct Side {
   virtual ~Side() = default;
   virtual int64_t bpf(int cmd, bpf_attr& attr) = 0;
+  // Of a ring buffer: how many bytes were ever produced, all of them consumed now.
+  virtual uint64_t consume(int64_t ring) = 0;
 };
 struct Simulated final : Side {
   Simulated() : kernel(MachineOptions{.arena_bytes = 512 << 20}), task(kernel.spawn("bench")) {}
   int64_t bpf(int cmd, bpf_attr& attr) override {
     return kernel.sys_bpf(task, cmd, user(&attr), sizeof attr);
   }
+  uint64_t consume(int64_t ring) override {
+    constexpr uint32_t kRead = 1, kReadWrite = 3, kShared = 1;
+    if (!positions[0]) {
+      positions[0] = *kernel.mmap(task, int(ring), kPageSize, kReadWrite, kShared, 0);
+      positions[1] = *kernel.mmap(task, int(ring), kPageSize, kRead, kShared, kPageSize);
+    }
+    uint64_t produced = 0;
+    if (!kernel.user_load(task, positions[1], &produced, sizeof produced) ||
+        !kernel.user_store(task, positions[0], &produced, sizeof produced))
+      return 0;
+    return produced;
+  }
   Kernel kernel;
   Task& task;
+  uint64_t positions[2] = {};  // where the consumer's and the producer's page are mapped
 };
 struct Live final : Side {
   int64_t bpf(int cmd, bpf_attr& attr) override {
@@ -58,10 +108,18 @@ struct Live final : Side {
     if (result >= 0 && (cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD)) fds.push_back(result);
     return result;
   }
+  uint64_t consume(int64_t ring) override {
+    if (!positions) positions = ring_positions(ring);
+    if (!positions) return 0;
+    volatile uint64_t& producer = positions[kPageSize / sizeof *positions];
+    return positions[0] = producer;
+  }
   ~Live() override {
+    unmap_ring(positions);
     for (int64_t fd : fds) live::close_fd(fd);
   }
   std::vector<int64_t> fds;
+  uint64_t* positions = nullptr;
 };
 
 // A map, full (a queue: half full), on one side.
@@ -70,13 +128,36 @@ struct Bench {
     bpf_attr attr;
     attr.map_type = subject.type;
     attr.key_size = subject.key_size;
-    attr.value_size = 8;
+    attr.value_size = subject.holds != Holds::Values ? 4 : &subject == &kRing ? 0 : 8;
     attr.max_entries = subject.entries;
     attr.map_flags = subject.flags;
+    if (subject.holds == Holds::Maps) {
+      bpf_attr inner;
+      inner.map_type = BPF_MAP_TYPE_ARRAY;
+      inner.key_size = inner.value_size = 4;
+      inner.max_entries = 1;
+      held = side->bpf(BPF_MAP_CREATE, inner);
+      attr.inner_map_fd = uint32_t(held);
+    } else if (subject.holds == Holds::Programs) {
+      held = load("r0 = 2\nexit\n");
+    }
     fd = side->bpf(BPF_MAP_CREATE, attr);
-    const uint32_t fill = subject.key_size ? subject.entries : subject.entries / 2;
+    const uint32_t fill = &subject == &kRing ? 0 : subject.key_size ? subject.entries : subject.entries / 2;
     for (uint64_t n = 0; fd >= 0 && n < fill; ++n)
       if (elem(BPF_MAP_UPDATE_ELEM, n) < 0) fd = -1;
+  }
+
+  // An XDP program's descriptor; map[...] in its text is this map.
+  int64_t load(const std::string& text) {
+    Assembly assembly = assemble(text);
+    if (!assembly.ok()) return -1;
+    for (const MapRef& ref : assembly.maps) assembly.insns[ref.insn].imm = int(fd);
+    bpf_attr attr;
+    attr.prog_type = BPF_PROG_TYPE_XDP;
+    attr.insns = user(assembly.insns.data());
+    attr.insn_cnt = uint32_t(assembly.insns.size());
+    attr.license = user("GPL");
+    return side->bpf(BPF_PROG_LOAD, attr);
   }
 
   // A trie's key is a prefix length and the data.
@@ -84,7 +165,7 @@ struct Bench {
 
   int64_t elem(int cmd, uint64_t n) {
     uint64_t key = key_of(n);
-    values[0] = n;
+    values[0] = subject.holds == Holds::Values ? n : uint64_t(held);
     bpf_attr attr;
     attr.map_fd = uint32_t(fd);
     attr.key = subject.key_size ? user(&key) : 0;
@@ -94,8 +175,8 @@ struct Bench {
 
   std::unique_ptr<Side> side;
   const Subject& subject;
-  int64_t fd;
-  uint64_t values[256] = {};  // room for 256 CPUs'
+  int64_t fd = -1, held = -1;  // the map; what its elements hold
+  uint64_t values[256] = {};   // room for 256 CPUs'
 };
 
 // Keys in an order that a cache cannot guess, the same on both sides.
@@ -164,25 +245,27 @@ const std::string kLookup = kMapAnd + "r2 += -8\ncall bpf_map_lookup_elem\n";
 const std::string kUpdate = kMapAnd + "r2 += -8\nr3 = r10\nr3 += -16\nr4 = 0\ncall bpf_map_update_elem\n";
 const std::string kPushPop =
     kMapAnd + "r2 += -16\nr3 = 0\ncall bpf_map_push_elem\n" + kMapAnd + "r2 += -16\ncall bpf_map_pop_elem\n";
+const std::string kPush = kMapAnd + "r2 += -8\nr3 = 0\ncall bpf_map_push_elem\n";
+const std::string kPeek = kMapAnd + "r2 += -8\ncall bpf_map_peek_elem\n";
+const std::string kReserveSubmit =
+    "r1 = map[m]\nr2 = " + std::to_string(kRecord) +
+    "\nr3 = 0\ncall bpf_ringbuf_reserve\nif r0 == 0 goto full\nr1 = r0\nr2 = 1\n"  // BPF_RB_NO_WAKEUP
+    "call bpf_ringbuf_submit\nfull:\n";
 
 template <class On>
 void through_program(benchmark::State& state, const Subject& subject, const std::string& calls,
                      int per_round) {
   Bench bench(std::make_unique<On>(), subject);
   if (bench.fd < 0) return state.SkipWithError("the map could not be filled");
-  Assembly assembly = assemble(program_text(subject, calls));
-  if (!assembly.ok()) return state.SkipWithError(assembly.errors[0].str().c_str());
-  for (const MapRef& ref : assembly.maps) assembly.insns[ref.insn].imm = int(bench.fd);
-  bpf_attr load;
-  load.prog_type = BPF_PROG_TYPE_XDP;
-  load.insns = user(assembly.insns.data());
-  load.insn_cnt = uint32_t(assembly.insns.size());
-  load.license = user("GPL");
-  const int64_t prog = bench.side->bpf(BPF_PROG_LOAD, load);
+  const int64_t prog = bench.load(program_text(subject, calls));
   if (prog < 0) return state.SkipWithError("the program was refused");
   uint8_t packet[64] = {};
   constexpr bool kIsLive = std::is_same_v<On, Live>;
-  constexpr uint32_t kRepeat = kIsLive ? 1000 : 20;  // one live call waits some 20 ms, whatever it runs
+  constexpr uint32_t kFullSpeed = kIsLive ? 1000 : 20;  // one live call waits some 20 ms, whatever it runs
+  const bool ring = &subject == &kRing;
+  const uint32_t kRepeat = ring ? 100 : kFullSpeed;  // what a ring has room for
+  const uint64_t bytes = uint64_t(kRepeat) * kRounds * (kRecord + kHeader);
+  uint64_t produced = 0;
   for (auto _ : state) {
     bpf_attr run;
     run.test.prog_fd = uint32_t(prog);
@@ -195,6 +278,8 @@ void through_program(benchmark::State& state, const Subject& subject, const std:
     // The live kernel waits for others around a run and says itself how long one took; our clock is
     // simulated.
     state.SetIterationTime(kIsLive ? run.test.duration * double(kRepeat) * 1e-9 : took);
+    if (ring && bench.side->consume(bench.fd) != (produced += bytes))
+      return state.SkipWithError("a record found no room in the ring");
   }
   state.counters["ops"] = double(kRepeat) * kRounds * per_round;
 }
@@ -219,6 +304,19 @@ void add_side(const char* syscall, const char* program) {
     add(s, "push, pop", syscall, [&s](auto& state) { push_pop_syscall<On>(state, s); });
     add(s, "push, pop", program, [&s](auto& state) { through_program<On>(state, s, kPushPop, 2); });
   }
+  add(kBloom, "push", syscall, [](auto& state) { through_syscall<On>(state, kBloom, BPF_MAP_UPDATE_ELEM); });
+  add(kBloom, "push", program, [](auto& state) { through_program<On>(state, kBloom, kPush, 1); });
+  add(kBloom, "peek", syscall, [](auto& state) { through_syscall<On>(state, kBloom, BPF_MAP_LOOKUP_ELEM); });
+  add(kBloom, "peek", program, [](auto& state) { through_program<On>(state, kBloom, kPeek, 1); });
+  for (const Subject& s : kOfMaps) {
+    add(s, "lookup", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_LOOKUP_ELEM); });
+    add(s, "lookup", program, [&s](auto& state) { through_program<On>(state, s, kLookup, 1); });
+  }
+  for (int cmd : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM})
+    add(kProgArray, cmd == BPF_MAP_LOOKUP_ELEM ? "lookup" : "update", syscall,
+        [cmd](auto& state) { through_syscall<On>(state, kProgArray, cmd); });
+  add(kRing, "reserve, submit", program,
+      [](auto& state) { through_program<On>(state, kRing, kReserveSubmit, 1); });
 }
 
 }  // namespace

@@ -204,10 +204,24 @@ struct ToPython {
     fields["count"] = view.records.size();
     fields["records"] = records;
   }
-  // A view that is not drawn yet.
-  template <class Other>
-  void operator()(const Other&) {
-    kind("none");
+  void operator()(const OwnedView& view) {
+    kind("owned");
+    py::list owned;
+    for (const OwnedValue& one : view.values) {
+      if (owned.size() == limit) break;
+      py::list values;
+      for (const RawBytes& value : one.values) values.append(to_bytes(value));
+      owned.append(py::make_tuple(object_kind_name(one.owner->kind), one.owner->label(), one.at, values));
+    }
+    fields["count"] = view.values.size();
+    fields["owned"] = owned;
+  }
+  void operator()(const PagesView& view) {
+    kind("pages");
+    fields["max_entries"] = view.max_entries;
+    fields["user_vm_start"] = view.user_vm_start;
+    fields["user_vm_end"] = view.user_vm_end;
+    fields["addr"] = view.addr;
   }
 };
 

@@ -9,6 +9,7 @@
 #include "map/common.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/view.h"
 #include "object/ops.h"
 
 namespace bpfsim {
@@ -116,6 +117,11 @@ Result<Addr> arena_map_direct_value_addr(const Map& map, uint32_t offset) {
 uint64_t arena_map_mem_usage(const Map&) { return 0; }
 
 }  // namespace
+
+PagesView arena_view(const Map& map) {
+  const BpfArena& arena = arena_of(map);
+  return {map.max_entries, arena.user_vm_start, arena.user_vm_end, arena.pages ? arena.pages.addr : 0};
+}
 
 const MapOps arena_map_ops = {
     .map_alloc = OP(arena_map_alloc),

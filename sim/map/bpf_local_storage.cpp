@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "btf/btf_types.h"
+#include "map/view.h"
 #include "object/btf.h"
 
 namespace bpfsim {
@@ -77,7 +78,7 @@ Result<BpfLocalStorageElem*> bpf_selem_alloc(BpfLocalStorageMap& smap, Object& o
     return memory.refusal();
   }
   auto* selem = new BpfLocalStorageElem{&smap, nullptr, *memory};
-  std::memcpy(selem->data(), value, smap.value_size);
+  copy_map_value(smap, selem->data(), value);
   return selem;
 }
 
@@ -175,10 +176,15 @@ Result<void*> bpf_local_storage_lookup(Object& owner, Map& map) {
 Result<void> bpf_local_storage_update(Object& owner, Map& map, const void* value, uint64_t flags) {
   BpfLocalStorageMap& smap = storage_map(map);
   if ((flags & ~BPF_F_LOCK) > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
-  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
+  if (flags & BPF_F_LOCK && !map.record.has(BPF_SPIN_LOCK))
+    return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
   BpfLocalStorage*& storage = owner_storage(map, owner);
   BpfLocalStorageElem* old = find(storage, map);
   if (!storage) TRY(check_flags(old, flags));
+  if (old && flags & BPF_F_LOCK && !(flags & BPF_NOEXIST)) {  // under the lock, the old one is written over
+    copy_map_value(map, old->data(), value);
+    return {};
+  }
   BpfLocalStorageElem* selem = TRY(bpf_selem_alloc(smap, owner, value));
   Result<void> allowed = storage ? check_flags(old, flags) : mem_charge(map, owner, kSizeofLocalStorage);
   if (!allowed) {
@@ -197,6 +203,14 @@ Result<void> bpf_local_storage_delete(Object& owner, Map& map) {
   if (!selem) return refuse(Errno::NoEnt, "the owner has no value from this map");
   bpf_selem_unlink(selem);
   return {};
+}
+
+OwnedView local_storage_view(const Map& map) {
+  OwnedView view;
+  for (const auto& bucket : storage_map(map).buckets)
+    for (const BpfLocalStorageElem* selem : bucket)
+      view.values.push_back({selem->local_storage->owner, "", {bytes_of(selem->data(), map.value_size)}});
+  return view;
 }
 
 void bpf_local_storage_destroy(BpfLocalStorage& storage) {

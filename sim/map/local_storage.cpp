@@ -2,8 +2,8 @@
 //
 // BPF_MAP_TYPE_CGROUP_STORAGE and its per-CPU form. The values stand in a tree by key, and in a list, the
 // newest first, which BPF_MAP_GET_NEXT_KEY follows. With a key of 16 bytes each attach type has a value of
-// its own, with one of 8 bytes a cgroup has one for all. Not modelled yet: bpf_get_local_storage, and the
-// bpf_spin_lock that a value may have.
+// its own, with one of 8 bytes a cgroup has one for all. Departs from the
+// kernel: an update writes over the value in place. Not modelled yet: bpf_get_local_storage.
 #include "map/local_storage.h"
 
 #include <algorithm>
@@ -12,7 +12,9 @@
 #include "btf/btf_types.h"
 #include "map/common.h"
 #include "map/map_types.h"
+#include "map/view.h"
 #include "object/btf.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -85,9 +87,11 @@ Result<BpfCgroupStorage*> need_storage(Map& map, const void* key) {
 
 Result<void> cgroup_storage_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   if (flags & ~(BPF_F_LOCK | BPF_EXIST)) return refuse(Errno::Inval, "unknown flags {}", flags);
-  if (flags & BPF_F_LOCK) return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
+  if (flags & BPF_F_LOCK && !map.record.has(BPF_SPIN_LOCK))
+    return refuse(Errno::Inval, "BPF_F_LOCK: the value has no bpf_spin_lock");
   BpfCgroupStorage& storage = *TRY(need_storage(map, key));
-  std::memcpy(storage.buf.host, value, map.value_size);
+  copy_map_value(map, storage.buf.host, value);
+  if (!(flags & BPF_F_LOCK)) bpf_obj_init(map.record, storage.buf.host);  // a new value, its lock is open
   return {};
 }
 
@@ -194,6 +198,19 @@ Result<void> bpf_percpu_cgroup_storage_update(Map& map, const void* key, const v
   BpfCgroupStorage& storage = *TRY(need_storage(map, key));
   std::memcpy(storage.buf.host, values, storage.buf.size);
   return {};
+}
+
+OwnedView cgroup_storage_view(const Map& map) {
+  OwnedView view;
+  const auto& list = map_to_storage(map).list;
+  for (auto at = list.rbegin(); at != list.rend(); ++at) {
+    const BpfCgroupStorage& storage = **at;
+    const AttachTypeRow* type = find_attach_type(storage.key.attach_type);
+    view.values.push_back({storage.cgroup, attach_type_isolated(map) && type ? type->name : "", {}});
+    for (uint64_t from = 0; from < storage.buf.size; from += round_up(map.value_size, 8))
+      view.values.back().values.push_back(bytes_of(storage.buf.host + from, map.value_size));
+  }
+  return view;
 }
 
 const MapOps cgroup_storage_map_ops = {

@@ -73,6 +73,13 @@ MapView view_map(const Map& map, size_t limit) {
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map, limit);
     case BPF_MAP_TYPE_QUEUE:
     case BPF_MAP_TYPE_STACK: return queue_stack_view(map);
+    case BPF_MAP_TYPE_SK_STORAGE:
+    case BPF_MAP_TYPE_INODE_STORAGE:
+    case BPF_MAP_TYPE_TASK_STORAGE:
+    case BPF_MAP_TYPE_CGRP_STORAGE: return local_storage_view(map);
+    case BPF_MAP_TYPE_CGROUP_STORAGE:
+    case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: return cgroup_storage_view(map);
+    case BPF_MAP_TYPE_ARENA: return arena_view(map);
     default: return {};
   }
 }

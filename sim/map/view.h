@@ -110,8 +110,24 @@ struct RingbufView {
   std::vector<RingbufRecord> records;  // from the consumer's position to the producer's
 };
 
+// Values that lie with their owner, which the map does not hold.
+struct OwnedValue {
+  const Object* owner;
+  std::string at;                // of an older cgroup storage: the attach type
+  std::vector<RawBytes> values;  // one, or one for each CPU
+};
+struct OwnedView {
+  std::vector<OwnedValue> values;
+};
+
+struct PagesView {  // an arena
+  uint32_t max_entries;
+  uint64_t user_vm_start, user_vm_end;  // 0: not said yet
+  Addr addr;                            // where the pages lie; 0: none yet
+};
+
 using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView,
-                             BloomView, RingbufView>;
+                             BloomView, RingbufView, OwnedView, PagesView>;
 inline constexpr size_t kNoLimit = SIZE_MAX;
 MapView view_map(const Map& map, size_t limit = kNoLimit);
 
@@ -130,5 +146,8 @@ ArrayView cpu_map_view(const Map& map);
 RingView queue_stack_view(const Map& map);
 BloomView bloom_view(const Map& map, size_t limit = kNoLimit);  // of bytes
 RingbufView ringbuf_view(const Map& map);
+OwnedView local_storage_view(const Map& map);
+OwnedView cgroup_storage_view(const Map& map);
+PagesView arena_view(const Map& map);
 
 }  // namespace bpfsim

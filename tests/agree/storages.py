@@ -5,18 +5,23 @@ import socket
 import struct
 
 import creation
+import fields
 import wire
 from wire import Buffer
+
+LOCK = 4
 
 
 class Storage:
     """One map of a side, and the descriptors that stand for its owners."""
 
-    def __init__(self, side, usual):
+    def __init__(self, side, usual, value=None):
+        """value: its size, the BTF's descriptor and the number of its type there; an int otherwise."""
         self.side, maker = side, creation.Creator(side, usual)
+        self.size, types, value_type = value or (4, maker.btf, 1)
         attr = bytearray(wire.ATTR_SIZE)
-        struct.pack_into("<7I", attr, 0, usual.number, 4, 4, 0, usual.flags, 0, 0)
-        struct.pack_into("<5I", attr, 44, 0, maker.btf, 1, 1, 0)
+        struct.pack_into("<7I", attr, 0, usual.number, 4, self.size, 0, usual.flags, 0, 0)
+        struct.pack_into("<5I", attr, 44, 0, types & 0xFFFFFFFF, 1, value_type, 0)
         self.map = side.call("create", wire.MAP_CREATE, attr, fd=True)
         pidfd = side.task.pidfd_open(side.task.pid) if hasattr(side.task, "pidfd_open") else os.pidfd_open(os.getpid())
         side.open.append(pidfd)
@@ -40,10 +45,10 @@ class Storage:
         }
 
     def element(self, what, cmd, owner, value=7, flags=0):
-        key, room = Buffer(struct.pack("<i", self.owners[owner])), Buffer(struct.pack("<I", value))
+        key, room = Buffer(struct.pack("<i", self.owners[owner])), Buffer(struct.pack("<I", value) * (self.size // 4))
         attr = bytearray(wire.ATTR_SIZE)
         pointers = (key.address, room.address if cmd != wire.MAP_DELETE_ELEM else 0)
-        struct.pack_into("<IIQQQ", attr, 0, self.map, 0, *pointers, flags)
+        struct.pack_into("<IIQQQ", attr, 0, self.map & 0xFFFFFFFF, 0, *pointers, flags)
         self.side.call(f"{what} {owner} flags={flags:#x}", cmd, attr)
         self.side.note(f"  {bytes(room).hex()}")
 
@@ -75,4 +80,27 @@ def elements(usual):
     return run
 
 
-CASES = [elements(creation.TYPES[name]) for name in ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")]
+def values_with_fields(usual):
+    """BPF_F_LOCK where the value has a lock and where not; special fields are left alone."""
+
+    def run(side):
+        for name in ("bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_refcount"):
+            types = fields.Types()
+            number = fields.one_value(types, name, size=40)
+            storage = Storage(side, usual, (40, types.load(side, name), number))
+            for owner in ("socket", "pidfd", "map"):
+                for value, flags in enumerate((LOCK, LOCK | 2, LOCK | 1, 0, LOCK, LOCK | 2, LOCK | 1, 2, 1, LOCK | 3)):
+                    storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner, value=0x11111111 * value, flags=flags)
+                    storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner)
+                    storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner, flags=LOCK)
+                storage.element("DELETE", wire.MAP_DELETE_ELEM, owner)
+                storage.element("UPDATE", wire.MAP_UPDATE_ELEM, owner, value=7, flags=LOCK)
+                storage.element("LOOKUP", wire.MAP_LOOKUP_ELEM, owner)
+            side.close()
+
+    run.__name__ = "values_with_fields_" + next(name for name, row in creation.TYPES.items() if row is usual)
+    return run
+
+
+STORAGES = [creation.TYPES[name] for name in ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")]
+CASES = [make(usual) for make in (elements, values_with_fields) for usual in STORAGES]

@@ -104,3 +104,38 @@ TEST_CASE("classifiers on a device and flow dissectors are held by what they are
   CHECK((s.holders(dissector) == std::vector<std::string>{"netns 4026531840, flow_dissector"}));
   CHECK(object_graph(s.machine()).leaks().empty());
 }
+
+TEST_CASE("attaching makes the value of a cgroup storage map, which goes with the group") {
+  Attaching s;
+  const long map = s.map_create(BPF_MAP_TYPE_CGROUP_STORAGE, 16, 8, 0), top = s.group("/sys/fs/cgroup/a");
+  auto prog = [&] {
+    return s.prog_load(BPF_PROG_TYPE_CGROUP_SKB,
+                       {bpf_insn{BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_FD, 0, int(map)},
+                        {},
+                        mov64_imm(BPF_REG_0, 1),
+                        exit_insn()});
+  };
+  const long one = prog(), two = prog();
+  REQUIRE(one > 0);
+  const Object& group = *s.object(top);
+  const struct {
+    uint64_t cgroup;
+    uint32_t attach_type, pad;
+  } key{static_cast<const Cgroup&>(group).id, BPF_CGROUP_INET_INGRESS, 0};
+  uint64_t value = 5;
+  CHECK(s.map_update(map, &key, &value) == minus(Errno::NoEnt));
+  REQUIRE(s.attach(top, one, BPF_CGROUP_INET_INGRESS, BPF_F_ALLOW_MULTI) == 0);
+  CHECK(s.map_update(map, &key, &value) == 0);
+  REQUIRE(s.attach(top, two, BPF_CGROUP_INET_INGRESS, BPF_F_ALLOW_MULTI) == 0);
+  value = 0;
+  CHECK(s.map_lookup(map, &key, &value) == 0);  // shared, and as it was
+  CHECK(value == 5);
+  REQUIRE(s.attach(top, one, BPF_CGROUP_INET_INGRESS, 0, BPF_PROG_DETACH) == 0);
+  REQUIRE(s.attach(top, two, BPF_CGROUP_INET_INGRESS, 0, BPF_PROG_DETACH) == 0);
+  CHECK(s.map_lookup(map, &key, &value) == 0);
+  REQUIRE(s.k.rmdir(s.t, "/sys/fs/cgroup/a"));
+  CHECK(s.map_lookup(map, &key, &value) == minus(Errno::NoEnt));
+  for (long fd : {map, top, one, two}) CHECK(s.close(fd) == 0);
+  CHECK(s.alive().empty());
+  CHECK(s.machine().arena.live_objects() == 0);
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import re
+import struct
 import weakref
 from pathlib import Path
 
@@ -187,6 +188,76 @@ def test_every_picture_is_drawn_and_fits(task, kind, full):
     assert width <= 800, "readable at 800 px"
     assert view.facts() in str(view)
     assert view.to_json()["kind"] == view.kind
+
+
+def an_int():
+    """BTF with one type, the int."""
+    types, names = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32), b"\0int\0"
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
+    return header + types + names
+
+
+def test_a_storage_shows_its_owners(k, task):
+    raw = an_int()
+    types = {"btf_fd": task.bpf("BTF_LOAD", btf=raw, btf_size=len(raw)), "btf_key_type_id": 1, "btf_value_type_id": 1}
+    m = task.map_create("task_storage", value_size=4, max_entries=0, map_flags=BPF_F_NO_PREALLOC, **types)
+    assert "no owner has a value" in m.view().svg()
+    other = k.spawn("sleepy")
+    m[task.pidfd_open(other.pid)] = 77
+    view = m.view()
+    assert view.kind == "owned" and view.data["count"] == 1
+    assert "sleepy" in str(view) and "77" in str(view)
+    assert "sleepy" in view.svg() and "77" in view.svg()
+    other.exit()
+    assert m.view().data["owned"] == []
+
+
+@pytest.mark.parametrize("percpu", [False, True])
+def test_a_cgroup_s_storage_comes_by_attaching(task, percpu):
+    kind = "percpu_cgroup_storage" if percpu else "cgroup_storage"
+    m = task.map_create(kind, key_size=16, max_entries=0)
+    prog = task.prog_load("cgroup_skb", "r1 = map[m]\nr0 = 1\nexit", maps={"m": m})
+    task.mkdir("/sys/fs/cgroup/web")
+    link = task.link_create(prog, "/sys/fs/cgroup/web", "cgroup_inet_ingress")
+    ((_, label, at, values),) = m.view().data["owned"]
+    assert label == "cgroup /sys/fs/cgroup/web" and at == "BPF_CGROUP_INET_INGRESS"
+    assert values == [bytes(8)] * (4 if percpu else 1)
+    assert label in m.view()._repr_html_()
+    link.close()
+    assert m.view().data["count"] == 1, "it stays with the group"
+    task.rmdir("/sys/fs/cgroup/web")
+    assert m.view().data["count"] == 0
+
+
+def test_an_arena_s_pages(task):
+    m = task.map_create("arena", key_size=0, value_size=0, max_entries=3, map_flags=1 << 10)
+    assert "nobody has mapped them" in str(m.view())
+    pages = task.mmap(m.fd, 3 * 4096)
+    assert "user addresses from 0x" in str(m.view()) and "they lie at 0xffff" in str(m.view())
+    assert len(pages) == 3 * 4096 and m.view().svg().count("<rect") == 3
+
+
+OTHERS = {
+    "user_ringbuf": (dict(key_size=0, value_size=0, max_entries=4096), "ringbuf"),
+    "devmap": (dict(value_size=4, max_entries=4), "objects"),
+    "devmap_hash": (dict(value_size=4, max_entries=4), "objects"),
+    "cpumap": (dict(value_size=4, max_entries=2), "array"),
+    "xskmap": (dict(value_size=4, max_entries=4), "objects"),
+    "sockmap": (dict(value_size=4, max_entries=4), "objects"),
+    "sockhash": (dict(value_size=4, max_entries=4), "objects"),
+    "reuseport_sockarray": (dict(max_entries=4), "objects"),
+    "perf_event_array": (dict(value_size=4, max_entries=2), "objects"),
+    "cgroup_array": (dict(value_size=4, max_entries=2), "objects"),
+    "stack_trace": (dict(value_size=16, max_entries=2), "none"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_type_says_what_is_inside(task, kind):
+    fields, picture = OTHERS[kind]
+    view = task.map_create(kind, **fields).view()
+    assert view.kind == picture
+    assert view.facts() in str(view) and kind in view._repr_html_()
 
 
 def test_a_ring_buffer_s_records():

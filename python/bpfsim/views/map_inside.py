@@ -93,6 +93,12 @@ class MapView:
                     f"{d['size']} bytes; consumer at {d['consumer_pos']}, producer at {d['producer_pos']}: "
                     f"{used} bytes in {d['count']} records, {d['wakeups']} wake-ups"
                 )
+            case "owned":
+                return f"{_many(d['count'], 'value')}, each with its owner, which the map does not hold"
+            case "pages":
+                where = f"user addresses from 0x{d['user_vm_start']:x}" if d["user_vm_start"] else "no address yet"
+                mapped = f"they lie at 0x{d['addr']:x}" if d["addr"] else "nobody has mapped them"
+                return f"{_many(d['max_entries'], 'page')} for programs and processes, {where}; {mapped}"
         return f"This type has no picture of its own; it has {_many(len(self.data['elements']), 'element')}."
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
@@ -135,6 +141,13 @@ class MapView:
                     [str(pos), str(size), _record_state(busy, discarded), sample.hex(" ")]
                     for pos, busy, discarded, size, sample in d["records"]
                 ]
+            case "owned":
+                return ["owner", "attach type", "value"], [
+                    [label, at, ", ".join(map(shown, values))] for _, label, at, values in d["owned"]
+                ]
+            case "pages":
+                names = ("max_entries", "user_vm_start", "user_vm_end", "addr")
+                return ["what", "value"], [[name, hex(d[name])] for name in names]
         return ["key", "value"], [[key, value] for key, value in d["elements"]]
 
     def _bits(self) -> list[int]:
@@ -376,6 +389,33 @@ class MapView:
             to.line(6 + wide, y + 15, 6 + wide + 40, y + 15, arrow=True)
             to.box(6 + wide + 42, y, max(len(label) * 7 + 20, 120), 30, label, fill=_FILLS.get(kind, PALE), round_=7)
         self._more(to, len(slots), self.data["count"])
+
+    def _draw_owned(self, to: Drawing) -> None:
+        """Each owner, and its value beside it; the dashed line is no reference."""
+        owned = self.data["owned"][:24]
+        if not owned:
+            to.words(6, 18, "no owner has a value")
+        wide = min(max((len(label) for _, label, _, _ in owned), default=0) * 7 + 20, 380)
+        for row, (kind, label, at, values) in enumerate(owned):
+            y = 6 + row * 40
+            value = cut(", ".join(map(shown, values)), 40)
+            to.box(6, y, wide, 30, cut(label, 50), fill=_FILLS.get(kind, PALE), round_=7)
+            to.line(6 + wide, y + 15, 6 + wide + 40, y + 15, dashed=True)
+            to.box(6 + wide + 42, y, max(len(value) * 7.2 + 16, 52), 30, value, fill=BLUE, round_=2)
+            to.words(6 + wide + 42 + max(len(value) * 7.2 + 16, 52) + 8, y + 19, at, size=11)
+        self._more(to, len(owned), self.data["count"])
+
+    def _draw_pages(self, to: Drawing) -> None:
+        """The pages in a row, and the addresses of both ends as a process has them."""
+        d = self.data
+        pages = min(d["max_entries"], LIMIT)
+        size = 22
+        across = (WIDE - 20) // size
+        for page in range(pages):
+            x, y = 6 + page % across * size, 26 + page // across * size
+            to.box(x, y, size, size, fill=BLUE if d["addr"] else "none", round_=1)
+        to.words(6, 18, f"0x{d['user_vm_start']:x}" if d["user_vm_end"] else "no user address yet", size=11)
+        self._more(to, pages, d["max_entries"])
 
     def _draw_ring(self, to: Drawing) -> None:
         """The slots in a row; whoever walks on from the last comes to the first."""
