@@ -335,9 +335,8 @@ void add_side(const char* syscall, const char* program) {
   for (int cmd : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM})
     add(kProgArray, cmd == BPF_MAP_LOOKUP_ELEM ? "lookup" : "update", syscall,
         [cmd](auto& state) { through_syscall<On>(state, kProgArray, cmd); });
-  if constexpr (std::is_same_v<On, Live>)  // no simulated program may call the helpers yet
-    add(kRing, "reserve, submit", program,
-        [](auto& state) { through_program<On>(state, kRing, kReserveSubmit, 1); });
+  add(kRing, "reserve, submit", program,
+      [](auto& state) { through_program<On>(state, kRing, kReserveSubmit, 1); });
 }
 
 }  // namespace
