@@ -10,6 +10,7 @@
 // what an attached link tells, since attaching would touch the host.
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "hook/attach.h"
 #include "hook/hook.h"
@@ -123,7 +124,7 @@ Result<std::vector<uint64_t>> ftrace_lookup_symbols(Machine& machine, std::vecto
                                                     std::vector<uint64_t>& cookies) {
   std::vector<size_t> order(syms.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return syms[a] < syms[b]; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return syms[a] < syms[b]; });
   std::vector<uint64_t> addrs, sorted_cookies;
   for (size_t i = 0; i < order.size(); ++i) {
     const std::string& name = syms[order[i]];
@@ -140,7 +141,7 @@ Result<std::vector<uint64_t>> ftrace_lookup_symbols(Machine& machine, std::vecto
 void sort_by_address(std::vector<uint64_t>& addrs, std::vector<uint64_t>& cookies) {
   std::vector<std::pair<uint64_t, uint64_t>> both;
   for (size_t i = 0; i < addrs.size(); ++i) both.emplace_back(addrs[i], cookies[i]);
-  std::stable_sort(both.begin(), both.end(), [](auto& a, auto& b) { return a.first < b.first; });
+  std::sort(both.begin(), both.end());
   for (size_t i = 0; i < both.size(); ++i) std::tie(addrs[i], cookies[i]) = both[i];
 }
 
