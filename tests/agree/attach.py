@@ -120,13 +120,13 @@ class AttachSide(Side):
         struct.pack_into("<IIQ", attr, 0, fd & 0xFFFFFFFF, 64, raw.address)
         self.call("OBJ_GET_INFO link", wire.OBJ_GET_INFO_BY_FD, attr)
         kind, number, prog = struct.unpack_from("<3I", bytes(raw))
-        rest, hidden = bytes(raw)[16:32], {3: 8, 5: 4}.get(kind, 0)
+        rest, hidden = bytes(raw)[16:32], {3: 8, 5: 4, 14: 4}.get(kind, 0)  # ids of cgroup, namespace, map
         rest = (b"\1" if any(rest[:hidden]) else b"\0") + rest[hidden:]
         self.note(f"  type {kind} {self.name('link', number)} of {self.name('prog', prog)}: {rest.hex()}")
         self.fdinfo(fd)
 
     def fdinfo(self, fd):
-        own = ("pos", "flags", "mnt_id", "ino", "link_id", "prog_id", "prog_tag", "cgroup_id", "netns_ino")
+        own = ("pos", "flags", "mnt_id", "ino", "link_id", "prog_id", "prog_tag", "cgroup_id", "netns_ino", "map_id")
         lines = [line.split(":\t", 1) for line in self.box.fdinfo(fd).splitlines()]
         kept = [f"{key}={'*' if key in own and value != '0' else value}" for key, value in lines]
         self.note("  " + " ".join(k for k in kept if not k.startswith(("mnt_id", "ino", "flags"))))
@@ -567,7 +567,7 @@ def sequence_of_all(seed, number, steps=60):
             elif step < 5:
                 flags &= BEFORE | AFTER | ID  # with the last one, relative is an id
                 s.detach(place, r.choice((0, prog, prog)), at, flags, relative=relative)
-            elif step < 7 and family not in SOCKMAP_FAMILIES:  # links to sockmaps are not modelled
+            elif step < 7:
                 made = s.link(prog, target, at, flags & ~MULTI, relative=relative)
                 links += [made] if made >= 0 else []
             elif step == 7 and links:
