@@ -1,9 +1,11 @@
-// Python functions as guests of a machine: each is held before every call that it makes, or wherever a
-// counter changes, while others run. bpfsim.races tries their interleavings.
+// Python functions as guests of a machine: each is held before every call that it makes, and where a counter
+// of certain objects changes, while others run. bpfsim.races tries their interleavings. An object has the
+// same name in each of them: its serial if it was there before, else whose guest bore it, and as which one.
 //
 // Who waits for a guest looks for Ctrl-C: then, and when the guests are dropped before they have ended,
 // KeyboardInterrupt is raised in each of them, again and again until it has ended.
 #include <chrono>
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -19,10 +21,13 @@ namespace {
 class Guests;
 thread_local Guests* guest_of = nullptr;  // whose guest this thread runs
 
+using Name = std::pair<int, uint64_t>;  // guest and how many it bore before; or kThere and a serial
+constexpr int kThere = -1;
+
 class Guests {
  public:
-  Guests(std::shared_ptr<PyKernel> kernel, bool references, std::set<uint64_t> only)
-      : owner_(std::move(kernel)), references_(references), only_(std::move(only)) {
+  Guests(std::shared_ptr<PyKernel> kernel, std::set<Name> held_at)
+      : owner_(std::move(kernel)), held_at_(std::move(held_at)), first_born_(owner_->machine().next_serial) {
     if (owner_->has_guests) throw std::runtime_error("this machine has its guests already");
     parking().around_wait = [this](const Parking::Turn& turn) { wait(turn); };
     owner_->has_guests = true;
@@ -79,6 +84,14 @@ class Guests {
     hold(number);
     return where_[size_t(number)];
   }
+  // The objects that more than one guest has touched: only there does the order of turns inside a call
+  // matter.
+  std::set<Name> shared() const {
+    std::set<Name> names;
+    for (const auto& [name, guests] : touched_)
+      if (guests.size() > 1) names.insert(name);
+    return names;
+  }
   bool stopped() const { return stopped_; }
   void finish() {
     stop_all();
@@ -117,6 +130,12 @@ class Guests {
     throw interrupt;
   }
   Parking& parking() { return owner_->kernel.parking(); }
+  // An object's first counter goes up when it is born, so who is seen with it first bore it.
+  const Name& name_of(uint64_t serial, int number) {
+    auto [it, unseen] = names_.try_emplace(serial, kThere, serial);
+    if (unseen && serial >= first_born_) it->second = {number, born_[number]++};
+    return it->second;
+  }
   void hold(int number) const {
     if (number < 0 || size_t(number) >= numbers_.size()) throw py::index_error("there is no such guest");
   }
@@ -126,8 +145,11 @@ class Guests {
         where_[size_t(number)] = "before " + call->text;
         return true;
       }
-      const auto* ref = references_ ? dynamic_cast<const RefEvent*>(&event) : nullptr;
-      if (!ref || (!only_.empty() && !only_.contains(ref->serial))) return false;
+      const auto* ref = dynamic_cast<const RefEvent*>(&event);
+      if (!ref) return false;
+      const Name& name = name_of(ref->serial, number);
+      touched_[name].insert(number);
+      if (!held_at_.contains(name)) return false;
       const char* counter = ref->counter == Counter::UserRefs      ? "usercnt"
                             : ref->object_kind == ObjectKind::File ? "f_count"
                                                                    : "refcnt";
@@ -139,8 +161,11 @@ class Guests {
   }
 
   std::shared_ptr<PyKernel> owner_;
-  const bool references_;
-  const std::set<uint64_t> only_;
+  const std::set<Name> held_at_;
+  const uint64_t first_born_;
+  std::map<uint64_t, Name> names_;
+  std::map<int, uint64_t> born_;
+  std::map<Name, std::set<int>> touched_;
   std::vector<std::unique_ptr<py::function>> bodies_;
   std::vector<std::string> where_;
   std::vector<int> numbers_;
@@ -157,14 +182,15 @@ bool guest_is_stopped() { return guest_of && guest_of->stopped(); }
 
 void bind_guests(py::module_& m) {
   py::class_<Guests>(m, "Guests", "Python functions that run inside a machine by turns (bpfsim.races).")
-      .def(py::init<std::shared_ptr<PyKernel>, bool, std::set<uint64_t>>(), py::arg("kernel").none(false),
-           py::arg("references"), py::arg("only"))
+      .def(py::init<std::shared_ptr<PyKernel>, std::set<Name>>(), py::arg("kernel").none(false),
+           py::arg("held_at"))
       .def("start", &Guests::start, py::arg("body"),
            "A new guest, run until the first place where it is held. Returns its number.")
       .def("resume", &Guests::resume, py::arg("number"),
            "On to the next such place; False when it has ended.")
       .def("parked", &Guests::parked, py::arg("number"))
       .def("where", &Guests::where, py::arg("number"), "Where it is held, in words.")
+      .def("shared", &Guests::shared, "The objects that more than one guest has touched, by name.")
       .def("finish", &Guests::finish,
            "Ends every guest that has not ended: KeyboardInterrupt where it stands.");
 }

@@ -19,6 +19,7 @@ from .views import ObjectGraph
 from .views.page import mono, table
 
 Script = Callable[[Any], Any]
+_Name = tuple[int, int]  # of an object, the same in every schedule: see python/bind/guests.cpp
 
 
 @dataclass(frozen=True)
@@ -105,32 +106,47 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
     """Runs the scripts in every interleaving and returns each different outcome with a schedule that leads to it.
 
     ``scripts`` maps a name to (task, function of the task). Turns change before each call that a script makes; with
-    ``at="reference"`` also wherever a counter changes inside a call, of an object that is there now and that more than
-    one script touches when it runs alone. Stops after ``limit`` schedules; ``.complete`` tells. The machine itself
-    stays as it is; a script that calls it anyway raises RuntimeError, as does a machine without a history.
+    ``at="reference"`` also wherever a counter changes inside a call, of an object that more than one script touches:
+    one that is there now, or one that a script makes and another finds. Stops after ``limit`` schedules; ``.complete``
+    tells. The machine itself stays as it is; a script that calls it anyway raises RuntimeError, as does a machine
+    without a history.
     """
     if at not in ("call", "reference"):
         raise ValueError(f'at is "call" or "reference", not {at!r}')
     _check_scripts(kernel, scripts)
     if kernel.history.ended:
         raise RuntimeError(f"races start from the machine as it is now, but {kernel.history.ended}")
-    stage = _Stage(kernel, scripts, at == "reference")
-    found: dict[Any, Outcome] = {}
-    tried, complete = 0, False
+    stage = _Stage(kernel, scripts)
+    held_at: set[_Name] = set()
+    while True:
+        found, shared = _search(stage, held_at, limit)
+        if at == "call" or shared <= held_at:
+            return found
+        held_at |= shared
+
+
+def _search(stage: _Stage, held_at: set[_Name], limit: int) -> tuple[Races, set[_Name]]:
+    """Every schedule with turns at the counters of these objects, and which objects several scripts were seen to touch.
+
+    A schedule may show that a further object is shared.
+    """
+    outcomes: dict[Any, Outcome] = {}
+    shared: set[_Name] = set()
+    tried = 0
     prefix: list[str] | None = []
     while prefix is not None and tried < limit:
-        results, graph, turns, choices = stage.play(prefix)
+        results, graph, turns, choices, seen = stage.play(prefix, held_at)
         tried += 1
+        shared |= seen
         key = (tuple(results.items()), str(graph))
-        if key in found:
-            found[key].schedules += 1
-            if _changes(turns) < _changes(found[key].schedule):
-                found[key].schedule = turns
+        if key in outcomes:
+            outcomes[key].schedules += 1
+            if _changes(turns) < _changes(outcomes[key].schedule):
+                outcomes[key].schedule = turns
         else:
-            found[key] = Outcome(results, graph, turns)
+            outcomes[key] = Outcome(results, graph, turns)
         prefix = _next(turns, choices)
-        complete = prefix is None
-    return Races(list(found.values()), tried, complete)
+    return Races(list(outcomes.values()), tried, prefix is None), shared
 
 
 def _check_scripts(kernel: Any, scripts: Mapping[str, tuple[Any, Script]]) -> None:
@@ -146,32 +162,18 @@ def _check_scripts(kernel: Any, scripts: Mapping[str, tuple[Any, Script]]) -> No
 class _Stage:
     """Where schedules are played: a fresh fork for each."""
 
-    def __init__(self, kernel: Any, scripts: Mapping[str, tuple[Any, Script]], references: bool):
-        self._kernel, self._scripts, self._references = kernel, scripts, references
+    def __init__(self, kernel: Any, scripts: Mapping[str, tuple[Any, Script]]):
+        self._kernel, self._scripts = kernel, scripts
         self._start = len(kernel.history)
-        self._shared = self._touched_by_several() if references else set()
 
-    def _fork(self) -> Any:
-        return self._kernel.history.fork_from(self._start)
-
-    def _touched_by_several(self) -> set[int]:
-        """Serials of the objects that more than one script touches: only there does the order of turns matter."""
-        seen: dict[int, int] = {}
-        for task, script in self._scripts.values():
-            fork = self._fork()
-            known = {node.serial for node in object_graph(fork).nodes}
-            _answer(script, fork.task(task.pid))
-            touched = {event.serial for step in fork.history[self._start :] for event in step.events}
-            for serial in touched & known:
-                seen[serial] = seen.get(serial, 0) + 1
-        return {serial for serial, scripts in seen.items() if scripts > 1} or {0}
-
-    def play(self, prefix: list[str]) -> tuple[dict[str, str], ObjectGraph, list[Turn], list[list[str]]]:
+    def play(
+        self, prefix: list[str], held_at: set[_Name]
+    ) -> tuple[dict[str, str], ObjectGraph, list[Turn], list[list[str]], set[_Name]]:
         """One schedule: turns as the prefix has them, then the one who ran last goes on as long as it can."""
-        fork = self._fork()
+        fork = self._kernel.history.fork_from(self._start)
         answers: dict[str, str] = {}
         self._ended_by: BaseException | None = None
-        guests = _core.Guests(fork, self._references, self._shared)
+        guests = _core.Guests(fork, held_at)
         try:
             number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
             turns: list[Turn] = []
@@ -193,7 +195,7 @@ class _Stage:
             raise RuntimeError(
                 "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
             )
-        return {who: answers[who] for who in number}, object_graph(fork), turns, choices
+        return {who: answers[who] for who in number}, object_graph(fork), turns, choices, guests.shared()
 
     def _run(self, who: str, fork: Any, answers: dict[str, str]) -> None:
         task, script = self._scripts[who]

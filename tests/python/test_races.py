@@ -77,6 +77,24 @@ def test_inside_a_call_turns_change_where_a_shared_counter_does():
     assert repr(again) == repr(fine)
 
 
+def test_an_object_that_one_script_makes_and_another_finds_is_shared():
+    k, a, b = machine()
+    number = int(a.map_create("array").id) + 1
+
+    def make(task):
+        return task.map_create("array", name="new").close()
+
+    def find(task):
+        return task.bpf("MAP_GET_FD_BY_ID", map_id=number) >= 0
+
+    scripts = {"maker": (a, make), "finder": (b, find)}
+    found = k.races(scripts, at="reference")
+    assert found.complete and {o.results["finder"] for o in found} == {"True", "ENOENT"}
+    inside = [o for o in found if any("of map" in t.where and t.who == "maker" for t in o.schedule)]
+    assert inside and found.tried > k.races(scripts).tried
+    assert repr(k.races(scripts, at="reference")) == repr(found)
+
+
 def test_the_last_close_of_a_prog_arrays_map_empties_it_whoever_is_late():
     k, a, _ = machine()
     table = a.map_create("prog_array", key_size=4, value_size=4, max_entries=1)

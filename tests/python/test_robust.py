@@ -159,7 +159,7 @@ def test_none_is_no_machine():
         lambda: _core.add_net_device(None, "eth1"),
         lambda: _core.remove_net_device(None, "eth0"),
         lambda: _core.Past(None),
-        lambda: _core.Guests(None, False, set()),
+        lambda: _core.Guests(None, set()),
         lambda: _core.break_on(None, 1, "refcnt", None),
         lambda: _core.load_live(None, 0),
         lambda: bpfsim.Kernel().start_recording(None),

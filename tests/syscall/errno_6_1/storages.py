@@ -1,6 +1,5 @@
 """The calls that run into the checks of storages.tsv."""
 
-
 from .world import INT, NO_FD, Types, holds, returns, u32
 
 NO_PREALLOC, NOEXIST, EXIST = 1, 1, 2
