@@ -1,13 +1,17 @@
 // How long one operation on a map takes: by a call through its table, through bpf(2), and from a program; the
-// live kernel's bpf(2) and its programs beside them in the same run, where it lets us. Not measured: user
-// ring buffers and local storages, whose helpers no simulated program may call yet. bench/__main__.py makes
-// the table from the names "SUBJECT:HOW" (see kHow there) and the counter `ops` of each.
+// live kernel's bpf(2) and its programs beside them in the same run, where it lets us. Not measured: what has
+// no operation through bpf(2) and no helper here yet (user ring buffers, arenas, stack traces), what the live
+// kernel would need a cgroup or a thread for (maps of cgroups, cpumaps), and the twins of what is: reuseport
+// arrays, AF_XDP and perf event maps hold their things as sockmaps do. bench/__main__.py makes the table from
+// the names "SUBJECT:HOW" and the counter `ops` of each.
 #include <benchmark/benchmark.h>
 
 #include <ctime>
 #include <memory>
 #include <string>
 
+#include "btf/btf_build.h"
+#include "host/socket.h"
 #include "isa/asm.h"
 #include "kernel.h"
 #include "live_bpf.h"
@@ -16,18 +20,21 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <sys/socket.h>
 #endif
 
 using namespace bpfsim;
 
 namespace {
 
-enum class Holds { Values, Maps, Programs };
+enum class Holds { Values, Maps, Programs, Devices, Sockets };
+enum class Thing { Socket, Task, File };  // has a descriptor
 struct Subject {
   const char* name;
   bpf_map_type type;
   uint32_t key_size, entries, flags;
   Holds holds = Holds::Values;
+  Thing owner = Thing::Socket;  // of a storage: whose descriptor the one key is
 };
 constexpr Subject kKeyed[] = {
     {"array", BPF_MAP_TYPE_ARRAY, 4, 1 << 10, 0},
@@ -37,6 +44,7 @@ constexpr Subject kKeyed[] = {
     {"hash, no prealloc", BPF_MAP_TYPE_HASH, 8, 1 << 10, BPF_F_NO_PREALLOC},
     {"per-CPU hash", BPF_MAP_TYPE_PERCPU_HASH, 8, 1 << 10, 0},
     {"LRU hash", BPF_MAP_TYPE_LRU_HASH, 8, 1 << 10, 0},
+    {"LRU per-CPU hash", BPF_MAP_TYPE_LRU_PERCPU_HASH, 8, 1 << 10, 0},
     {"LPM trie", BPF_MAP_TYPE_LPM_TRIE, 8, 1 << 10, BPF_F_NO_PREALLOC},
 };
 constexpr Subject kKeyless[] = {
@@ -50,7 +58,18 @@ constexpr Subject kOfMaps[] = {
     {"array of maps", BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 1 << 4, 0, Holds::Maps},
     {"hash of maps", BPF_MAP_TYPE_HASH_OF_MAPS, 8, 1 << 4, 0, Holds::Maps},
 };
-constexpr Subject kProgArray = {"prog array", BPF_MAP_TYPE_PROG_ARRAY, 4, 1 << 10, 0, Holds::Programs};
+// Used by programs in ways that no program can here yet, or that are not a lookup.
+constexpr Subject kBySyscall[] = {
+    {"prog array", BPF_MAP_TYPE_PROG_ARRAY, 4, 1 << 10, 0, Holds::Programs},
+    {"devmap", BPF_MAP_TYPE_DEVMAP, 4, 1 << 10, 0, Holds::Devices},
+    {"devmap hash", BPF_MAP_TYPE_DEVMAP_HASH, 4, 1 << 10, 0, Holds::Devices},
+    {"sockmap", BPF_MAP_TYPE_SOCKMAP, 4, 1 << 4, 0, Holds::Sockets},
+    {"sockhash", BPF_MAP_TYPE_SOCKHASH, 8, 1 << 4, 0, Holds::Sockets},
+    {"socket storage", BPF_MAP_TYPE_SK_STORAGE, 4, 0, BPF_F_NO_PREALLOC, Holds::Values, Thing::Socket},
+    {"task storage", BPF_MAP_TYPE_TASK_STORAGE, 4, 0, BPF_F_NO_PREALLOC, Holds::Values, Thing::Task},
+    {"inode storage", BPF_MAP_TYPE_INODE_STORAGE, 4, 0, BPF_F_NO_PREALLOC, Holds::Values, Thing::File},
+};
+constexpr uint32_t kIfindexOfLo = 1;
 constexpr Subject kRing = {"ring buffer", BPF_MAP_TYPE_RINGBUF, 0, 1 << 22, 0};
 constexpr uint32_t kRecord = 16, kHeader = 8;  // bytes of a ring's record
 
@@ -79,6 +98,7 @@ void unmap_ring([[maybe_unused]] uint64_t* positions) {
 struct Side {
   virtual ~Side() = default;
   virtual int64_t bpf(int cmd, bpf_attr& attr) = 0;
+  virtual int64_t open(Thing thing) = 0;
   // Of a ring buffer: how many bytes were ever produced, all of them consumed now.
   virtual uint64_t consume(int64_t ring) = 0;
 };
@@ -86,6 +106,10 @@ struct Simulated final : Side {
   Simulated() : kernel(MachineOptions{.arena_bytes = 512 << 20}), task(kernel.spawn("bench")) {}
   int64_t bpf(int cmd, bpf_attr& attr) override {
     return kernel.sys_bpf(task, cmd, user(&attr), sizeof attr);
+  }
+  int64_t open(Thing thing) override {
+    if (thing == Thing::Socket) return (*kernel.socketpair(task, AF_UNIX_, SOCK_STREAM_)).first;
+    return thing == Thing::Task ? *kernel.pidfd_open(task, task.pid) : *kernel.open(task, "/sys/fs/bpf");
   }
   uint64_t consume(int64_t ring) override {
     constexpr uint32_t kRead = 1, kReadWrite = 3, kShared = 1;
@@ -106,8 +130,25 @@ struct Simulated final : Side {
 struct Live final : Side {
   int64_t bpf(int cmd, bpf_attr& attr) override {
     const int64_t result = live::sys_bpf(cmd, &attr, sizeof attr);
-    if (result >= 0 && (cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD)) fds.push_back(result);
+    if (result >= 0 && (cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD || cmd == BPF_BTF_LOAD))
+      fds.push_back(result);
     return result;
+  }
+  int64_t open([[maybe_unused]] Thing thing) override {
+#ifdef __linux__
+    int pair[2];
+    switch (thing) {
+      case Thing::Socket:
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return -1;
+        fds.insert(fds.end(), {pair[0], pair[1]});
+        break;
+      case Thing::Task: fds.push_back(syscall(SYS_pidfd_open, getpid(), 0)); break;
+      case Thing::File: fds.push_back(memfd_create("bench", 0)); break;
+    }
+    return thing == Thing::Socket ? pair[0] : fds.back();
+#else
+    return -1;
+#endif
   }
   uint64_t consume(int64_t ring) override {
     if (!positions) positions = ring_positions(ring);
@@ -129,7 +170,7 @@ struct Bench {
     bpf_attr attr;
     attr.map_type = subject.type;
     attr.key_size = subject.key_size;
-    attr.value_size = subject.holds != Holds::Values ? 4 : &subject == &kRing ? 0 : 8;
+    attr.value_size = &subject == &kRing ? 0 : subject.holds == Holds::Values ? 8 : 4;
     attr.max_entries = subject.entries;
     attr.map_flags = subject.flags;
     if (subject.holds == Holds::Maps) {
@@ -141,9 +182,20 @@ struct Bench {
       attr.inner_map_fd = uint32_t(held);
     } else if (subject.holds == Holds::Programs) {
       held = load("r0 = 2\nexit\n");
+    } else if (subject.holds == Holds::Devices) {
+      held = kIfindexOfLo;
+    } else if (subject.holds == Holds::Sockets) {
+      attr.value_size = 8;  // so that a lookup tells the socket's cookie
+      held = side->open(Thing::Socket);
+    } else if (is_storage()) {
+      attr.btf_fd = uint32_t(load_btf());
+      attr.btf_key_type_id = 1;
+      attr.btf_value_type_id = 2;
+      owner = side->open(subject.owner);
     }
     fd = side->bpf(BPF_MAP_CREATE, attr);
-    const uint32_t fill = &subject == &kRing ? 0 : subject.key_size ? subject.entries : subject.entries / 2;
+    uint32_t fill = &subject == &kRing ? 0 : subject.key_size ? subject.entries : subject.entries / 2;
+    if (is_storage()) fill = 1;
     for (uint64_t n = 0; fd >= 0 && n < fill; ++n)
       if (elem(BPF_MAP_UPDATE_ELEM, n) < 0) fd = -1;
   }
@@ -161,8 +213,22 @@ struct Bench {
     return side->bpf(BPF_PROG_LOAD, attr);
   }
 
+  bool is_storage() const { return subject.key_size && !subject.entries; }
+  int64_t load_btf() {  // int and u64, as type 1 and 2
+    BtfBuilder types;
+    types.add_int("int", 4, BTF_INT_SIGNED);
+    types.add_int("u64", 8);
+    const std::vector<uint8_t> bytes = types.bytes();
+    bpf_attr attr;
+    attr.btf = user(bytes.data());
+    attr.btf_size = uint32_t(bytes.size());
+    return side->bpf(BPF_BTF_LOAD, attr);
+  }
+
   // A trie's key is a prefix length and the data.
-  uint64_t key_of(uint64_t n) const { return subject.type == BPF_MAP_TYPE_LPM_TRIE ? n << 32 | 32 : n; }
+  uint64_t key_of(uint64_t n) const {
+    return is_storage() ? uint64_t(owner) : subject.type == BPF_MAP_TYPE_LPM_TRIE ? n << 32 | 32 : n;
+  }
 
   int64_t elem(int cmd, uint64_t n) {
     uint64_t key = key_of(n);
@@ -176,8 +242,8 @@ struct Bench {
 
   std::unique_ptr<Side> side;
   const Subject& subject;
-  int64_t fd = -1, held = -1;  // the map; what its elements hold
-  uint64_t values[256] = {};   // room for 256 CPUs'
+  int64_t fd = -1, held = -1, owner = -1;  // the map; what its elements hold; whose storage it is
+  uint64_t values[256] = {};               // room for 256 CPUs'
 };
 
 // Keys in an order that a cache cannot guess, the same on both sides.
@@ -332,9 +398,10 @@ void add_side(const char* syscall, const char* program) {
     add(s, "lookup", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_LOOKUP_ELEM); });
     add(s, "lookup", program, [&s](auto& state) { through_program<On>(state, s, kLookup, 1); });
   }
-  for (int cmd : {BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM})
-    add(kProgArray, cmd == BPF_MAP_LOOKUP_ELEM ? "lookup" : "update", syscall,
-        [cmd](auto& state) { through_syscall<On>(state, kProgArray, cmd); });
+  for (const Subject& s : kBySyscall) {
+    add(s, "lookup", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_LOOKUP_ELEM); });
+    add(s, "update", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_UPDATE_ELEM); });
+  }
   add(kRing, "reserve, submit", program,
       [](auto& state) { through_program<On>(state, kRing, kReserveSubmit, 1); });
 }

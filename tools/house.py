@@ -59,7 +59,10 @@ class Room:
 
 
 def opening(text: str) -> tuple[str, str]:
-    """What the file claims to model (its first line, or lines up to an empty one), and its first sentence."""
+    """What the file claims to model (its first line, or lines up to an empty one), and what it says first.
+
+    That is its first sentence, or two where the first is a word or three.
+    """
     comment = []
     for line in text.splitlines():
         if not line.startswith("//"):
@@ -68,18 +71,22 @@ def opening(text: str) -> tuple[str, str]:
     end = comment.index("") if "" in comment[:4] else 1
     first = " ".join(comment[:end])
     paragraph = " ".join(" ".join(comment[end:]).split())
-    sentence = re.split(r"(?<=[.:])\s", paragraph, maxsplit=1)[0].rstrip(".:")
-    return first, sentence
+    says = re.split(r"(?<=[.:])\s", paragraph)[0]
+    if len(says) < 30:
+        says = " ".join(re.split(r"(?<=\.)\s", paragraph)[:2])
+    return first, says.rstrip(".:")
 
 
 def rooms() -> list[Room]:
-    """Every room, ground floor first. Where a room has header and source, the source speaks for it."""
+    """Every room, ground floor first. Where a room has header and source, the source speaks for it, or says "See x.h"."""
     found: dict[Path, Room] = {}
     for path in sorted(sim_files(), key=lambda p: (p.suffix != ".cpp", p)):
         key = path.with_suffix("")
         if key in found:
             continue
         first, says = opening(path.read_text())
+        if says.startswith("See "):
+            says = opening(path.with_suffix(".h").read_text())[1]
         found[key] = Room(path.relative_to(ROOT), first, says)
 
     def order(room: Room) -> tuple[int, str]:

@@ -5,6 +5,8 @@
 
 #include <cstdio>
 
+#include "uapi/gates.h"
+
 namespace bpfsim {
 
 void printk(Machine& machine, const std::string& text) {
@@ -27,12 +29,12 @@ bool capable(const Machine& machine, Capability cap) {
 }
 
 bool bpf_capable(const Machine& machine) {
-  bool split = machine.version >= Version{5, 8};
+  bool split = has(Gate::cap_bpf, machine.version);
   return capable(machine, CAP_SYS_ADMIN) || (split && capable(machine, CAP_BPF));
 }
 
 bool perfmon_capable(const Machine& machine) {
-  bool split = machine.version >= Version{5, 8};
+  bool split = has(Gate::cap_bpf, machine.version);
   return capable(machine, CAP_SYS_ADMIN) || (split && capable(machine, CAP_PERFMON));
 }
 

@@ -367,7 +367,7 @@ Result<BtfRecord> btf_parse_fields(const BtfTypes& btf, uint32_t type_id, uint32
 }
 
 Result<void> btf_check_struct_metas(const BtfTypes& btf, Version version) {
-  if (version < "6.2"_v) return {};  // nothing could be allocated
+  if (!has(Gate::obj_new, version)) return {};  // nothing could be allocated
   const Metas metas = TRY(parse_struct_metas(btf, version));
   for (const auto& [id, record] : metas) TRY(check_fields(btf, record, metas));
   return {};

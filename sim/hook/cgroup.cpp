@@ -278,8 +278,8 @@ Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   if (old_prog && link.prog != old_prog)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old_prog->id);
   if (link.prog->type != new_prog.type) return refuse(Errno::Inval, "the new program is of another type");
-  // The stable trees of 6.1 (192) and 6.12 (117) ask this, the measured 6.18.44 does not yet.
-  if (link.machine.version < "6.18"_v && !cgroup_bpf_storages_compatible(*link.prog, new_prog))
+  if (!has(Gate::cgroup_replace_any, link.machine.version) &&
+      !cgroup_bpf_storages_compatible(*link.prog, new_prog))
     return refuse(Errno::Inval, "the new program has not the same cgroup storages");
   Prog* old = std::exchange(link.prog, &new_prog);
   ++cgroup->bpf[link.attach_type].revision;

@@ -231,7 +231,7 @@ Tracing& tracing(Machine& machine) {
 }
 
 void register_vmlinux_btf(Machine& machine) {
-  if (!machine.config.on("CONFIG_DEBUG_INFO_BTF") || machine.version < "5.4"_v) return;
+  if (!machine.config.on("CONFIG_DEBUG_INFO_BTF") || !has(Gate::vmlinux_btf, machine.version)) return;
   const VmlinuxBtf& vmlinux = vmlinux_btf();
   Btf& btf = *new Btf(machine, vmlinux.data, vmlinux.types);
   btf.kernel_btf = true;

@@ -40,10 +40,10 @@ Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& att
                 at, last->field);
 }
 
-// Who kernel.unprivileged_bpf_disabled keeps out. Before 5.19 from every command, then from creating and
-// loading; since 6.5 those two ask themselves.
+// Who kernel.unprivileged_bpf_disabled keeps out, on a kernel where bpf(2) itself asks.
 static Result<void> unprivileged_gate(const Machine& machine, int cmd) {
-  if (machine.version >= "6.5"_v || !machine.sysctl.unprivileged_bpf_disabled || bpf_capable(machine))
+  if (has(Gate::unpriv_asked_late, machine.version) || !machine.sysctl.unprivileged_bpf_disabled ||
+      bpf_capable(machine))
     return {};
   const bool creates = cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD;
   if (has(Gate::unpriv_gate_narrow, machine.version) && !creates) return {};

@@ -6,6 +6,7 @@
 #include "object/btf.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -102,7 +103,7 @@ static int64_t refs(const Object& object) {
 SysResult bpf_obj_get_fd_by_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, const bpf_attr& attr) {
   KFN(machine, bpf_obj_get_fd_by_id);
   TRY(check_attr(machine, cmd, attr));
-  const bool knows_tokens = kind == ObjectKind::Btf && machine.version >= "6.15"_v;
+  const bool knows_tokens = kind == ObjectKind::Btf && has(Gate::btf_by_token, machine.version);
   const uint32_t allowed = kind == ObjectKind::Map ? BPF_F_RDONLY | BPF_F_WRONLY
                            : knows_tokens          ? BPF_F_TOKEN_FD
                                                    : 0;

@@ -12,6 +12,7 @@
 
 #include "object/btf.h"
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 #include "verifier/prog_tag.h"
 
 namespace bpfsim {
@@ -186,7 +187,7 @@ SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& att
   TRY(user.read(offsetof(bpf_map_info, hash_size) + sizeof(uint32_t)));
   bpf_map_info& info = user.info;
   // Since the hash can be asked for, fields that say nothing of this map keep what the caller wrote there.
-  if (machine.version < Version{6, 18}) std::memset(static_cast<void*>(&info), 0, sizeof info);
+  if (!has(Gate::map_hash, machine.version)) std::memset(static_cast<void*>(&info), 0, sizeof info);
   if (info.hash) {
     if (map.map_type != BPF_MAP_TYPE_ARRAY) return refuse(Errno::Inval, "only an array has a hash");
     if (info.hash_size != 32) return refuse(Errno::Inval, "a hash has 32 bytes, not {}", info.hash_size);

@@ -9,6 +9,7 @@
 #include "object/btf.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 #include "uapi/tables.h"
 
 namespace bpfsim {
@@ -152,7 +153,7 @@ static bool map_may_have(bpf_map_type type, btf_field_type field, Version versio
     case BPF_KPTR_REF:
     case BPF_KPTR_PERCPU:
     case BPF_REFCOUNT:
-      if (version < "6.4"_v)
+      if (!has(Gate::kptrs_everywhere, version))
         return hash_or_array || one_of({BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY});
       return hash_or_array || storage ||
              one_of({BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
@@ -170,7 +171,7 @@ static Result<void> find_special_fields(Map& map, const Btf& btf, uint32_t value
   Machine& machine = map.machine;
   Result<BtfRecord> record = btf_parse_fields(*btf.types, value_id, mask, map.value_size, machine.version);
   if (!record || !*record) return {};
-  const bool strict = machine.version >= "6.2"_v || record->has(BPF_KPTR);
+  const bool strict = has(Gate::btf_records, machine.version) || record->has(BPF_KPTR);
   if (strict && !bpf_capable(machine)) return refuse(Errno::Perm, "special fields in values need CAP_BPF");
   if (map.map_flags & (strict ? BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG : BPF_F_RDONLY_PROG))
     return refuse(Errno::Access, "programs need to read and write values with special fields");

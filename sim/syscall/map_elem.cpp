@@ -209,7 +209,7 @@ SysResult map_freeze(Machine& machine, const bpf_attr& attr) {
   Map& map = *TRY(fd.open());
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return refuse(Errno::NotSupp, "a struct_ops map cannot be frozen");
-  const uint32_t harmless = machine.version < "6.2"_v ? uint32_t(BPF_SPIN_LOCK) : 0;
+  const uint32_t harmless = has(Gate::btf_records, machine.version) ? 0 : uint32_t(BPF_SPIN_LOCK);
   if (map.record && map.record.field_mask & ~harmless)
     return refuse(Errno::NotSupp, "a map with special fields in its values cannot be frozen");
   const bool by_descriptor = has(Gate::freeze_by_descriptor, machine.version);

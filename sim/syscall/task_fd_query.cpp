@@ -9,6 +9,7 @@
 #include "hook/hook.h"
 #include "host/tracing.h"
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -27,9 +28,8 @@ Result<Traced> bpf_get_perf_event_info(const PerfEvent& event) {
   if (event.prog->type == BPF_PROG_TYPE_PERF_EVENT)
     return refuse(Errno::OpNotSupp, "a PERF_EVENT program's event is not told");
   if (event.tracepoint) return Traced{event.prog->id, BPF_FD_TYPE_TRACEPOINT, event.tracepoint->name};
-  // A probe has the name that it was made with, and before 6.6 either that or an address.
   const std::string name = event.by_address ? "" : event.function->name;
-  const bool has_address = event.by_address || event.machine.version >= "6.6"_v;
+  const bool has_address = event.by_address || has(Gate::kprobe_addr, event.machine.version);
   return Traced{event.prog->id, event.is_return ? BPF_FD_TYPE_KRETPROBE : BPF_FD_TYPE_KPROBE, name,
                 event.probe_offset, has_address ? event.function->addr + event.probe_offset : 0};
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "run/helpers/call.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -22,7 +23,7 @@ static uint32_t csum_partial(const uint8_t* bytes, uint64_t size, uint32_t flip,
 BPF_CALL_5(bpf_csum_diff, from, from_size, to, to_size, seed) {
   constexpr uint32_t kScratch = 512;
   uint32_t removed = uint32_t(from_size), added = uint32_t(to_size);
-  bool too_large = machine.version < Version{6, 13} && removed + added > kScratch;
+  bool too_large = !has(Gate::csum_diff_any, machine.version) && removed + added > kScratch;
   if ((removed | added) % 4 || too_large) return fail(Errno::Inval);
   uint32_t sum = uint32_t(seed);
   if (removed) {
@@ -35,7 +36,7 @@ BPF_CALL_5(bpf_csum_diff, from, from_size, to, to_size, seed) {
     if (!bytes) return 0;
     sum = csum_partial(bytes, added, 0, sum);
   }
-  if (machine.version < Version{6, 13}) return sum;
+  if (!has(Gate::csum_diff_any, machine.version)) return sum;
   sum = (sum & 0xffff) + (sum >> 16);
   return (sum & 0xffff) + (sum >> 16);
 }

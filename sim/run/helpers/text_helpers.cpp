@@ -26,7 +26,7 @@ std::string trace_pipe_line(const Machine& machine, const std::string& text) {
 
   // Irqs off or softirqs off, need-resched, in softirq, depth of preempt_disable, of migrate_disable.
   std::string flags;
-  flags += in_task && machine.version >= Version{5, 19} ? 'b' : '.';
+  flags += in_task && has(Gate::trace_bh_off, machine.version) ? 'b' : '.';
   flags += '.';
   flags += in_task ? '.' : 's';
   flags += '1';
@@ -35,8 +35,8 @@ std::string trace_pipe_line(const Machine& machine, const std::string& text) {
   uint64_t us = (machine.clock.now_ns + 500) / 1000;
   char head[128];
   std::snprintf(head, sizeof head,
-                machine.version >= Version{5, 10} ? "%16s-%-7d [%03u] %s %5llu.%06llu: "
-                                                  : "%16s-%-5d [%03u] %s %5llu.%06llu: ",
+                has(Gate::trace_pid_7, machine.version) ? "%16s-%-7d [%03u] %s %5llu.%06llu: "
+                                                        : "%16s-%-5d [%03u] %s %5llu.%06llu: ",
                 comm.c_str(), in_task ? context.pid : 0, context.cpu, flags.c_str(),
                 static_cast<unsigned long long>(us / 1'000'000),
                 static_cast<unsigned long long>(us % 1'000'000));
