@@ -78,7 +78,7 @@ def opening(text: str) -> tuple[str, str]:
 
 
 def rooms() -> list[Room]:
-    """Every room, ground floor first. Where a room has header and source, the source speaks for it, or says "See x.h"."""
+    """Every room, ground floor first. Of header and source the source speaks for it, or says "See x.h"."""
     found: dict[Path, Room] = {}
     for path in sorted(sim_files(), key=lambda p: (p.suffix != ".cpp", p)):
         key = path.with_suffix("")
