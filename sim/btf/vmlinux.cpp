@@ -54,7 +54,8 @@ constexpr const char* kTypedefs[][2] = {{"u8", "unsigned char"},
                                         {"u64", "long long unsigned int"},
                                         {"size_t", "long unsigned int"},
                                         {"loff_t", "long long int"},
-                                        {"pid_t", "int"}};
+                                        {"pid_t", "int"},
+                                        {"uid_t", "unsigned int"}};
 
 struct Arg {
   std::string type, name;
@@ -148,7 +149,8 @@ class VmlinuxBuilder {
 
   void number_types() {
     for (const VmlinuxRow& row : kRows)
-      if (row.row == Row::Struct) ids_[std::string("struct ") + row.name] = ++last_;
+      if (row.row == Row::Struct && !ids_.emplace(std::string("struct ") + row.name, ++last_).second)
+        throw std::logic_error("vmlinux.def has a struct twice: " + std::string(row.name));
     for (const VmlinuxRow& row : kRows) {
       if (is_md_ptr(row.text)) number_derived(std::string(row.text).substr(kMdPtr.size()));
       number_derived(key_of(row));

@@ -1,8 +1,8 @@
 // Models: kernel/bpf/bpf_iter.c (Linux 6.18)
 //
-// Iterators: a program that runs once for each task, map, program, link, or element of a map, and writes
-// text. What it is shown is its target; a link binds it to one, ITER_CREATE makes a file of the link, and
-// reading the file runs it.
+// Iterators: a program that runs once for each task, map, program, link, socket, or element of a map, and
+// writes text. What it is shown is its target; a link binds it to one, ITER_CREATE makes a file of the link,
+// and reading the file runs it.
 #pragma once
 
 #include <span>
@@ -18,10 +18,13 @@ struct CtxArg {
   const char* structure;  // for PTR_TO_BTF_ID
 };
 
+struct IterOps;  // hook/iter_seq.h
+
 struct IterTarget {
   const char* name;  // "bpf_map": the function bpf_iter_bpf_map stands for it
   CtxArg args[2];
   bool resched;  // sleepable programs may use it
+  const IterOps& ops;
 };
 
 // The target that a program named when it was loaded; null: it is no iterator.

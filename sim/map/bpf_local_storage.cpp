@@ -205,6 +205,14 @@ Result<void> bpf_local_storage_delete(Object& owner, Map& map) {
   return {};
 }
 
+const BpfLocalStorageElem* bpf_sk_storage_map_seq_find_next(const Map& map, uint64_t& bucket,
+                                                            uint32_t& within) {
+  const auto& buckets = storage_map(map).buckets;
+  for (; bucket < buckets.size(); ++bucket, within = 0)
+    if (const size_t size = buckets[bucket].size(); within < size) return buckets[bucket][size - 1 - within];
+  return nullptr;
+}
+
 OwnedView local_storage_view(const Map& map) {
   OwnedView view;
   for (const auto& bucket : storage_map(map).buckets)

@@ -51,6 +51,10 @@ Result<void*> bpf_local_storage_lookup(Object& owner, Map& map);  // null: nothi
 Result<void> bpf_local_storage_update(Object& owner, Map& map, const void* value, uint64_t flags);
 Result<void> bpf_local_storage_delete(Object& owner, Map& map);
 void bpf_local_storage_destroy(BpfLocalStorage& storage);
+// For iterators: the element at this place of a bucket, from its newest on, or the first of a later bucket;
+// null: no more.
+const BpfLocalStorageElem* bpf_sk_storage_map_seq_find_next(const Map& map, uint64_t& bucket,
+                                                            uint32_t& within);
 
 inline int fd_of_key(const void* key) {
   int fd;

@@ -587,6 +587,24 @@ Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, Use
   return {};
 }
 
+bool sock_map_seq_find_next(const Map& map, uint64_t& bucket, uint32_t& within, SockMapElem& elem) {
+  if (map.map_type == BPF_MAP_TYPE_SOCKMAP) {
+    if (std::exchange(within, 0)) ++bucket;
+    if (bucket >= map.max_entries) return false;
+    const uint32_t index = uint32_t(bucket);
+    elem = {bytes_of(&index, sizeof index), stab_of(map).slot(index)};
+    return true;
+  }
+  const auto& buckets = shtab_of(map).buckets;
+  for (; bucket < buckets.size(); ++bucket, within = 0) {
+    if (within >= buckets[bucket].size()) continue;
+    const ShtabElem& found = *buckets[bucket][within];
+    elem = {found.key, found.sk};
+    return true;
+  }
+  return false;
+}
+
 FdArrayView sock_map_view(const Map& map) {
   FdArrayView view{map.max_entries, {}};
   if (map.map_type == BPF_MAP_TYPE_SOCKMAP) {

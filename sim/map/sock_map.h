@@ -8,6 +8,8 @@
 
 namespace bpfsim {
 
+struct Sock;
+
 Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* value, uint64_t flags);
 
 // BPF_PROG_ATTACH; the map takes over the caller's reference of the program when this succeeds.
@@ -18,5 +20,13 @@ Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_pr
 Result<Link*> sock_map_link_create(Prog& prog, const bpf_attr& attr);
 // BPF_PROG_QUERY: such a map has at most one program for each attach type.
 Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr);
+
+// For iterators: the element at this place of a bucket or, when it has no more, the first of the next bucket
+// that has any. A slot of an array is a bucket of one, whose socket may be null. False: no more.
+struct SockMapElem {
+  std::vector<uint8_t> key;
+  const Sock* sk = nullptr;
+};
+bool sock_map_seq_find_next(const Map& map, uint64_t& bucket, uint32_t& within, SockMapElem& elem);
 
 }  // namespace bpfsim

@@ -42,9 +42,28 @@ Walked walk_pointer(const BtfTypes& types, const btf_type& pointer) {
   return {uint32_t(PTR_TO_MEM) | MEM_RDONLY | PTR_UNTRUSTED, 0, ""};
 }
 
+uint32_t alignment_of(const BtfTypes& types, uint32_t id) {
+  const btf_type* t = types.skip_modifiers(id);
+  if (t && btf_kind(*t) == BTF_KIND_ARRAY) return alignment_of(types, btf_array_of(*t).type);
+  if (!t || btf_type_is_struct(*t)) return 1;
+  return uint32_t(types.size_of(id));
+}
+
+// Of the kernel's structs this machine's BTF has some members only. A hole that is too small for anything of
+// the next member's alignment is one in the kernel's too.
+bool is_padding(const BtfTypes& types, const btf_type& t, int off) {
+  int64_t end = 0;
+  for (const btf_member& member : btf_members(t)) {
+    const int64_t from = btf_member_bit_offset(t, member) / 8;
+    if (from > off) return from - end < alignment_of(types, member.type);
+    end = from + types.size_of(member.type);
+  }
+  return false;
+}
+
 // One step into a struct: the answer, or a struct inside it to go on in.
-Errno walk_member(bpf_verifier_env& env, const BtfTypes& types, Place& place, int size, Walked& found,
-                  bool& done) {
+Errno walk_member(bpf_verifier_env& env, const Btf& btf, Place& place, int size, Walked& found, bool& done) {
+  const BtfTypes& types = *btf.types;
   const btf_type& t = *place.type;
   const char* tname = struct_name(types, t);
   if (place.off + size > int(t.size))
@@ -86,6 +105,8 @@ Errno walk_member(bpf_verifier_env& env, const BtfTypes& types, Place& place, in
     found = {};
     return Errno::None;
   }
+  if (btf.kernel_btf && !is_padding(types, t, place.off))
+    return not_modelled(env, "what struct %s has at offset %d", tname, place.off);
   return reject(env, Errno::Inval, "struct %s doesn't have field at offset %d\n", tname, place.off);
 }
 
@@ -94,7 +115,7 @@ Errno btf_struct_walk(bpf_verifier_env& env, const Btf& btf, const btf_type& t, 
   Place place{&t, off};
   bool done = false;
   for (uint32_t depth = 0; !done && depth < BtfTypes::max_resolve_depth; ++depth)
-    MUST(walk_member(env, *btf.types, place, size, found, done));
+    MUST(walk_member(env, btf, place, size, found, done));
   return done ? Errno::None : verifier_bug(env, "structs nest without end");
 }
 
@@ -106,7 +127,9 @@ constexpr struct {
                    {"bpf_iter__task", "meta", PTR_TRUSTED},
                    {"bpf_iter__task", "task", PTR_TRUSTED},
                    {"task_struct", "real_parent", MEM_RCU},
-                   {"task_struct", "group_leader", MEM_RCU}};
+                   {"task_struct", "group_leader", MEM_RCU},
+                   {"file", "f_inode", PTR_TRUSTED},
+                   {"cgroup", "kn", MEM_RCU}};
 
 uint32_t trust_of(bpf_verifier_env& env, const bpf_reg_state& reg, const char* structure,
                   const Walked& found) {
