@@ -9,6 +9,7 @@ import random
 import struct
 
 import wire
+from btf_bytes import with_header
 from wire import Buffer
 
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY = 1, 2, 3, 5, 6
@@ -506,12 +507,6 @@ def test_run(s):
     s.close(s.prog_load("kprobe", prog_type=2))
 
 
-def btf(types=b"", strings=b"\0", **head):
-    values = dict(magic=0xEB9F, version=1, flags=0, hdr_len=24, type_off=0, type_len=len(types))
-    values |= dict(str_off=len(types), str_len=len(strings)) | head
-    return struct.pack("<HBBIIIII", *values.values()) + types + strings
-
-
 def btf_load(s):
     def load(what, data, size=None, log=True):
         raw, text = Buffer(data), Buffer(bytes(8192))
@@ -532,11 +527,11 @@ def btf_load(s):
 
     names = b"\0int\0s\0m\0a b\0"
     integer = kind(1, 1, 4, more=struct.pack("<I", 1 << 24 | 32))
-    load("int", btf(integer, names))
-    load("int, no log", btf(integer, names), log=False)
+    load("int", with_header(integer, names))
+    load("int, no log", with_header(integer, names), log=False)
     load("empty", b"", size=0)
     for length in (1, 8, 23, 24, 40):
-        load(f"cut to {length}", btf(integer, names)[:length])
+        load(f"cut to {length}", with_header(integer, names)[:length])
     for field, values in {
         "magic": (0, 0x9FEB),
         "version": (0, 2),
@@ -548,39 +543,42 @@ def btf_load(s):
         "str_len": (0, 1, 12, 14, 1 << 24),
     }.items():
         for value in values:
-            load(f"{field} {value}", btf(integer, names, **{field: value}))
-    load("strings do not begin with NUL", btf(integer, b"xint\0"))
-    load("strings do not end with NUL", btf(integer, b"\0int"))
+            load(f"{field} {value}", with_header(integer, names, **{field: value}))
+    load("strings do not begin with NUL", with_header(integer, b"xint\0"))
+    load("strings do not end with NUL", with_header(integer, b"\0int"))
     for number in range(21):
         for flag in (0, 1):
-            load(f"kind {number} alone, flag {flag}", btf(kind(number, flag=flag), names))
-            load(f"kind {number} named, flag {flag}", btf(integer + kind(number, 1, 1, flag=flag), names))
+            load(f"kind {number} alone, flag {flag}", with_header(kind(number, flag=flag), names))
+            load(f"kind {number} named, flag {flag}", with_header(integer + kind(number, 1, 1, flag=flag), names))
             load(
                 f"kind {number}, one member, flag {flag}",
-                btf(integer + kind(number, 5, 4, 1, struct.pack("<III", 7, 1, 0), flag=flag), names),
+                with_header(integer + kind(number, 5, 4, 1, struct.pack("<III", 7, 1, 0), flag=flag), names),
             )
             load(
                 f"kind {number}, two words, flag {flag}",
-                btf(integer + kind(number, 5, 4, 1, struct.pack("<II", 7, 1), flag=flag), names),
+                with_header(integer + kind(number, 5, 4, 1, struct.pack("<II", 7, 1), flag=flag), names),
             )
     for bits in (0, 1, 8, 31, 33, 64, 128, 129):
-        load(f"int of {bits} bits", btf(kind(1, 1, 4, more=struct.pack("<I", bits)), names))
+        load(f"int of {bits} bits", with_header(kind(1, 1, 4, more=struct.pack("<I", bits)), names))
     for encoding in range(16):
-        load(f"int encoding {encoding}", btf(kind(1, 1, 4, more=struct.pack("<I", encoding << 24 | 32)), names))
+        load(f"int encoding {encoding}", with_header(kind(1, 1, 4, more=struct.pack("<I", encoding << 24 | 32)), names))
     for size in (0, 1, 2, 3, 4, 8, 16, 17):
-        load(f"int of {size} bytes", btf(kind(1, 1, size, more=struct.pack("<I", min(size * 8, 255))), names))
+        load(f"int of {size} bytes", with_header(kind(1, 1, size, more=struct.pack("<I", min(size * 8, 255))), names))
     for name in (0, 1, 2, 5, 9, 13, 14, 1000):
-        load(f"int named {name}", btf(kind(1, name, 4, more=struct.pack("<I", 32)), names))
+        load(f"int named {name}", with_header(kind(1, name, 4, more=struct.pack("<I", 32)), names))
     for target in range(5):
-        load(f"ptr to {target}", btf(integer + kind(2, 0, target), names))
-        load(f"const {target}, volatile", btf(integer + kind(10, 0, target) + kind(9, 0, 2), names))
-        load(f"typedef {target}", btf(integer + kind(8, 5, target), names))
-        load(f"array of {target}", btf(integer + kind(3, 0, 0, 0, struct.pack("<III", target, 1, 3)), names))
-        load(f"array by {target}", btf(integer + kind(3, 0, 0, 0, struct.pack("<III", 1, target, 3)), names))
-        load(f"struct of {target}", btf(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, target, 0)), names))
+        load(f"ptr to {target}", with_header(integer + kind(2, 0, target), names))
+        load(f"const {target}, volatile", with_header(integer + kind(10, 0, target) + kind(9, 0, 2), names))
+        load(f"typedef {target}", with_header(integer + kind(8, 5, target), names))
+        load(f"array of {target}", with_header(integer + kind(3, 0, 0, 0, struct.pack("<III", target, 1, 3)), names))
+        load(f"array by {target}", with_header(integer + kind(3, 0, 0, 0, struct.pack("<III", 1, target, 3)), names))
+        load(f"struct of {target}", with_header(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, target, 0)), names))
     for offset in (0, 1, 8, 16, 32, 1 << 24, 1 << 24 | 8):
-        load(f"member at {offset}", btf(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, 1, offset)), names))
-        load(f"bitfield at {offset}", btf(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, 1, offset), flag=1), names))
+        load(f"member at {offset}", with_header(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, 1, offset)), names))
+        load(
+            f"bitfield at {offset}",
+            with_header(integer + kind(4, 5, 4, 1, struct.pack("<III", 7, 1, offset), flag=1), names),
+        )
 
 
 def other_attr(s):

@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 import wire
+from btf_bytes import array, blob, integer, record, to
 from wire import Buffer
 
 MIB = 1 << 20
@@ -81,24 +82,17 @@ EXTRAS = (1, 2, 15, 16, 4095, 4096, 4097, 0xFFFFF000, 1 << 32, (1 << 32) - 1, 1 
 
 def btf_types():
     """An int, a long, structs with one and two members, and what else may name a key or a value."""
-    names = b"\0int\0long\0a\0b\0key\0"
-
-    def kind(number, name=0, size=0, vlen=0, more=b""):
-        return struct.pack("<III", name, number << 24 | vlen, size) + more
-
-    types = (
-        kind(1, 1, 4, more=struct.pack("<I", 1 << 24 | 32)),  # 1 int
-        kind(1, 5, 8, more=struct.pack("<I", 64)),  # 2 long
-        kind(4, 14, 16, 2, struct.pack("<6I", 10, 2, 0, 12, 1, 64)),  # 3 struct key { long a; int b; }
-        kind(4, 14, 16, 2, struct.pack("<6I", 10, 1, 0, 12, 2, 64)),  # 4 struct key { int a; long b; }
-        kind(8, 14, 1),  # 5 typedef int key
-        kind(2, 0, 1),  # 6 int *
-        kind(3, 0, 0, 0, struct.pack("<3I", 1, 1, 2)),  # 7 int[2]
-        kind(4, 14, 4, 1, struct.pack("<3I", 10, 1, 0)),  # 8 struct key { int a; }
-        kind(10, 0, 2),  # 9 const long
+    return blob(
+        integer(),
+        integer(64, 8, name="long"),
+        record(16, ("a", 2, 0), ("b", 1, 64), name="key"),
+        record(16, ("a", 1, 0), ("b", 2, 64), name="key"),
+        to("typedef", 1, "key"),
+        to("ptr", 1),
+        array(1, 1, 2),
+        record(4, ("a", 1, 0), name="key"),
+        to("const", 2),
     )
-    body = b"".join(types)
-    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(names)) + body + names
 
 
 BTF_SIZES = (0, 4, 8, 16, 16, 4, 8, 8, 4, 8, 0)

@@ -3,6 +3,7 @@
 import random
 import struct
 
+import btf_bytes
 import wire
 from commands import (
     ARRAY,
@@ -18,7 +19,6 @@ from commands import (
     RDONLY_PROG,
     WRONLY_PROG,
     ZERO_SEED,
-    btf,
     usual,
     value_room,
 )
@@ -40,33 +40,13 @@ FIELDS = {
 TAGS = ("kptr", "kptr_untrusted", "percpu_kptr", "uptr", "kptr_ref", "other")
 
 
-class Types:
-    """BTF, type by type; each method gives the new type's number."""
+class Types(btf_bytes.Types):
+    """With the kernel's special structs, and loaded on either side."""
 
     def __init__(self):
-        self.types, self.strings, self.count = b"", b"\0", 0
-        self.int = self.add(1, "int", 4, struct.pack("<I", 1 << 24 | 32))
-        self.u8 = self.add(1, "u8", 1, struct.pack("<I", 8))
+        super().__init__()
+        self.u8 = self.add(btf_bytes.integer(8, 1, name="u8"))
         self.known = {}
-
-    def text(self, name):
-        if not name:
-            return 0
-        self.strings += name.encode() + b"\0"
-        return len(self.strings) - len(name) - 1
-
-    def add(self, kind, name, size, more=b"", count=0):
-        self.types += struct.pack("<III", self.text(name), kind << 24 | count, size) + more
-        self.count += 1
-        return self.count
-
-    def array(self, of, elements):
-        return self.add(3, "", 0, struct.pack("<III", of, self.int, elements))
-
-    def struct(self, name, size, *members, kind=4):
-        """members: (name, type, offset in bytes)"""
-        more = b"".join(struct.pack("<III", self.text(one), of, at * 8) for one, of, at in members)
-        return self.add(kind, name, size, more, len(members))
 
     def special(self, name, size=None):
         """struct bpf_spin_lock and the others, each once."""
@@ -76,16 +56,11 @@ class Types:
             self.known[name, size] = self.struct(name, full, member)
         return self.known[name, size]
 
-    def pointer(self, target, *tags):
-        for tag in tags:
-            target = self.add(18, tag, target)
-        return self.add(2, "", target)
-
-    def decl_tag(self, name, of, component):
-        return self.add(17, name, of, struct.pack("<i", component))
+    def decl_tag(self, name, target, component):
+        return self.add(btf_bytes.of("decl_tag", name, target, component))
 
     def load(self, s, what):
-        raw = Buffer(btf(self.types, self.strings))
+        raw = Buffer(self.blob)
         attr = bytearray(wire.ATTR_SIZE)
         struct.pack_into("<QQI", attr, 0, raw.address, 0, raw.size)
         return s.call(f"BTF_LOAD {what}", wire.BTF_LOAD, attr, fd=True)
@@ -166,7 +141,7 @@ def fields_that_are_not_quite(s):
         )
         each(
             f"{name} behind a typedef",
-            lambda t, name=name: t.struct("v", 64, ("f", t.add(8, "lock_t", t.special(name)), 8)),
+            lambda t, name=name: t.struct("v", 64, ("f", t.add(btf_bytes.to("typedef", t.special(name), "lock_t")), 8)),
         )
         each(
             f"a struct in a struct: {name}",
@@ -181,7 +156,7 @@ def fields_that_are_not_quite(s):
         )
         each(
             f"{name} in a union",
-            lambda t, name=name: t.struct("v", 64, ("f", t.special(name), 0), ("x", t.int, 0), kind=5),
+            lambda t, name=name: t.struct("v", 64, ("f", t.special(name), 0), ("x", t.int, 0), kind="union"),
         )
         each(f"{name} is the value", lambda t, name=name: t.special(name), full)
         each(f"an array of {name} is the value", lambda t, name=name: t.array(t.special(name), 2), 2 * full)
@@ -190,8 +165,8 @@ def fields_that_are_not_quite(s):
             lambda t, name=name: t.struct("v", 64, ("l", t.special("bpf_spin_lock"), 0), ("f", t.special(name), 8)),
         )
         types = Types()
-        var = types.add(14, "global", types.special(name), struct.pack("<I", 1))
-        section = types.add(15, ".data", 64, struct.pack("<III", var, 8, full), 1)
+        var = types.add(btf_bytes.of("var", "global", types.special(name), 1))
+        section = types.add(btf_bytes.section(64, (var, 8, full)))
         fd = types.load(s, f"a section with a {name}")
         for flags in (0, MMAPABLE):
             freeze(s, create(s, "a section", ARRAY, (4, 64), (fd, section), key_type=0, flags=flags))
@@ -221,13 +196,13 @@ def pointers_in_values(s):
             fd = types.load(s, f"{elements} pointers with {tags}")
             freeze(s, create(s, "pointers", ARRAY, (4, 128), (fd, value)))
             s.close()
-    for modifier in (9, 10, 8):
+    for modifier in ("volatile", "const", "typedef"):
         types = Types()
         to = types.struct("my_own_struct", 8, ("x", types.int, 0))
-        value = types.struct(
-            "value", 64, ("p", types.add(modifier, "alias" if modifier == 8 else "", types.pointer(to, "kptr")), 8)
-        )
-        fd = types.load(s, f"a kptr behind kind {modifier}")
+        name = "alias" if modifier == "typedef" else ""
+        pointer = types.add(btf_bytes.to(modifier, types.pointer(to, "kptr"), name))
+        value = types.struct("value", 64, ("p", pointer, 8))
+        fd = types.load(s, f"a kptr behind {modifier}")
         freeze(s, create(s, "a kptr", ARRAY, (4, 64), (fd, value)))
         s.close()
 

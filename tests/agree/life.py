@@ -10,6 +10,7 @@ import commands
 import live_task
 import pair
 import wire
+from btf_bytes import blob, integer, record, to
 from commands import ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RETURN_2
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -109,15 +110,13 @@ PATHS = tuple(f"{directory}/{name}" for directory in DIRECTORIES for name in ("a
 ODD_PATHS = (f"{ROOT}/a/", f"{ROOT}/a/x", f"{ROOT}/with.dot", f"{ROOT}//b", f"{ROOT}/../bpf/a", f"{ROOT}/" + "n" * 256)
 ODD_PATHS += ("", f"{ROOT}/./d/../a", "/sys/fs", f"{ROOT}/nothing/a", f"{ROOT}/d/")
 path = st.integers(0, 9).flatmap(lambda n: st.sampled_from(ODD_PATHS if n == 9 else PATHS[:4] if n < 6 else PATHS))
-NAMES = b"\0int\0s\0"
-INT = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32)
 BTFS = {
-    "an int": commands.btf(INT, NAMES),
-    "a struct": commands.btf(INT + struct.pack("<IIIIII", 5, 4 << 24 | 1, 4, 5, 1, 0), NAMES),
-    "nothing": commands.btf(b"", b"\0"),
-    "no strings": commands.btf(INT, b""),
-    "points to itself": commands.btf(struct.pack("<III", 0, 2 << 24, 1), b"\0"),
-    "bad magic": commands.btf(INT, NAMES, magic=0x1234),
+    "an int": blob(integer()),
+    "a struct": blob(integer(), record(4, ("s", 1, 0), name="s")),
+    "nothing": blob(),
+    "no strings": blob(integer(), str_len=0),
+    "points to itself": blob(to("ptr", 1)),
+    "bad magic": blob(integer(), magic=0x1234),
 }
 # Where OBJ_GET_INFO_BY_FD tells ids, and what may differ: what is compiled, when, and how long that is.
 INFO = {

@@ -4,6 +4,7 @@ import re
 import struct
 
 import wire
+from btf_bytes import blob, integer
 from commands import (
     ARRAY,
     ARRAY_OF_MAPS,
@@ -26,7 +27,6 @@ from commands import (
     USER_RINGBUF,
     WRONLY,
     WRONLY_PROG,
-    btf,
     usual,
     value_room,
 )
@@ -92,8 +92,7 @@ def fdinfo_of_others(s):
         fd = s.prog_load(f"of {count} instructions", RETURN_2[:8] * (count - 1) + RETURN_2[8:])
         fdinfo(s, f"{count} instructions", fd)
         s.close(fd)
-    types = struct.pack("<III", 1, 1 << 24, 4) + struct.pack("<I", 1 << 24 | 32)
-    raw = Buffer(btf(types, b"\0int\0"))
+    raw = Buffer(blob(integer()))
     attr = bytearray(wire.ATTR_SIZE)
     struct.pack_into("<QQI", attr, 0, raw.address, 0, raw.size)
     fdinfo(s, "BTF", s.call("BTF_LOAD", wire.BTF_LOAD, attr, fd=True))

@@ -95,7 +95,7 @@ def test_a_disagreement_is_seen(machines):
 
 XDP_LINK = """
 import ctypes, struct, sys
-sys.path[:0] = sys.argv[1:3]
+sys.path[:0] = sys.argv[1:]
 if ctypes.CDLL(None).unshare(0x40000000):  # a network namespace of its own: lo is nobody else's
     sys.exit(3)
 import bpfsim, commands, objects
@@ -116,7 +116,8 @@ for task in (bpfsim.Kernel().spawn("agree"), bpfsim.LiveKernel().spawn("agree"))
 
 
 def test_the_text_of_a_link_is_alike(machines):
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "python")]
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent / "support"), str(here.parents[1] / "python")]
     done = subprocess.run([sys.executable, "-c", XDP_LINK, *paths], capture_output=True, text=True, check=False)
     if done.returncode == 3:
         pytest.skip("no network namespace can be made here")

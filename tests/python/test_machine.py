@@ -7,6 +7,7 @@ import re
 import struct
 
 import bpfsim
+import btf_bytes
 import pytest
 from bpfsim import _core
 from hypothesis import given, settings
@@ -511,8 +512,7 @@ def test_a_raw_tracepoint_is_opened_and_queried(k):
 def test_a_program_holds_the_types_that_its_fd_array_names():
     k = bpfsim.Kernel()
     task = k.spawn()
-    an_int = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32)
-    blob = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 16, 16, 5) + an_int + b"\0int\0"
+    blob = btf_bytes.blob(btf_bytes.integer())
     m = task.map_create("array")
     types = [int(task.bpf("BTF_LOAD", btf=blob, btf_size=len(blob))) for _ in range(3)]
 

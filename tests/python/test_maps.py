@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import re
-import struct
 import weakref
 from pathlib import Path
 
 import bpfsim
+import btf_bytes
 import pytest
 from bpfsim import _core
 from bpfsim.views import MapView
@@ -192,9 +192,7 @@ def test_every_picture_is_drawn_and_fits(task, kind, full):
 
 def an_int():
     """BTF with one type, the int."""
-    types, names = struct.pack("<IIII", 1, 1 << 24, 4, 1 << 24 | 32), b"\0int\0"
-    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(names))
-    return header + types + names
+    return btf_bytes.blob(btf_bytes.integer())
 
 
 def test_a_storage_shows_its_owners(k, task):

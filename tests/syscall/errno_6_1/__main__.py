@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+TESTS = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TESTS / "syscall"), str(TESTS / "support")]
 from errno_6_1 import counts, rows  # noqa: E402 the folder must be in the path first
 
 table = rows()

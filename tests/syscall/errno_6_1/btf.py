@@ -2,7 +2,8 @@
 
 import struct
 
-from .btf_bytes import array, blob, enum, integer, of, proto, record, section, to
+from btf_bytes import array, blob, enum, integer, of, proto, record, section, to
+
 from .world import NO_FD, NOWHERE, RETURN_2, before_a_hole, read_only
 
 BEYOND = 0x100000  # no type has this number

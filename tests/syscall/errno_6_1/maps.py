@@ -2,6 +2,8 @@
 
 import struct
 
+from btf_bytes import Types
+
 from .world import (
     EMPTY_STRUCT,
     MMAPABLE,
@@ -10,7 +12,6 @@ from .world import (
     RETURN_2,
     WIDE_INT,
     ZERO_SEED,
-    Types,
     bound,
     returns,
     u32,
@@ -30,7 +31,7 @@ def odd_key(w, more):
     """An array whose key is of a type that is no plain u32."""
     types = Types()
     key = more(types)
-    return w.map(value_size=4, btf_fd=types.load(w), btf_key_type_id=key, btf_value_type_id=1)
+    return w.map(value_size=4, btf_fd=w.btf(types.blob), btf_key_type_id=key, btf_value_type_id=1)
 
 
 def put(w, fd, value, flags=0, at=0):

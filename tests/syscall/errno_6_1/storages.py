@@ -1,6 +1,8 @@
 """The calls that run into the checks of storages.tsv."""
 
-from .world import INT, NO_FD, Types, holds, returns, u32
+from btf_bytes import Types
+
+from .world import INT, NO_FD, holds, returns, u32
 
 NO_PREALLOC, NOEXIST, EXIST = 1, 1, 2
 
@@ -16,7 +18,7 @@ def odd_key(w, more, kind="task_storage", size=4, **sizes):
     types = Types()
     key = more(types)
     fields = {"map_flags": NO_PREALLOC} if kind == "task_storage" else {}
-    types = {"btf_fd": types.load(w), "btf_key_type_id": key, "btf_value_type_id": 1}
+    types = {"btf_fd": w.btf(types.blob), "btf_key_type_id": key, "btf_value_type_id": 1}
     return w.create(kind, size, 4, 0, **fields | types)
 
 

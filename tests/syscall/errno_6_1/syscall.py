@@ -3,6 +3,8 @@
 import mmap
 import struct
 
+from btf_bytes import Types, proto, to
+
 from .world import (
     LOCK,
     MMAPABLE,
@@ -12,7 +14,6 @@ from .world import (
     RDONLY_PROG,
     WRONLY,
     Bent,
-    Types,
     bpf,
     brink,
     holds,
@@ -34,11 +35,11 @@ def vmlinux_btf(w):
 def described(w):
     """A program with a function's and a line's info."""
     types = Types()
-    types.add(12, "main", types.add(13, "", types.int), count=1)
+    types.add(to("func", types.add(proto(types.int)), "main", vlen=1))
     line = struct.pack("<IIII", 0, 1, 1, 1 << 10 | 1)
     info = {"func_info": struct.pack("<II", 0, 3), "func_info_rec_size": 8, "func_info_cnt": 1}
     info |= {"line_info": line, "line_info_rec_size": 16, "line_info_cnt": 1}
-    return w.prog(prog_btf_fd=types.load(w), **info)
+    return w.prog(prog_btf_fd=w.btf(types.blob), **info)
 
 
 def asks(w, fd, numbers):

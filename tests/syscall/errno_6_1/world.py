@@ -4,6 +4,8 @@ import ctypes
 import mmap
 import struct
 
+from btf_bytes import Types
+
 RETURN_2 = bytes.fromhex("b7000000020000009500000000000000")
 INT = bytes.fromhex("9feb0100180000000000000010000000100000000500000001000000000000010400000020000001") + b"\0int\0"
 WIDE_INT = INT[:32] + bytes.fromhex("0800000040000001") + INT[40:]
@@ -245,37 +247,6 @@ def bound(w, port):
     return fd
 
 
-class Types:
-    """BTF, type by type; each method gives the new type's number, and the first is an int."""
-
-    def __init__(self):
-        self.types, self.strings, self.count = b"", b"\0", 0
-        self.int = self.add(1, "int", 4, struct.pack("<I", 1 << 24 | 32))
-
-    def text(self, name):
-        if not name:
-            return 0
-        self.strings += name.encode() + b"\0"
-        return len(self.strings) - len(name) - 1
-
-    def add(self, kind, name, size, more=b"", count=0):
-        self.types += struct.pack("<III", self.text(name), kind << 24 | count, size) + more
-        self.count += 1
-        return self.count
-
-    def integer(self, size, bits=None, offset=0):
-        return self.add(1, f"int{size * 8}", size, struct.pack("<I", offset << 16 | (bits or size * 8)))
-
-    def struct(self, name, size, *members):
-        """members: (name, type, offset in bytes)"""
-        more = b"".join(struct.pack("<III", self.text(one), of, at * 8) for one, of, at in members)
-        return self.add(4, name, size, more, len(members))
-
-    def load(self, w):
-        head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(self.types), len(self.types), len(self.strings))
-        return w.btf(head + self.types + self.strings)
-
-
 SIZES = {"bpf_spin_lock": 4, "bpf_timer": 16}
 
 
@@ -283,12 +254,12 @@ def with_field(w, name, kind="array", before=None, **more):
     """A map with this special field in its values: a struct of the kernel's, or a "kptr". Loads BTF first."""
     types = Types()
     if name == "kptr":
-        field = types.add(2, "", types.add(18, "kptr", types.struct("task_struct", 4, ("pid", types.int, 0))))
+        field = types.pointer(types.struct("task_struct", 4, ("pid", types.int, 0)), "kptr")
     else:
         words = [(f"word{n}", types.int, n * 4) for n in range(SIZES[name] // 4)]
         field = types.struct(name, SIZES[name], *words)
     value = types.struct("value", 64, ("field", field, 0), ("last", types.int, 60))
-    types_fd = types.load(w)
+    types_fd = w.btf(types.blob)
     if before:
         before()
     return w.map(kind, value_size=64, btf_fd=types_fd, btf_key_type_id=1, btf_value_type_id=value, **more)

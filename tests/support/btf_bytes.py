@@ -1,7 +1,8 @@
 """BTF written type by type, each in a line, so that one word can be wrong.
 
 A type refers to another by its number, the first is 1. A text among the words of a type stands for its offset in the
-string section. Every function takes ``vlen``, ``kflag`` and ``name`` to bend what it would write.
+string section. Every function takes ``vlen``, ``kflag`` and ``name`` to bend what it would write. `blob` makes the
+bytes of a list of types, `Types` collects them and gives each its number.
 """
 
 import struct
@@ -74,7 +75,42 @@ def blob(*types, missing=0, **header):
 
     words = [number(word) for t in types for word in (t.name, t.info, t.size, *t.words)]
     body = struct.pack(f"<{len(words)}I", *words)
-    body = body[: len(body) - missing]
-    fields = {"magic": 0xEB9F, "version": 1, "flags": 0, "hdr_len": 24, "type_off": 0, "type_len": len(body)}
-    fields |= {"str_off": len(body), "str_len": len(strings)}
-    return struct.pack("<HBBIIIII", *(fields | header).values()) + body + strings
+    return with_header(body[: len(body) - missing], strings, **header)
+
+
+def with_header(types=b"", strings=b"\0", **header):
+    """The two sections behind a header, whose fields ``header`` bends."""
+    fields = {"magic": 0xEB9F, "version": 1, "flags": 0, "hdr_len": 24, "type_off": 0, "type_len": len(types)}
+    fields |= {"str_off": len(types), "str_len": len(strings)}
+    return struct.pack("<HBBIIIII", *(fields | header).values()) + types + strings
+
+
+class Types:
+    """A list of types that grows; each method gives the new type's number. The first is an int."""
+
+    def __init__(self):
+        self._types = []
+        self.int = self.add(integer(encoding=1))
+
+    def add(self, new):
+        self._types.append(new)
+        return len(self._types)
+
+    def integer(self, size, bits=None):
+        return self.add(integer(bits or size * 8, size, name=f"int{size * 8}"))
+
+    def array(self, element, count):
+        return self.add(array(element, self.int, count))
+
+    def struct(self, name, size, *members, kind="struct"):
+        """Members are (name, type, offset in bytes)."""
+        return self.add(parts(kind, size, [(one, target, at * 8) for one, target, at in members], name))
+
+    def pointer(self, target, *tags):
+        for tag in tags:
+            target = self.add(to("type_tag", target, tag))
+        return self.add(to("ptr", target))
+
+    @property
+    def blob(self):
+        return blob(*self._types)
