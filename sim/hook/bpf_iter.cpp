@@ -229,6 +229,19 @@ Result<bool> step(IterSeq& seq) {
   return true;
 }
 
+// Whether there is one more. If not, the end is seen in the same read, however much that was to give.
+bool has_next(IterSeq& seq) {
+  const IterPos at = seq.at;
+  const bool terminate = seq.terminate;
+  Errno said;
+  seq.looks_ahead = true;
+  const Result<bool> more = seq.target.ops.show_next(seq, said);
+  seq.looks_ahead = false;
+  seq.at = at;
+  seq.terminate = terminate;
+  return more && *more;
+}
+
 Result<std::string> bpf_seq_read(File& file, size_t size) {
   KFN(file.machine, bpf_seq_read);
   auto& seq = static_cast<IterSeq&>(*file.private_data);
@@ -239,7 +252,7 @@ Result<std::string> bpf_seq_read(File& file, size_t size) {
     seq.new_read = true;
     ++seq.reads;
     for (int i = 0; i < MAX_ITER_OBJECTS; ++i) {
-      if (!TRY(step(seq)) || seq.buf.size() >= size) break;
+      if (!TRY(step(seq)) || (seq.buf.size() >= size && has_next(seq))) break;
       if (host_interrupts(seq.machine)) return refuse(Errno::Intr, "interrupted");
     }
   }
@@ -321,6 +334,7 @@ Addr show_map(Images& images, const Map& map) {
 
 Errno bpf_iter_run_prog(IterSeq& seq, uint64_t arg1, uint64_t arg2, uint64_t arg3) {
   Machine& machine = seq.machine;
+  if (seq.looks_ahead) return Errno::None;
   KFN(machine, bpf_iter_run_prog);
   Images images;
   // Where a map's elements are shown, the program sees the map at the end too.

@@ -62,6 +62,7 @@ struct IterSeq final : SeqFile {
   bool new_read = true;    // the next element is the first of this one
   bool terminate = false;  // the program wants no more (cgroups)
   bool done_stop = false;
+  bool looks_ahead = false;  // nothing is shown, only looked for
 };
 
 // struct bpf_iter_reg. What is null has nothing to say.

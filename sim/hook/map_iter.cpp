@@ -42,7 +42,7 @@ Result<Map*> map_of_info(const Prog& prog, const IterLinkInfo& info) {
 }
 
 // The map of a link, with a uref, if the program does not reach further than keys and values do.
-Result<void> take(Map& map, const Prog& prog, uint32_t key_size, uint32_t value_size, IterAux& aux) {
+Result<void> take_map(Map& map, const Prog& prog, uint32_t key_size, uint32_t value_size, IterAux& aux) {
   if (prog.aux->max_rdonly_access > key_size || prog.aux->max_rdwr_access > value_size)
     return refuse(Errno::Access,
                   "the program touches {} bytes of a key and {} of a value: more than there are",
@@ -68,7 +68,7 @@ Result<void> bpf_iter_attach_map(Prog& prog, const IterLinkInfo& info, IterAux& 
   if (!has_elements(map))
     return refuse(Errno::Inval, "elements of map type {} are not iterated", map.map_type);
   const uint32_t percpu = (map.value_size + 7) / 8 * 8 * prog.machine.cpus;
-  return take(map, prog, map.key_size, has_percpu_values(map) ? percpu : map.value_size, aux);
+  return take_map(map, prog, map.key_size, has_percpu_values(map) ? percpu : map.value_size, aux);
 }
 
 // All CPUs' values in a row, as the program sees them; what it writes there is lost, as in the kernel.
@@ -122,7 +122,7 @@ Result<void> sock_map_iter_attach_target(Prog& prog, const IterLinkInfo& info, I
   Map& map = *TRY(map_of_info(prog, info));
   if (map.map_type != BPF_MAP_TYPE_SOCKMAP && map.map_type != BPF_MAP_TYPE_SOCKHASH)
     return refuse(Errno::Inval, "map type {} holds no sockets", map.map_type);
-  return take(map, prog, map.key_size, UINT32_MAX, aux);
+  return take_map(map, prog, map.key_size, UINT32_MAX, aux);
 }
 
 // Of an array each slot is shown, also an empty one. Of a hash, a new read begins the bucket of
@@ -146,7 +146,7 @@ Result<void> bpf_iter_attach_sk_storage_map(Prog& prog, const IterLinkInfo& info
   Map& map = *TRY(map_of_info(prog, info));
   if (map.map_type != BPF_MAP_TYPE_SK_STORAGE)
     return refuse(Errno::Inval, "map type {} keeps nothing for sockets", map.map_type);
-  return take(map, prog, UINT32_MAX, map.value_size, aux);
+  return take_map(map, prog, UINT32_MAX, map.value_size, aux);
 }
 
 Result<bool> bpf_sk_storage_map_seq_show(IterSeq& seq, Errno& said) {

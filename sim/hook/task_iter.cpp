@@ -60,7 +60,7 @@ Addr show_file(Images& images, const File& file) {
   Image& inode = add_image(images, file.machine, "inode");
   Image& image = add_image(images, file.machine, "file");
   image.set("f_inode", inode.addr());
-  image.set("f_flags", file.f_flags);
+  image.set("f_flags", file.f_flags & ~O_CLOEXEC_);  // which is the descriptor's
   return image.addr();
 }
 

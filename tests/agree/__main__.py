@@ -18,6 +18,7 @@ import attach  # noqa: E402
 import commands  # noqa: E402
 import creation  # noqa: E402
 import fields  # noqa: E402
+import iterators  # noqa: E402
 import known  # noqa: E402
 import lifetimes  # noqa: E402
 import network  # noqa: E402
@@ -119,8 +120,9 @@ def all_commands(kernel, live, seed, count, seconds):
 def network_commands(kernel, live, seed, count):
     """Maps of devices and sockets, in a network namespace that this makes."""
     report = Report("network")
-    cases = [*network.CASES, *(network.sequence(seed, number) for number in range(count))]
-    names = [case.__name__ for case in network.CASES] + [f"network {number}" for number in range(count)]
+    written = (*network.CASES, *iterators.CASES)
+    cases = [*written, *(network.sequence(seed, number) for number in range(count))]
+    names = [case.__name__ for case in written] + [f"network {number}" for number in range(count)]
     for name, (calls, differ) in zip(names, network.compare(kernel, live, cases), strict=True):
         tell(report, name, calls, differ)
     return report

@@ -16,6 +16,7 @@ import traceback
 
 import commands
 import wire
+from bpfsim import _core
 
 PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH = 4, 7, 8, 14, 15, 16, 17, 18
 REUSEPORT_SOCKARRAY, DEVMAP_HASH = 20, 25
@@ -396,5 +397,7 @@ def compare(kernel, live, cases):
         task = kernel.spawn("agree")
         side = NetSide(task, SimulatedSockets(task))
         case(side)
+        calls, differ = commands.differences(side.transcript, transcript)
+        differ += [("the graph", wrong, "") for wrong in _core.graph_disagreements(kernel)]
         task.exit()
-        yield commands.differences(side.transcript, transcript)
+        yield calls, differ

@@ -35,7 +35,9 @@ NEXT_ID = {
     "btf": wire.BTF_GET_NEXT_ID,
     "link": wire.LINK_GET_NEXT_ID,
 }
-TARGETS = ("bpf_map", "bpf_prog", "bpf_link", "task", "bpf_map_elem")  # of iterators
+MAP_TARGETS = ("bpf_map_elem", "sockmap", "bpf_sk_storage_map")  # of iterators over what is in one map
+TARGETS = ("bpf_map", "bpf_prog", "bpf_link", "task", "task_file", "task_vma", *MAP_TARGETS, "tcp", "udp", "unix")
+TARGETS += ("netlink", "cgroup", "ksym", "ipv6_route", "kmem_cache", "dmabuf")
 IDS_IN_TEXT = {"map_id": "map", "prog_id": "prog", "link_id": "link", "btf_id": "btf"}  # lines of fdinfo
 # Lines that differ by nature, or, the last two, by who else counts runs on this machine.
 BY_NATURE = ("mnt_id", "ino", "prog_jited", "owner_jited", "run_time_ns", "run_cnt")

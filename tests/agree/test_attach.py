@@ -8,8 +8,8 @@ import bpfsim
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-MODULES = ("attach", "cgroup_storages", "contexts", "links", "sandbox")
-attach, cgroup_storages, contexts, links, sandbox = (importlib.import_module(name) for name in MODULES)
+MODULES = ("attach", "cgroup_storages", "contexts", "iterators", "links", "sandbox")
+attach, cgroup_storages, contexts, iterators, links, sandbox = (importlib.import_module(name) for name in MODULES)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,9 @@ def compare(live, case):
 
 
 @pytest.mark.parametrize(
-    "case", attach.WRITTEN + cgroup_storages.WRITTEN + links.WRITTEN, ids=lambda case: case.__name__
+    "case",
+    attach.WRITTEN + cgroup_storages.WRITTEN + links.WRITTEN + iterators.WRITTEN,
+    ids=lambda case: case.__name__,
 )
 def test_attaching_answers_alike(live, case):
     compare(live, case)

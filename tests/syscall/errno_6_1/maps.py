@@ -285,5 +285,8 @@ CASES = {
     "sock_map_prog_lookup:1458": lambda w: w.attach(w.map(), w.prog("sk_skb", returns(1)), SKB_VERDICT),
     "sock_map_prog_lookup:1471": lambda w: redirected(w, VERDICT, SKB_VERDICT),
     "sock_map_prog_lookup:1476": lambda w: redirected(w, SKB_VERDICT, VERDICT),
+    "sock_map_iter_attach_target:1667": lambda w: w.shown("sockmap", 0),
+    "sock_map_iter_attach_target:1675": lambda w: w.shown("sockmap", w.map()),
+    "sock_map_iter_attach_target:1678": lambda w: w.shown("sockmap", w.map("sockhash"), at=16, off=4),
     "sock_map_bpf_prog_query:1516": lambda w: w.query(redirected(w), SKB_VERDICT, query_flags=1),
 }

@@ -95,4 +95,8 @@ CASES = {
     "bpf_cgroup_storage_assign:469": lambda w: w.prog(
         "cgroup_skb", holds(cgroup_storage(w))[:16] + holds(cgroup_storage(w))[:16] + returns(1)
     ),
+    # ---- iterators over the values of sockets ----
+    "bpf_iter_attach_map:871": lambda w: w.shown("bpf_sk_storage_map", 0),
+    "bpf_iter_attach_map:878": lambda w: w.shown("bpf_sk_storage_map", storage(w)),
+    "bpf_iter_attach_map:881": lambda w: w.shown("bpf_sk_storage_map", storage(w, "sk_storage"), at=24, off=4),
 }

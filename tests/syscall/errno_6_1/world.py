@@ -129,6 +129,15 @@ class World:
     def iterator(self, target="bpf_map", **more):
         return self.tracing("trace_iter", f"bpf_iter_{target}", **more)
 
+    def shown(self, target, fd, at=0, off=0):
+        """A link of an iterator over what is in this map. The program reads the word `off` of argument `at`."""
+        reads = struct.pack("<BBhi", 0x79, 0x12, at, 0) + struct.pack("<BBhi", 0x15, 2, 1, 0)
+        reads += struct.pack("<BBhi", 0x61, 0x22, off, 0)
+        fields = {"expected_attach_type": "trace_iter", "attach_btf_id": self.kernel.btf_id(f"bpf_iter_{target}")}
+        prog = self.prog("tracing", (reads if at else b"") + returns(0), **fields)
+        narrowed = {"iter_info": u32(fd), "iter_info_len": 4}
+        return self.bpf("LINK_CREATE", prog_fd=prog, attach_type="trace_iter", **narrowed)
+
     def raw_tracepoint(self, name="sys_enter", kind="raw_tracepoint"):
         return self.bpf("RAW_TRACEPOINT_OPEN", prog_fd=self.prog(kind), name=name)
 
