@@ -306,7 +306,9 @@ class Rules(AttachRules, HolderRules, Lifetimes):
         if kind == "link" and about.get("link") in ("cgroup", "netns"):
             own = [(0, 16, 24 if about["link"] == "cgroup" else 20)]  # a cgroup's id, a namespace's inode
         elif kind == "link" and about.get("link") == "iter":
-            ids = [*ids, (28, "map")]
+            ids, own = [*ids, (28, "map")], [(0, 32, 40)]  # and a cgroup's id, or a task's
+        elif kind == "link" and about.get("link") == "sockmap":
+            ids = [*ids, (16, "map")]
         room = bytearray(max(length, cut))
         buffers, pointers, shown = [room], [(-1, 8, 0)], [(0, offset, what) for offset, what in ids]
         if kind == "prog" and n % 2:

@@ -141,7 +141,7 @@ class AttachRules(Lifetimes):
     @go(who=number, to=family, where=number, which=number, n=number, flags=flag)
     def link_create(self, *, who, to, where, which, n, flags):
         task = self.task(who)
-        name, row, target = self.place(task, ("device" if to[0] == "sockmap" else to[0], *to[1:]), where, link=True)
+        name, row, target = self.place(task, to, where, link=True)
         prog = self.program_for(task, row, which)
         flags, relative = self.neighbour(task, row, flags, n)
         if row[0] == attach.AT_XDP:

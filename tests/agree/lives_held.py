@@ -12,7 +12,21 @@ import pair
 import wire
 from commands import LPM_TRIE
 from hypothesis import strategies as st
-from life import ARENA, EXIT, NOWHERE, SOCKETS, VALUE_IS, Lifetimes, go, mov, number
+from life import (
+    ARENA,
+    COMMON,
+    EXIT,
+    NOWHERE,
+    SK_STORAGE,
+    SOCKETS,
+    SOCKHASH,
+    SOCKMAP,
+    VALUE_IS,
+    Lifetimes,
+    go,
+    mov,
+    number,
+)
 from network import SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_BPF
 
 SO_DETACH_REUSEPORT_BPF, AF_XDP, RAW = 68, 44, 3
@@ -20,6 +34,7 @@ TRACING, TRACE_ITER, ENABLE_STATS = 26, 28, 32
 PAGE = 4096
 SOFTWARE, BPF_OUTPUT, CPU_CLOCK = 1, 10, 0
 UNORDERED = (1, 5, 9, 10, 13)  # the hash's own order, unless BPF_F_ZERO_SEED
+MAPS_FOR = {"sockmap": (SOCKMAP, SOCKHASH), "bpf_sk_storage_map": (SK_STORAGE,)}  # what these iterators are over
 BATCHES = {24: "LOOKUP", 25: "LOOKUP_AND_DELETE", 26: "UPDATE", 27: "DELETE"}
 
 
@@ -100,8 +115,12 @@ class HolderRules(Lifetimes):
             fits = [max((fd for fd, (one, _) in task.files.items() if one.kind == "map"), default=NOWHERE)]
         fd = fits[which % len(fits)] if fits and which % 8 else self.fd(task, which, "map")
         one, about = task.files.get(fd, (pair.Id("map", 0, 0), {}))
-        if about.get("type") == ARENA or one.kind not in pair.ID_AT:
-            return  # its address is the map's own, which no other process of this world may have free
+        if one.kind not in pair.ID_AT:
+            return
+        if about.get("type") == ARENA:  # from then on its address is the map's own, which others may not have free
+            if about.get("mapped"):
+                return
+            about["mapped"] = True
         poke = bytes([which + 1]) * 8 if about.get("type") == commands.ARRAY else b""
         world.mappings += 1
         world.file_call(task, "mmap", world.mappings, fd, pages * PAGE, prot, flags, poke)
@@ -121,13 +140,14 @@ class HolderRules(Lifetimes):
         function = self.world.functions.get(f"bpf_iter_{over}")
         if not function:
             return
-        code = mov(0, n % 16 == 15) + EXIT
+        again = n % 16 == 15 and over not in pair.OF_THE_HOST_TOO
+        code = mov(0, again) + EXIT
         attr = bytearray(wire.ATTR_SIZE)
         struct.pack_into("<II", attr, 0, TRACING, len(code) // 8)
         struct.pack_into("<I", attr, 68, TRACE_ITER)
         prog, _ = self.bpf(
             task,
-            f"PROG_LOAD iterator {over} returns {n % 16 == 15}",
+            f"PROG_LOAD iterator {over} returns {again}",
             wire.PROG_LOAD,
             attr,
             buffers=[code, b"GPL\0"],
@@ -145,13 +165,23 @@ class HolderRules(Lifetimes):
         if fits:
             self.iter_link(task, *fits[which % len(fits)], n)
 
+    def narrowed(self, task, target, n):
+        """The words of union bpf_iter_link_info."""
+        if target == "cgroup":
+            return n % 8 or 1, self.some(task, n // 8, "cgroup") if n % 5 else 0
+        if target.startswith("task") and n % 3 == 0:
+            return 0, 0, self.some(task, n // 3, "pidfd")
+        if target in pair.MAP_TARGETS:
+            return (self.map_of(task, n, *MAPS_FOR.get(target, COMMON)),)
+        return ()
+
     def iter_link(self, task, prog, target, n):
         buffers, pointers = [], []
         attr = bytearray(struct.pack("<4IQI", prog, 0, TRACE_ITER, 0, 0, 0).ljust(wire.ATTR_SIZE, b"\0"))
-        if target == "bpf_map_elem":
-            buffers, pointers = [struct.pack("<I", self.fd(task, n, "map"))], [(-1, 16, 0)]
-            struct.pack_into("<I", attr, 24, 4)
-        what = f"LINK_CREATE iterator {target} program {prog} map {buffers}"
+        if narrowed := self.narrowed(task, target, n):
+            buffers, pointers = [struct.pack(f"<{len(narrowed)}I", *narrowed)], [(-1, 16, 0)]
+            struct.pack_into("<I", attr, 24, 4 * len(narrowed))
+        what = f"LINK_CREATE iterator {target} program {prog} narrowed to {narrowed}"
         made, _ = self.bpf(task, what, commands.LINK_CREATE, attr, buffers=buffers, pointers=pointers)
         self.opened(task, made, "link", {"link": "iter"})
         if made >= 0 and n % 2:

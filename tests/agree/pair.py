@@ -38,10 +38,12 @@ NEXT_ID = {
 MAP_TARGETS = ("bpf_map_elem", "sockmap", "bpf_sk_storage_map")  # of iterators over what is in one map
 TARGETS = ("bpf_map", "bpf_prog", "bpf_link", "task", "task_file", "task_vma", *MAP_TARGETS, "tcp", "udp", "unix")
 TARGETS += ("netlink", "cgroup", "ksym", "ipv6_route", "kmem_cache", "dmabuf")
+# Of these the live kernel may have some, or others, that are not ours.
+OF_THE_HOST_TOO = ("task_vma", "unix", "netlink", "ipv6_route", "kmem_cache", "dmabuf", "cgroup")
 IDS_IN_TEXT = {"map_id": "map", "prog_id": "prog", "link_id": "link", "btf_id": "btf"}  # lines of fdinfo
 # Lines that differ by nature, or, the last two, by who else counts runs on this machine.
 BY_NATURE = ("mnt_id", "ino", "prog_jited", "owner_jited", "run_time_ns", "run_cnt")
-OF_THE_HOST = ("cgroup_id", "netns_ino")  # shown is whether they are 0
+OF_THE_HOST = ("cgroup_id", "netns_ino", "cgroup_path", "pid")  # shown is whether they are 0
 ID_AT = {"prog": 4, "map": 4, "link": 4, "btf": 12}  # in the struct that OBJ_GET_INFO_BY_FD fills
 DEVICES = (1, 2)
 # Words of calls whose answer may lag behind on the live kernel: it empties a prog array, drops the programs of a
