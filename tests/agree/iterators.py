@@ -164,7 +164,7 @@ WRITE_8 += insn(0xB7, 3, imm=8) + insn(0x85, imm=SEQ_WRITE) + EXIT
 def programs_see_the_end(s):
     """Where nothing is to be shown the program runs once, or not at all; of a map's iterator it knows the map."""
     its = Iterators(s)
-    for target in ("tcp", "udp", "dmabuf"):
+    for target in ("udp", "dmabuf"):
         its.read(target, its.link(target, its.prog(target, SEVEN + WRITE_8)))
     knows = SEVEN + insn(0x79, 7, 1, MAP) + insn(0x61, 3, 7, 68) + insn(0x7B, 10, 3, -8) + WRITE_8
     made = {"bpf_map_elem": s.map_create(HASH, 4, 4, 4), "sockmap": s.map_create(SOCKHASH, 8, 4, 4)}
