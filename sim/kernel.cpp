@@ -13,6 +13,7 @@
 #include "hook/stepping.h"
 #include "hook/types.h"
 #include "host/socket.h"
+#include "host/tcp_cong.h"
 #include "host/tracing.h"
 #include "journal.h"
 #include "map/bpf_local_storage.h"
@@ -47,6 +48,7 @@ constexpr KernelCalls kCalls = {
     .verifier_ops = verifier_ops,
     .prog_ops = prog_ops,
     .map_ops = map_ops,
+    .struct_ops_verifier_ops = struct_ops_verifier_ops,
     .call_bpf = call_running_prog,
     .ringbuf_commit = bpf_ringbuf_commit,
     .bpf_local_storage_destroy = bpf_local_storage_destroy,
@@ -127,6 +129,7 @@ Kernel::~Kernel() {
   cgroup_exit_all(state_->machine);
   bpf_kill_super(*state_->bpffs);
   tracing_exit(state_->machine);
+  tcp_cong_exit(state_->machine);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
   rcu.grace_period();

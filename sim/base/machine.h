@@ -34,6 +34,7 @@ struct Net;
 struct Cgroups;
 struct Sockets;
 struct Tracing;
+struct CongestionControls;
 struct RunFrame;
 struct RunStacks;
 struct Registry;
@@ -108,6 +109,7 @@ class Machine {
   std::shared_ptr<Cgroups> cgroups;  // the cgroup hierarchy: host/cgroup.h
   std::shared_ptr<Sockets> sockets;  // sockets: host/socket.h
   std::shared_ptr<Tracing> tracing;  // kernel functions, tracepoints, perf events: host/tracing.h
+  std::shared_ptr<CongestionControls> congestion_controls;  // of TCP: host/tcp_cong.h
 
   std::deque<std::string> dmesg;       // the kernel log; printk() appends
   std::deque<std::string> trace_pipe;  // what bpf_trace_printk wrote and nobody has read yet

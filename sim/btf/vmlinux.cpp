@@ -18,7 +18,7 @@ namespace bpfsim {
 
 namespace {
 
-enum class Row : uint8_t { Struct, Member, Func, Tracepoint };
+enum class Row : uint8_t { Struct, Union, Member, Func, Tracepoint };
 struct VmlinuxRow {
   Row row;
   const char* name;
@@ -29,11 +29,13 @@ struct VmlinuxRow {
 
 constexpr VmlinuxRow kRows[] = {
 #define VMLINUX_STRUCT(name, size) {Row::Struct, #name, "", "", size},
+#define VMLINUX_UNION(name, size) {Row::Union, #name, "", "", size},
 #define VMLINUX_MEMBER(name, type, offset) {Row::Member, #name, type, "", offset},
 #define VMLINUX_FUNC(name, ret, args) {Row::Func, #name, ret, args, 0},
 #define VMLINUX_TRACEPOINT(name, args) {Row::Tracepoint, #name, "", args, 0},
 #include "btf/vmlinux.def"
 #undef VMLINUX_STRUCT
+#undef VMLINUX_UNION
 #undef VMLINUX_MEMBER
 #undef VMLINUX_FUNC
 #undef VMLINUX_TRACEPOINT
@@ -43,15 +45,16 @@ struct Scalar {
   const char* name;
   uint32_t size, encoding;
 };
-constexpr Scalar kInts[] = {{"char", 1, BTF_INT_SIGNED},      {"unsigned char", 1, 0},
-                            {"short unsigned int", 2, 0},     {"int", 4, BTF_INT_SIGNED},
-                            {"unsigned int", 4, 0},           {"long int", 8, BTF_INT_SIGNED},
-                            {"long unsigned int", 8, 0},      {"long long int", 8, BTF_INT_SIGNED},
-                            {"long long unsigned int", 8, 0}, {"bool", 1, BTF_INT_BOOL}};
+constexpr Scalar kInts[] = {
+    {"char", 1, BTF_INT_SIGNED},      {"unsigned char", 1, 0},     {"short int", 2, BTF_INT_SIGNED},
+    {"short unsigned int", 2, 0},     {"int", 4, BTF_INT_SIGNED},  {"unsigned int", 4, 0},
+    {"long int", 8, BTF_INT_SIGNED},  {"long unsigned int", 8, 0}, {"long long int", 8, BTF_INT_SIGNED},
+    {"long long unsigned int", 8, 0}, {"bool", 1, BTF_INT_BOOL}};
 constexpr const char* kTypedefs[][2] = {{"u8", "unsigned char"},
                                         {"u16", "short unsigned int"},
                                         {"u32", "unsigned int"},
                                         {"u64", "long long unsigned int"},
+                                        {"s32", "int"},
                                         {"size_t", "long unsigned int"},
                                         {"loff_t", "long long int"},
                                         {"pid_t", "int"},
@@ -77,6 +80,8 @@ std::vector<Arg> arguments(std::string_view text) {
 bool is_pointer(std::string_view type) { return type.ends_with(" *"); }
 constexpr std::string_view kMdPtr = "__bpf_md_ptr ";
 bool is_md_ptr(std::string_view type) { return type.starts_with(kMdPtr); }
+constexpr std::string_view kConst = "const ";
+bool is_const(std::string_view type) { return type.starts_with(kConst) && !is_pointer(type); }
 bool is_array(std::string_view type) { return type.ends_with(']'); }
 constexpr std::string_view kToFunction = " (*)(";
 bool is_function_pointer(std::string_view type) { return type.find(kToFunction) != type.npos; }
@@ -91,7 +96,11 @@ constexpr struct {
 } kStructOpsStates[] = {{"BPF_STRUCT_OPS_STATE_INIT", 0},
                         {"BPF_STRUCT_OPS_STATE_INUSE", 1},
                         {"BPF_STRUCT_OPS_STATE_TOBEFREE", 2},
-                        {"BPF_STRUCT_OPS_STATE_READY", 3}};
+                        {"BPF_STRUCT_OPS_STATE_READY", 3}},
+  kTcpCaEvents[] = {{"CA_EVENT_TX_START", 0}, {"CA_EVENT_CWND_RESTART", 1}, {"CA_EVENT_COMPLETE_CWR", 2},
+                    {"CA_EVENT_LOSS", 3},     {"CA_EVENT_ECN_NO_CE", 4},    {"CA_EVENT_ECN_IS_CE", 5}};
+
+bool opens_struct(const VmlinuxRow& row) { return row.row == Row::Struct || row.row == Row::Union; }
 
 // Structs refer to each other through pointers, so ids are settled before anything is made: scalars first, as
 // they come, then every struct, then every pointer and array in the order in which the rows name them.
@@ -101,7 +110,7 @@ class VmlinuxBuilder {
     add_scalars();
     number_types();
     for (size_t i = 0; i < std::size(kRows); ++i)
-      if (kRows[i].row == Row::Struct) add_struct(i);
+      if (opens_struct(kRows[i])) add_struct(i);
     for (const std::string& text : derived_) add_derived(text);
     for (const VmlinuxRow& row : kRows) {
       if (row.row == Row::Func)
@@ -127,6 +136,7 @@ class VmlinuxBuilder {
     add_enum("bpf_attach_type", attach_types());
     add_enum("bpf_link_type", link_types());
     add_enum("bpf_struct_ops_state", kStructOpsStates);
+    add_enum("tcp_ca_event", kTcpCaEvents);
   }
 
   void number_derived(const std::string& text) {
@@ -135,9 +145,10 @@ class VmlinuxBuilder {
       for (const Arg& arg : arguments_of_pointer(text)) number_derived(arg.type);
       ids_["of " + text] = ++last_;  // the function, then the pointer to it
       derived_.push_back("of " + text);
-    } else if (!is_pointer(text) && !is_array(text) && !is_md_ptr(text)) {
+    } else if (!is_pointer(text) && !is_array(text) && !is_md_ptr(text) && !is_const(text)) {
       return;
     }
+    if (is_pointer(text)) number_derived(text.substr(0, text.size() - 2));
     ids_[text] = ++last_;
     derived_.push_back(text);
   }
@@ -147,9 +158,13 @@ class VmlinuxBuilder {
     return is_md_ptr(row.text) ? std::string(row.text) + " " + row.name : row.text;
   }
 
+  static std::string tagged(const VmlinuxRow& row) {
+    return (row.row == Row::Union ? "union " : "struct ") + std::string(row.name);
+  }
+
   void number_types() {
     for (const VmlinuxRow& row : kRows)
-      if (row.row == Row::Struct && !ids_.emplace(std::string("struct ") + row.name, ++last_).second)
+      if (opens_struct(row) && !ids_.emplace(tagged(row), ++last_).second)
         throw std::logic_error("vmlinux.def has a struct twice: " + std::string(row.name));
     for (const VmlinuxRow& row : kRows) {
       if (is_md_ptr(row.text)) number_derived(std::string(row.text).substr(kMdPtr.size()));
@@ -169,7 +184,7 @@ class VmlinuxBuilder {
     std::vector<BtfBuilder::Member> members;
     for (size_t i = at + 1; i < std::size(kRows) && kRows[i].row == Row::Member; ++i)
       members.push_back({kRows[i].name, type(key_of(kRows[i])), kRows[i].number * 8, 0});
-    builder_.add_struct(kRows[at].name, kRows[at].number, members);
+    builder_.add_struct(kRows[at].name, kRows[at].number, members, kRows[at].row == Row::Union);
   }
 
   void add_derived(const std::string& text) {
@@ -191,6 +206,10 @@ class VmlinuxBuilder {
     }
     if (is_pointer(text)) {
       builder_.add_ptr(type(text.substr(0, text.size() - 2)));
+      return;
+    }
+    if (is_const(text)) {
+      builder_.add_ref(BTF_KIND_CONST, "", type(text.substr(kConst.size())));
       return;
     }
     const size_t bracket = text.find('[');
@@ -222,7 +241,7 @@ class VmlinuxBuilder {
 const VmlinuxRow& find_row(std::string_view structure, std::string_view member) {
   bool inside = false;
   for (const VmlinuxRow& row : kRows) {
-    if (row.row == Row::Struct) inside = row.name == structure;
+    if (opens_struct(row)) inside = row.name == structure;
     if (inside && (member.empty() || (row.row == Row::Member && row.name == member))) return row;
   }
   throw std::logic_error("vmlinux.def has no " + std::string(structure) + "." + std::string(member));

@@ -1,14 +1,13 @@
 // Models: net/bpf/bpf_dummy_struct_ops.c (Linux 6.18)
 //
-// STRUCT_OPS programs: each is one member of a struct of functions that the kernel calls. This machine has
-// the one that is there for tests, bpf_dummy_ops, whose members take a state of four bytes and some numbers;
-// they load, and TEST_RUN calls them. They may write into the state and call no helper at all. What such a
-// program may be attached to, and its writes, the verifier asks (attach_target.cpp, btf_access.cpp).
-//
-// Not modelled yet: the other structs (tcp_congestion_ops, sched_ext_ops, ...).
+// STRUCT_OPS programs: each is one member of a struct of functions that the kernel calls, and the struct's
+// owner says what it may do. Here is the struct that is there for tests, bpf_dummy_ops, whose members take a
+// state of four bytes and some numbers: TEST_RUN calls them, they may write into the state, and call no
+// helper at all. The other is tcp_congestion_ops (bpf_tcp_ca.cpp), which TEST_RUN refuses.
 #include <cstring>
 
 #include "btf/btf_types.h"
+#include "btf/struct_ops.h"
 #include "hook/hook.h"
 #include "object/btf.h"
 #include "run/select_runtime.h"
@@ -33,6 +32,12 @@ bool bpf_dummy_ops_is_valid_access(int off, int size, bpf_access_type type, cons
   return true;
 }
 
+std::string bpf_dummy_ops_btf_struct_access(std::string_view structure, int off, int size) {
+  if (structure != "bpf_dummy_ops_state") return "only access to bpf_dummy_ops_state is supported";
+  if (off + size <= int(kStateSize)) return "";
+  return "write access at off " + std::to_string(off) + " with size " + std::to_string(size);
+}
+
 const FuncProto* no_helper(bpf_func_id, const Prog&) { return nullptr; }
 
 struct TestArgs {
@@ -55,6 +60,9 @@ Result<TestArgs> dummy_ops_init_args(const Prog& prog, const bpf_attr& attr) {
 Result<void> bpf_struct_ops_test_run(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_struct_ops_test_run);
+  const BpfStructOpsDesc* desc = bpf_struct_ops_find(prog.aux->attach_btf_id, machine.version);
+  if (std::string_view(desc->name) != "bpf_dummy_ops")
+    return refuse(Errno::OpNotSupp, "only members of bpf_dummy_ops are called by TEST_RUN");
   TestArgs test = TRY(dummy_ops_init_args(prog, attr));
   const uint64_t u_state = test.args[0];
   if (!u_state && !state_may_be_null(prog)) return refuse(Errno::Inval, "the state must not be NULL");
@@ -71,10 +79,19 @@ Result<void> bpf_struct_ops_test_run(Prog& prog, const bpf_attr& attr, UserAttr 
   return copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval);
 }
 
+const VerifierOps bpf_dummy_verifier_ops = {.name = "bpf_dummy_ops",
+                                            .get_func_proto = no_helper,
+                                            .is_valid_access = bpf_dummy_ops_is_valid_access,
+                                            .btf_struct_access = bpf_dummy_ops_btf_struct_access};
+
 }  // namespace
 
-const VerifierOps bpf_struct_ops_verifier_ops = {
-    .name = "bpf_struct_ops", .get_func_proto = no_helper, .is_valid_access = bpf_dummy_ops_is_valid_access};
+// As in the kernel empty: which ones hold, the verifier finds when it knows the struct.
+const VerifierOps bpf_struct_ops_verifier_ops = {.name = "bpf_struct_ops"};
 const ProgOps bpf_struct_ops_prog_ops = {.name = "bpf_struct_ops", .test_run = bpf_struct_ops_test_run};
+
+const VerifierOps* struct_ops_verifier_ops(std::string_view name) {
+  return name == "tcp_congestion_ops" ? &bpf_tcp_ca_verifier_ops : &bpf_dummy_verifier_ops;
+}
 
 }  // namespace bpfsim

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "host/net_device.h"
@@ -69,6 +70,8 @@ std::string raw_tp_link_name(const Link& link);  // the tracepoint's; empty for 
 
 extern const VerifierOps bpf_struct_ops_verifier_ops;  // bpf_dummy_ops.cpp
 extern const ProgOps bpf_struct_ops_prog_ops;
+extern const VerifierOps bpf_tcp_ca_verifier_ops;
+const VerifierOps* struct_ops_verifier_ops(std::string_view name);  // of a struct, by its name
 // A context of arguments, as the function's prototype in BTF has them.
 bool bpf_tracing_btf_ctx_access(int off, int size, bpf_access_type type, const Prog& prog,
                                 InsnAccessAux& info);

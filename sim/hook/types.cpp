@@ -30,7 +30,8 @@ enum : uint32_t {
   ITER = 1 << 11,
   LWT = 1 << 12,
   NETFILTER = 1 << 13,
-  ANY = (TRACE - 1) | LWT | NETFILTER,
+  TCP_CA = 1 << 14,  // STRUCT_OPS; bpf_dummy_ops asks for none
+  ANY = (TRACE - 1) | LWT | NETFILTER | TCP_CA,
 };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
@@ -84,7 +85,7 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE, TRACE, TABLES(raw_tracepoint_writable)},
     {BPF_PROG_TYPE_SYSCALL, TRACE, TABLES(bpf_syscall)},
     {BPF_PROG_TYPE_TRACING, TRACE, TABLES(tracing)},
-    {BPF_PROG_TYPE_STRUCT_OPS, 0, TABLES(bpf_struct_ops)},
+    {BPF_PROG_TYPE_STRUCT_OPS, TCP_CA, TABLES(bpf_struct_ops)},
 };
 #undef TABLES
 

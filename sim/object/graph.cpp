@@ -108,7 +108,11 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 bool is_drawn(const Object& object) {
-  if (object.kind == ObjectKind::Kernel) return false;
+  if (object.kind == ObjectKind::Kernel) {  // where it holds a map that a task made
+    bool holds_map = false;
+    object.each_held([&](const Held& held) { holds_map |= held.object->kind == ObjectKind::Map; });
+    return holds_map;
+  }
   if (object.kind == ObjectKind::Btf) {
     const auto& btf = static_cast<const Btf&>(object);
     if (btf.kernel_btf) return btf.refcnt.value() > 1;  // when somebody but the machine holds it

@@ -51,6 +51,7 @@ static void bpf_link_free_id(Link& link) {
 static void bpf_link_dealloc(Link& link) {
   KFN(link.machine, bpf_link_dealloc);
   emit<LifeEvent>(link.machine, link, "freed");
+  if (link.ops.dealloc) link.ops.dealloc(link);
   if (Prog* prog = std::exchange(link.prog, nullptr)) bpf_prog_put(*prog, {"its link is freed"});
   delete &link;
 }

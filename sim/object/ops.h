@@ -156,6 +156,8 @@ struct VerifierOps {
   // The instructions that replace a context access; target_size is the width of the kernel's own field.
   Insns (*convert_ctx_access)(bpf_access_type type, const bpf_insn& insn, const Prog& prog,
                               uint32_t* target_size);
+  // Whether it may write there into a kernel struct; what the log says when not.
+  std::string (*btf_struct_access)(std::string_view structure, int off, int size);
 };
 
 struct ProgOps {
@@ -170,6 +172,8 @@ struct LinkOps {
   Result<void> (*update_prog)(Link& link, Prog& new_prog, Prog* old_prog);
   std::string (*show_fdinfo)(const Link& link);
   Result<void> (*fill_link_info)(const Link& link, bpf_link_info& info);
+  Result<void> (*update_map)(Link& link, Map& new_map, Map* expected_old_map);
+  void (*dealloc)(Link& link);  // what else it holds goes; the struct is freed behind it
 };
 
 // What lower floors need from higher ones; kernel.cpp fills it in.
@@ -177,6 +181,7 @@ struct KernelCalls {
   const VerifierOps* (*verifier_ops)(bpf_prog_type type);
   const ProgOps* (*prog_ops)(bpf_prog_type type);
   const MapOps* (*map_ops)(bpf_map_type type);
+  const VerifierOps* (*struct_ops_verifier_ops)(std::string_view name);
   // A map calls back into the running program (bpf_for_each_map_elem): subprogram by its address. Not 0 means
   // stop, also when the program has died in there.
   uint64_t (*call_bpf)(Machine& machine, Addr function, const uint64_t (&args)[5]);

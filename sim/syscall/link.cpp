@@ -1,12 +1,15 @@
 // Models: kernel/bpf/syscall.c (link_create, link_update, link_detach) (Linux 6.18)
 //
 // Links by bpf(2): made, given another program, detached. A link has its descriptor and id reserved before it
-// touches the hook, so that nothing can fail once the program is attached.
-//
-// Not modelled yet: links of struct_ops.
+// touches the hook, so that nothing can fail once the program is attached. A link of struct_ops has a map in
+// place of the program.
+#include <optional>
+
 #include "hook/attach.h"
 #include "hook/bpf_iter.h"
 #include "hook/hook.h"
+#include "map/bpf_struct_ops.h"
+#include "map/common.h"
 #include "map/sock_map.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
@@ -76,6 +79,8 @@ SysResult bpf_link_settle(Link& link, const char* command) {
 SysResult link_create(Machine& machine, const bpf_attr& attr) {
   KFN(machine, link_create);
   TRY(check_attr(machine, BPF_LINK_CREATE, attr));
+  if (attr.link_create.attach_type == BPF_STRUCT_OPS && machine.version >= "6.4"_v)
+    return bpf_link_settle(*TRY(bpf_struct_ops_link_create(machine, attr)), "bpf(BPF_LINK_CREATE)");
   Prog& prog = *TRY(bpf_prog_get(machine, int(attr.link_create.prog_fd),
                                  {"link created by task {}", machine.current->pid}));
   Holding given(machine, prog, "bpf(BPF_LINK_CREATE)");
@@ -117,6 +122,34 @@ static Result<void> update(Machine& machine, Link& link, const bpf_attr& attr) {
   return done;
 }
 
+static Result<Map*> bpf_map_get(Machine& machine, uint32_t fd, const Cause& cause) {
+  auto* map = static_cast<Map*>(TRY(object_of_fd(machine, int(fd), bpf_map_fops)));
+  bpf_map_inc(*map, cause);
+  return map;
+}
+
+static Result<void> link_update_map(Machine& machine, Link& link, const bpf_attr& attr) {
+  const auto& given = attr.link_update;
+  Map& new_map = *TRY(bpf_map_get(machine, given.new_map_fd, {"link {} updated", link.id}));
+  Holding holding(machine, new_map, "bpf(BPF_LINK_UPDATE)");
+  Result<Map*> old_map = nullptr;
+  if (given.flags & BPF_F_REPLACE)
+    old_map = bpf_map_get(machine, given.old_map_fd, {"link update: expected map"});
+  else if (given.old_map_fd)
+    old_map = refuse(Errno::Inval, "old_map_fd without BPF_F_REPLACE");
+  Result<void> done = old_map ? Result<void>{} : old_map.refusal();
+  if (old_map) {
+    std::optional<Holding> compared;
+    if (*old_map) compared.emplace(machine, **old_map, "bpf(BPF_LINK_UPDATE)");
+    done = link.ops.update_map(link, new_map, *old_map);
+    compared.reset();
+    if (*old_map) bpf_map_put(**old_map, {"link update: compared"});
+  }
+  holding.release();
+  bpf_map_put(new_map, {"link update is over"});
+  return done;
+}
+
 SysResult link_update(Machine& machine, const bpf_attr& attr) {
   KFN(machine, link_update);
   TRY(check_attr(machine, BPF_LINK_UPDATE, attr));
@@ -124,7 +157,8 @@ SysResult link_update(Machine& machine, const bpf_attr& attr) {
     return refuse(Errno::Inval, "flags {}: only BPF_F_REPLACE may be", attr.link_update.flags);
   Link& link = *TRY(bpf_link_get_from_fd(machine, int(attr.link_update.link_fd), {"bpf(BPF_LINK_UPDATE)"}));
   Holding held(machine, link, "bpf(BPF_LINK_UPDATE)");
-  Result<void> done = update(machine, link, attr);
+  Result<void> done =
+      link.ops.update_map ? link_update_map(machine, link, attr) : update(machine, link, attr);
   held.release();
   bpf_link_put(link, {"bpf(BPF_LINK_UPDATE) is over"});
   if (!done) return done.refusal();

@@ -7,6 +7,7 @@
 #include "verifier/attach_target.h"
 
 #include "btf/btf_types.h"
+#include "btf/struct_ops.h"
 #include "host/tracing.h"
 #include "object/btf.h"
 #include "verifier/verifier.h"
@@ -91,20 +92,9 @@ Errno bpf_check_attach_target(bpf_verifier_env& env) {
   }
 }
 
-// The type of a member that is a pointer to a function: the function's prototype.
-uint32_t func_proto_of(const BtfTypes& types, const btf_member& member) {
-  const btf_type* pointer = types.skip_modifiers(member.type);
-  if (!pointer || btf_kind(*pointer) != BTF_KIND_PTR) return 0;
-  uint32_t id = 0;
-  types.skip_modifiers(pointer->type, &id);
-  return is_func_proto(types, id) ? id : 0;
-}
-
-// A struct_ops program is one member of a struct of functions, by its index; this machine knows one such
-// struct.
+// A struct_ops program is one member of a struct of functions, by its index.
 Errno check_struct_ops_btf_id(bpf_verifier_env& env) {
   KFN(env.machine, check_struct_ops_btf_id);
-  constexpr const char* kStruct = "bpf_dummy_ops";
   ProgAux& aux = *env.prog.aux;
   if (!env.prog.gpl_compatible)
     return reject(env, Errno::Inval, "struct ops programs must have a GPL compatible license\n");
@@ -112,25 +102,26 @@ Errno check_struct_ops_btf_id(bpf_verifier_env& env) {
     env.refusal = "attach_btf_id names no struct";  // of which the log says nothing
     return Errno::NotSupp;
   }
-  const BtfTypes& types = *aux.attach_btf->types;
-  const btf_type* t = types.type_by_id(aux.attach_btf_id);
-  if (!t || btf_kind(*t) != BTF_KIND_STRUCT || std::string_view(types.name_of(*t)) != kStruct ||
-      env.machine.version < "5.16"_v)
+  const BpfStructOpsDesc* desc = bpf_struct_ops_find(aux.attach_btf_id, env.machine.version);
+  if (!desc)
     return reject(env, Errno::NotSupp, "attach_btf_id %u is not a supported struct\n", aux.attach_btf_id);
+  const BtfTypes& types = *aux.attach_btf->types;
   const uint32_t index = env.prog.expected_attach_type;
-  const std::span<const btf_member> members = btf_members(*t);
+  const std::span<const btf_member> members = btf_members(desc->type());
   if (index >= members.size())
-    return reject(env, Errno::Inval, "attach to invalid member idx %u of struct %s\n", index, kStruct);
-  const char* found = types.name_by_offset(members[index].name_off);
-  const std::string name = found ? found : "";
-  const uint32_t proto = func_proto_of(types, members[index]);
+    return reject(env, Errno::Inval, "attach to invalid member idx %u of struct %s\n", index, desc->name);
+  const std::string name = types.name_by_offset(members[index].name_off);
+  const uint32_t proto = btf_type_resolve_func_ptr(types, members[index].type);
   if (!proto)
     return reject(env, Errno::Inval, "attach to invalid member %s(@idx %u) of struct %s\n", name.c_str(),
-                  index, kStruct);
-  if (aux.sleepable && name != "test_sleepable")
-    return reject(env, Errno::Inval, "attach to unsupported member %s of struct %s\n", name.c_str(), kStruct);
+                  index, desc->name);
+  const bool cannot_sleep = aux.sleepable && !desc->sleepable.empty() && name != desc->sleepable;
+  if (name == desc->unsupported || cannot_sleep)
+    return reject(env, cannot_sleep ? Errno::Inval : Errno::NotSupp,
+                  "attach to unsupported member %s of struct %s\n", name.c_str(), desc->name);
   aux.attach_func_proto = proto;
   aux.attach_func_name = name;
+  env.ops = env.machine.calls->struct_ops_verifier_ops(desc->name);
   return Errno::None;
 }
 

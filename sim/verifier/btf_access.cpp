@@ -146,16 +146,6 @@ uint32_t trust_of(bpf_verifier_env& env, const bpf_reg_state& reg, const char* s
   return in_rcu_cs ? 0 : uint32_t(PTR_UNTRUSTED);
 }
 
-// What the struct that a struct_ops program belongs to lets it write; there is one such struct.
-Errno bpf_dummy_ops_btf_struct_access(bpf_verifier_env& env, const std::string& tname, int off, int size) {
-  constexpr int kStateSize = 4;
-  if (tname != "bpf_dummy_ops_state")
-    return reject(env, Errno::Access, "only access to bpf_dummy_ops_state is supported\n");
-  if (off + size > kStateSize)
-    return reject(env, Errno::Access, "write access at off %d with size %d\n", off, size);
-  return Errno::None;
-}
-
 }  // namespace
 
 std::string btf_reg_name(const bpf_reg_state& reg) {
@@ -181,8 +171,10 @@ Errno check_ptr_to_btf_access(bpf_verifier_env& env, uint32_t regno, int off, in
   if (!reg.is_const() || reg.var_off.value)
     return reject(env, Errno::Access, "R%u is ptr_%s invalid variable offset: off=%d, var_off=%s\n", regno,
                   tname.c_str(), off, tnum_strn(reg.var_off).c_str());
-  if (t == BPF_WRITE && env.prog.type == BPF_PROG_TYPE_STRUCT_OPS)
-    return bpf_dummy_ops_btf_struct_access(env, tname, off, size);
+  if (t == BPF_WRITE && env.ops->btf_struct_access) {
+    const std::string refused = env.ops->btf_struct_access(tname, off, size);
+    return refused.empty() ? Errno::None : reject(env, Errno::Access, "%s\n", refused.c_str());
+  }
   if (t != BPF_READ) return reject(env, Errno::Access, "only read is supported\n");
   Walked found;
   MUST(btf_struct_walk(env, *reg.btf, *type, off, size, found));

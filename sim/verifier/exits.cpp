@@ -5,6 +5,8 @@
 
 #include <optional>
 
+#include "btf/btf_types.h"
+#include "object/btf.h"
 #include "verifier/backtrack.h"
 #include "verifier/mem.h"
 #include "verifier/print_state.h"
@@ -56,6 +58,11 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
     default: return std::nullopt;
   }
 }
+
+// A function of the kernel's that returns nothing: nobody looks at R0.
+bool returns_void(const Prog& prog) {
+  return prog.aux->attach_btf->types->type_by_id(prog.aux->attach_func_proto)->type == 0;
+}
 }  // namespace
 
 Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bpf_retval_range range,
@@ -72,6 +79,8 @@ Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
   bpf_prog_type type = env.prog.type;
   if (type == BPF_PROG_TYPE_LSM) return not_modelled(env, "return values of LSM programs");
   const bpf_func_state& frame = *env.cur_state->frame[0];
+  const bool main_function = !frame.subprogno || frame.in_exception_callback_fn;
+  if (type == BPF_PROG_TYPE_STRUCT_OPS && main_function && returns_void(env.prog)) return Errno::None;
   const bpf_reg_state& reg = env.cur_regs()[regno];
   MUST(check_reg_arg(env, regno, SRC_OP));
   if (is_pointer_value(env, regno))
