@@ -2,6 +2,8 @@
 #include "host/tracing.h"
 
 #include "btf/btf_types.h"
+#include "btf/struct_ops.h"
+#include "host/tcp_cong.h"
 #include "machine.h"
 #include "object/btf.h"
 
@@ -131,6 +133,25 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
           "The id in the machine's own BTF of a function (bpf_iter_bpf_map), typedef (btf_trace_sys_enter) "
           "or\n"
           "struct: what attach_btf_id takes. ValueError when there is none.")
+      .def(
+          "btf_members",
+          [](PyKernel& k, const std::string& name) {
+            const Btf* btf = k.enter().tracing().btf_vmlinux;
+            const uint32_t id = btf ? btf->types->find_by_name(name, BTF_KIND_STRUCT) : 0;
+            if (!id) throw py::value_error("the machine's BTF has no struct called '" + name + "'");
+            std::vector<std::tuple<std::string, uint32_t, int64_t, bool>> rows;
+            for (const btf_member& member : btf_members(*btf->types->type_by_id(id)))
+              rows.emplace_back(btf->types->name_by_offset(member.name_off), member.offset / 8,
+                                btf->types->size_of(member.type),
+                                btf_type_resolve_func_ptr(*btf->types, member.type) != 0);
+            return rows;
+          },
+          py::arg("name"),
+          "(name, offset, size, is a function) of each member of a struct of the machine's own BTF.")
+      .def_property_readonly(
+          "congestion_controls",
+          [](PyKernel& k) { return tcp_get_available_congestion_control(k.enter().machine()); },
+          "What /proc/sys/net/ipv4/tcp_available_congestion_control lists.")
       .def(
           "add_tracepoint",
           [](PyKernel& k, const std::string& system, const std::string& name, uint32_t num_args) {

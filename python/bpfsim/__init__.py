@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _core, attach, attr, handles, history, map_types, objects, races, trace
+from . import _core, attach, attr, handles, history, map_types, objects, races, struct_ops, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
 from .compiler import CompileError, NoClang, compile_c
@@ -82,6 +82,7 @@ class _Sysctl:
 
 _simulated: Any = Task
 _simulated.rtnl_setlink_xdp = objects.rtnl_setlink_xdp
+_simulated.struct_ops = struct_ops.struct_ops
 
 _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
@@ -93,6 +94,7 @@ _machine.break_on = history.break_on
 _machine.races = races.races
 _machine.leaks = trace.leaks
 _machine.cycles = trace.cycles
+_machine.struct_ops_member = struct_ops.struct_ops_member
 _machine.net_device = objects.net_device
 _machine.add_net_device = objects.add_net_device
 _machine.add_netkit = objects.add_netkit

@@ -34,7 +34,7 @@ _USUAL = {
 
 def link_create(
     task: Any,
-    prog: Prog,
+    prog: Prog | Map,
     target: Any = None,
     attach_type: str | int | None = None,
     *,
@@ -55,8 +55,14 @@ def link_create(
     ``target`` is, and may have a cookie for each. A netfilter program says ``netfilter_pf=2, netfilter_hooknum=0,
     netfilter_priority=10``.
 
+    In place of a program a map of struct_ops (``task.struct_ops(..., link=True)``) is registered for as long.
+
     Raises OSError with the check that refused, such as EBUSY where a device runs a program already.
     """
+    if isinstance(prog, Map):
+        same_machine(task, prog.task, "the map")
+        kind = _number("BPF_STRUCT_OPS" if attach_type is None else attach_type)
+        return Link(task, int(bpf(task, "LINK_CREATE", map_fd=prog.fd, attach_type=kind, **fields)))
     _is_prog(prog)
     same_machine(task, prog.task, "the program")
     kind = _attach_type(prog, attach_type)

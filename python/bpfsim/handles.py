@@ -371,11 +371,12 @@ class Link(Handle):
         """BPF_LINK_DETACH: off the hook at once; the link object stays while somebody holds it."""
         bpf(self.task, "LINK_DETACH", link_fd=self.fd)
 
-    def update(self, prog: Prog, flags: int = 0) -> None:
-        """BPF_LINK_UPDATE: another program, without a gap."""
-        if not isinstance(prog, Prog):
+    def update(self, prog: Prog | Map, flags: int = 0, **fields: Any) -> None:
+        """BPF_LINK_UPDATE: another program, or for struct_ops another map, without a gap."""
+        if not isinstance(prog, Prog | Map):
             raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
-        bpf(self.task, "LINK_UPDATE", link_fd=self.fd, new_prog_fd=prog.fd, flags=flags)
+        new = {"new_map_fd" if isinstance(prog, Map) else "new_prog_fd": prog.fd}
+        bpf(self.task, "LINK_UPDATE", link_fd=self.fd, flags=flags, **new, **fields)
 
 
 class VerifierError(OSError):

@@ -7,19 +7,29 @@
 
 namespace bpfsim {
 
+static const std::vector<TcpCongestionOps> kBuiltIn = {{"reno", TCP_CONG_NON_RESTRICTED},
+                                                       {"cubic", TCP_CONG_NON_RESTRICTED}};
+
 CongestionControls::CongestionControls(Machine& machine)
-    : Object(machine, ObjectKind::Kernel),
-      tcp_cong_list{{"reno", TCP_CONG_NON_RESTRICTED}, {"cubic", TCP_CONG_NON_RESTRICTED}} {}
+    : Object(machine, ObjectKind::Kernel), tcp_cong_list(kBuiltIn) {}
 
 void CongestionControls::each_held(const HoldVisitor& visit) const {
   for (const TcpCongestionOps& ca : tcp_cong_list)
     if (ca.map) visit({ca.map, Counter::Refs, ca.holds_map, "congestion control " + ca.name});
 }
 
-CongestionControls& congestion_controls(Machine& machine) {
+// Made when the first map is registered.
+static CongestionControls& congestion_controls(Machine& machine) {
   if (!machine.congestion_controls)
     machine.congestion_controls = std::make_shared<CongestionControls>(machine);
   return *machine.congestion_controls;
+}
+
+std::vector<std::string> tcp_get_available_congestion_control(const Machine& machine) {
+  std::vector<std::string> names;
+  const auto& list = machine.congestion_controls ? machine.congestion_controls->tcp_cong_list : kBuiltIn;
+  for (const TcpCongestionOps& ca : list) names.push_back(ca.name);
+  return names;
 }
 
 void tcp_cong_exit(Machine& machine) {
@@ -32,8 +42,8 @@ static auto registered(CongestionControls& controls, const Map& map) {
   return std::ranges::find(controls.tcp_cong_list, &map, &TcpCongestionOps::map);
 }
 
-const TcpCongestionOps* tcp_ca_find(Machine& machine, const std::string& name) {
-  const auto& list = congestion_controls(machine).tcp_cong_list;
+const TcpCongestionOps* tcp_ca_find(const Machine& machine, const std::string& name) {
+  const auto& list = machine.congestion_controls ? machine.congestion_controls->tcp_cong_list : kBuiltIn;
   const auto found = std::ranges::find(list, name, &TcpCongestionOps::name);
   return found == list.end() ? nullptr : &*found;
 }

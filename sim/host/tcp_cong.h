@@ -31,10 +31,10 @@ struct CongestionControls final : Object {
 
   std::vector<TcpCongestionOps> tcp_cong_list;
 };
-CongestionControls& congestion_controls(Machine& machine);
+std::vector<std::string> tcp_get_available_congestion_control(const Machine& machine);
 void tcp_cong_exit(Machine& machine);  // the machine halts
 
-const TcpCongestionOps* tcp_ca_find(Machine& machine, const std::string& name);
+const TcpCongestionOps* tcp_ca_find(const Machine& machine, const std::string& name);
 Result<void> tcp_register_congestion_control(Machine& machine, const TcpCongestionOps& ca);
 void tcp_unregister_congestion_control(const Map& map);
 // The new one must have the name of the old one, which is registered.

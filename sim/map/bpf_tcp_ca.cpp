@@ -8,6 +8,7 @@
 #include "btf/vmlinux.h"
 #include "host/tcp_cong.h"
 #include "map/bpf_struct_ops.h"
+#include "map/common.h"
 #include "uapi/gates.h"
 
 namespace bpfsim {
@@ -43,11 +44,9 @@ Result<void> check_name(const StructOpsMap& map) {
   if (name.empty()) return refuse(Errno::Inval, "a congestion control needs a name");
   if (name.size() == kNameSize)
     return refuse(Errno::Inval, "a name has at most {} characters and then a NUL", kNameSize - 1);
-  for (const char c : name) {
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (!letter && c != '_' && c != '.')
+  for (const char c : name)
+    if (!bpf_name_char(c))
       return refuse(Errno::Inval, "a name has letters, digits, '_' and '.', not byte {}", c);
-  }
   if (!has(Gate::tcp_ca_update, map.machine.version) && tcp_ca_find(map.machine, name))
     return refuse(Errno::Exist, "a congestion control of this name is registered already");
   return {};

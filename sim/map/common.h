@@ -33,6 +33,13 @@ inline bool bpf_map_flags_access_ok(uint32_t flags) {
 
 inline uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
+// The kernel's letters are Latin-1's: 0xff is one, the signs for times (0xd7) and divided by (0xf7) are none.
+inline bool bpf_name_char(char c) {
+  const uint8_t byte = uint8_t(c);
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' ||
+         (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7);
+}
+
 // One value, less its special fields: those of the place that it is copied to stay as they are.
 inline void copy_map_value(const Map& map, void* to, const void* from) {
   if (!map.record) {

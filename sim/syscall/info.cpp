@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "host/tracing.h"
 #include "object/btf.h"
 #include "syscall/bpf.h"
 #include "uapi/gates.h"
@@ -209,6 +210,8 @@ SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& att
     info.btf_value_type_id = map.btf_value_type_id;
   }
   info.btf_vmlinux_value_type_id = map.btf_vmlinux_value_type_id;
+  if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS && has(Gate::struct_ops_btf_id, machine.version))
+    info.btf_vmlinux_id = tracing(machine).btf_vmlinux->id;
   TRY(user.write());
   return 0;
 }

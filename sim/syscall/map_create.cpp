@@ -6,6 +6,7 @@
 
 #include "btf/btf_fields.h"
 #include "btf/btf_types.h"
+#include "map/common.h"
 #include "object/btf.h"
 #include "object/registry.h"
 #include "syscall/bpf.h"
@@ -20,13 +21,6 @@ Result<int> bpf_get_file_flag(uint32_t flags) {
   if (flags & BPF_F_RDONLY) return int(O_RDONLY_);
   if (flags & BPF_F_WRONLY) return int(O_WRONLY_);
   return int(O_RDWR_);
-}
-
-// The kernel's letters are Latin-1's: 0xff is one, the signs for times (0xd7) and divided by (0xf7) are none.
-static bool bpf_name_char(char c) {
-  const uint8_t byte = uint8_t(c);
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '.' ||
-         (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7);
 }
 
 Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN]) {

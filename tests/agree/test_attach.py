@@ -8,8 +8,9 @@ import bpfsim
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-MODULES = ("attach", "cgroup_storages", "contexts", "iterators", "links", "sandbox")
-attach, cgroup_storages, contexts, iterators, links, sandbox = (importlib.import_module(name) for name in MODULES)
+MODULES = ("attach", "cgroup_storages", "contexts", "iterators", "links", "sandbox", "struct_ops")
+MADE = (importlib.import_module(name) for name in MODULES)
+attach, cgroup_storages, contexts, iterators, links, sandbox, struct_ops = MADE
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def compare(live, case):
 
 @pytest.mark.parametrize(
     "case",
-    attach.WRITTEN + cgroup_storages.WRITTEN + links.WRITTEN + iterators.WRITTEN,
+    attach.WRITTEN + cgroup_storages.WRITTEN + links.WRITTEN + iterators.WRITTEN + struct_ops.WRITTEN,
     ids=lambda case: case.__name__,
 )
 def test_attaching_answers_alike(live, case):
