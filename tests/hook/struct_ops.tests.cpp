@@ -96,3 +96,35 @@ TEST_CASE("what a struct_ops program is refused, in the kernel's words") {
   CHECK(std::string(s.log.data()).find("write access at off 4 with size 4\n") != std::string::npos);
   CHECK(s.load(kSwap, s.dummy, 1) >= 0);
 }
+
+TEST_CASE("a member of tcp_congestion_ops sees a tcp_sock, and may write what is there for it") {
+  StructOps s;
+  const uint32_t ca = vmlinux_btf().types->find_by_name("tcp_congestion_ops", BTF_KIND_STRUCT);
+  const auto writes = [&](int16_t offset, uint8_t size = BPF_W) {
+    return s.load({ldx_mem(BPF_DW, BPF_REG_6, BPF_REG_1, 0), mov64_imm(BPF_REG_0, 7),
+                   stx_mem(size, BPF_REG_6, BPF_REG_0, offset), exit_insn()},
+                  ca, 0);
+  };
+  const auto last = [&](const char* text) {
+    return std::string(s.log.data()).find(text) != std::string::npos;
+  };
+  const auto at = [](const char* name) { return int16_t(vmlinux_offset("tcp_sock", name)); };
+  CHECK(writes(at("snd_cwnd")) >= 0);
+  CHECK(writes(at("snd_cwnd"), BPF_DW) == minus(Errno::Access));
+  CHECK(last("write access at off 1444 with size 8 beyond the member of tcp_sock ended at 1448\n"));
+  CHECK(writes(at("mss_cache")) == minus(Errno::Access));
+  CHECK(last("no write support to tcp_sock at off 1440\n"));
+  CHECK(writes(int16_t(vmlinux_offset("inet_connection_sock", "icsk_ca_priv") + 100)) >= 0);
+
+  CHECK(s.load(kAnswer, ca, 10) == minus(Errno::NotSupp));
+  CHECK(s.says("attach to unsupported member get_info of struct tcp_congestion_ops\n"));
+  CHECK(s.load(kAnswer, ca, 11) == minus(Errno::Inval));
+  CHECK(s.says("attach to invalid member name(@idx 11) of struct tcp_congestion_ops\n"));
+  const std::vector<bpf_insn> nothing = {exit_insn()};
+  CHECK(s.load(nothing, ca, 0) == minus(Errno::Access));
+  CHECK(s.load(nothing, ca, 1) >= 0);  // it returns void
+  const long prog = s.load(kAnswer, ca, 0);
+  CHECK(s.run(prog, {0}) == minus(Errno::OpNotSupp));
+  const std::vector<bpf_insn> helper = {call_helper(BPF_FUNC_ktime_get_ns), exit_insn()};
+  CHECK(s.load(helper, ca, 0) >= 0);
+}

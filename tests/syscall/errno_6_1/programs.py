@@ -143,6 +143,29 @@ def update_ops(at=64, byte=0, key=KEY, **more):
     return lambda w: w.update(struct_ops(w), key, value, **more)
 
 
+RENO = {"name": "a", "ssthresh": answer(2), "cong_avoid": answer(0), "undo_cwnd": answer(2)}
+
+
+def congestion_control(world, **members):
+    return world.task.struct_ops("tcp_congestion_ops", RENO | members)
+
+
+def undo_cwnd_as_ssthresh(world):
+    member = world.kernel.struct_ops_member("tcp_congestion_ops", "undo_cwnd")
+    return congestion_control(world, ssthresh=world.task.prog_load("struct_ops", answer(2), **member))
+
+
+def filled_again(world):
+    made = congestion_control(world)
+    made[0] = made[0][8:16] + made[0][8:]
+
+
+def unregistered_twice(world):
+    made = congestion_control(world)
+    for _ in range(2):
+        del made[0]
+
+
 def two_lookups(ids):
     def case(world):
         net = world.task.open("/proc/self/ns/net")
@@ -236,5 +259,9 @@ CASES = {
     "bpf_struct_ops_map_update_elem:376": update_ops(flags=1),
     "bpf_struct_ops_map_update_elem:379": update_ops(key=b"\1\0\0\0"),
     "bpf_struct_ops_map_update_elem:391": update_ops(0, 1),
+    "bpf_struct_ops_map_update_elem:403": filled_again,
+    "bpf_struct_ops_map_update_elem:454": lambda w: congestion_control(w, key=1),
+    "bpf_struct_ops_map_update_elem:476": undo_cwnd_as_ssthresh,
+    "bpf_struct_ops_map_delete_elem:551": unregistered_twice,
     "bpf_struct_ops_map_delete_elem:553": lambda w: w.delete(struct_ops(w)),
 }
