@@ -315,6 +315,7 @@ class Kernel:
     add_netkit = objects.add_netkit
     remove_net_device = objects.remove_net_device
     register_map_type = map_types.register_map_type
+    struct_ops_member = _struct_ops.struct_ops_member
 
 # net.cpp
 class Receipt:
