@@ -11,7 +11,7 @@ import struct
 import fields
 import wire
 from network import DGRAM, INET, INET6, SO_REUSEPORT, SOCKHASH, SOCKMAP, STREAM, UNIX, u32
-from pair import TARGETS, function_ids
+from pair import TARGETS, type_ids
 from wire import Buffer
 
 TRACING, TRACE_ITER, LINK_CREATE, ITER_CREATE, SEQ_WRITE = 26, 28, 28, 33, 127
@@ -70,7 +70,7 @@ class Iterators:
         self.s = s
         self.simulated = hasattr(s.task, "kernel")
         if not LIVE:
-            LIVE.update(function_ids(f"bpf_iter_{target}" for target in TARGETS))
+            LIVE.update(type_ids(f"bpf_iter_{target}" for target in TARGETS))
 
     def function(self, target):
         name = f"bpf_iter_{target}"

@@ -22,14 +22,14 @@ SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, DEVMAP, DEVMAP_HASH, CPUMAP, XSKMAP = 15
 PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, ARENA = 4, 7, 8, 33
 SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE = 24, 28, 29, 32
 OWNERS = {SK_STORAGE: "socket", TASK_STORAGE: "pidfd", CGRP_STORAGE: "cgroup", INODE_STORAGE: "socket"}
-CGROUP_STORAGES = (19, 21)
+CGROUP_STORAGES, STRUCT_OPS = (19, 21), 26
 VALUE_IS = {PROG_ARRAY: "prog", ARRAY_OF_MAPS: "map", HASH_OF_MAPS: "map", CGROUP_ARRAY: "cgroup"}
 VALUE_IS |= {SOCKMAP: "socket", SOCKHASH: "socket", REUSEPORT_SOCKARRAY: "socket", XSKMAP: "socket"}
 VALUE_IS |= {PERF_EVENT_ARRAY: "perf"}
 COMMON = (1, 2, 3, 5, 6, 9, 10, 11, 12, 13, 22, 23, 27, 30, 31)  # map types that rules use most
 SOFTWARE, BPF_OUTPUT, CPU_CLOCK = 1, 10, 0
 SOCKETS = ("listening", "udp", "pair", "listening", "udp", "tcp", "pair", "xdp")
-RARE = (4, 7, 8, 14, 15, 15, 16, 17, 18, 18, 19, 20, 20, 21, 24, 25, 28, 29, 32, 33)
+RARE = (4, 7, 8, 14, 15, 15, 16, 17, 18, 18, 19, 20, 20, 21, 24, 25, 26, 26, 28, 29, 32, 33)
 KINDS = COMMON * 2 + RARE
 NOWHERE = 9999  # no descriptor on either side; 0 is a file here and none there
 

@@ -2,7 +2,8 @@
 
 Each rule is a call, or a few, by one of up to three tasks: maps of every type made, used and frozen, programs loaded
 that hold maps, prog arrays and maps of maps that hold others, BTF, pins and directories, ids, dup, fork, close, exit;
-lives_attached.py has the hooks and links, lives_held.py sockets, storages, batches, mappings, iterators and fdinfo.
+lives_attached.py has the hooks and links, lives_held.py sockets, storages, batches, mappings, iterators and fdinfo,
+lives_struct_ops.py structs of functions.
 After each rule the world is judged. A chunk of examples follows from (seed, number) alone.
 """
 
@@ -29,6 +30,7 @@ from life import (
     REUSEPORT_SOCKARRAY,
     SOCKHASH,
     SOCKMAP,
+    STRUCT_OPS,
     TASKS,
     TYPES,
     Lifetimes,
@@ -40,13 +42,15 @@ from life import (
 )
 from lives_attached import AttachRules
 from lives_held import HolderRules
+from lives_struct_ops import CONGESTION_OPS_SIZE, StructOpsRules
+from struct_ops import FUNCTIONS
 
 EXAMPLES, STEPS = 8, 60  # of a chunk
 AS_WRITTEN = ("returns 2", "holds a map", "holds two maps")  # programs that loading changes only in their maps
 EVERY = ("map", "prog", "link", "btf", "cgroup", "netns", "pidfd", "socket", "perf", "iter", "stats")
 
 
-class Rules(AttachRules, HolderRules, Lifetimes):
+class Rules(AttachRules, HolderRules, StructOpsRules, Lifetimes):
     @initialize(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
     def some_objects(self, kinds):
         """So that the first rules have something to work on."""
@@ -70,6 +74,9 @@ class Rules(AttachRules, HolderRules, Lifetimes):
         self.new_map(self.task(who), kind, odd, n)
 
     def new_map(self, task, kind, odd, n):
+        if kind == STRUCT_OPS:
+            self.new_struct_ops(task, n)
+            return
         key, value, entries, flags = usual(kind)
         if kind in (DEVMAP, DEVMAP_HASH, CPUMAP) and n % 2:
             value = 8  # with a program
@@ -136,6 +143,8 @@ class Rules(AttachRules, HolderRules, Lifetimes):
         )
         if about["type"] in (DEVMAP, DEVMAP_HASH, CPUMAP):
             shown = [(1, 4, "prog")]
+        if about["type"] == STRUCT_OPS and about["value"] == CONGESTION_OPS_SIZE:
+            shown = [(1, at, "prog") for at in FUNCTIONS.values()]
         what = "LOOKUP" if cmd == wire.MAP_LOOKUP_ELEM else "LOOKUP_AND_DELETE"
         self.element(task, what, cmd, (fd, about), n, room, flags=flags, shown=shown, hidden=hidden)
 
@@ -309,6 +318,8 @@ class Rules(AttachRules, HolderRules, Lifetimes):
             ids, own = [*ids, (28, "map")], [(0, 32, 40)]  # and a cgroup's id, or a task's
         elif kind == "link" and about.get("link") == "sockmap":
             ids = [*ids, (16, "map")]
+        elif about.get("type") == STRUCT_OPS:
+            own = [(0, 44, 48)]  # the type of its value in the kernel's BTF
         room = bytearray(max(length, cut))
         buffers, pointers, shown = [room], [(-1, 8, 0)], [(0, offset, what) for offset, what in ids]
         if kind == "prog" and n % 2:

@@ -36,6 +36,7 @@ NEXT_ID = {
     "link": wire.LINK_GET_NEXT_ID,
 }
 MAP_TARGETS = ("bpf_map_elem", "sockmap", "bpf_sk_storage_map")  # of iterators over what is in one map
+STRUCT_OPS = ("tcp_congestion_ops", "bpf_dummy_ops")  # structs of functions
 TARGETS = ("bpf_map", "bpf_prog", "bpf_link", "task", "task_file", "task_vma", *MAP_TARGETS, "tcp", "udp", "unix")
 TARGETS += ("netlink", "cgroup", "ksym", "ipv6_route", "kmem_cache", "dmabuf")
 # Of these the live kernel may have some, or others, that are not ours.
@@ -50,6 +51,7 @@ DEVICES = (1, 2)
 # removed cgroup and takes closed sockets out of maps from work queues.
 SETTLING = ("prog array", "QUERY", "type 15", "type 18", "type 20", "GET_INFO")
 XDP_FLAGS_SKB, XDP_FLAGS_DRV = 2, 4
+LINK_CREATE, AT_STRUCT_OPS = 28, 44
 
 
 class Disagreement(AssertionError):
@@ -81,8 +83,9 @@ def setlink_message(ifindex, fd, flags, expected=None):
     return struct.pack("<IHHII", 16 + len(body), 19, 5, 1, 0) + body
 
 
-def function_ids(names):
-    """The live kernel's BTF ids of these functions, from its own vmlinux BTF: what is missing there is missing here."""
+def type_ids(names, btf_kind=12):
+    """The live kernel's BTF ids of these functions, or structs (4), from its own vmlinux BTF: what is missing there is
+    missing here."""
     raw = Path("/sys/kernel/btf/vmlinux").read_bytes()
     start, types, _, strings, _ = struct.unpack_from("<5I", raw, 4)
     end = start + strings
@@ -98,7 +101,7 @@ def function_ids(names):
         number += 1
         name, info, _ = struct.unpack_from("<III", raw, at)
         kind = info >> 24 & 31
-        if kind == 12 and name in wanted:
+        if kind == btf_kind and name in wanted:
             found[wanted[name]] = number
         fixed, each = behind.get(kind, (0, 0))
         at += 12 + fixed + each * (info & 0xFFFF)
@@ -111,7 +114,8 @@ class LiveSide:
     def __init__(self, cpus):
         if why := sandbox.unavailable():
             raise PermissionError(why)
-        self.functions = function_ids(f"bpf_iter_{target}" for target in TARGETS)
+        self.functions = type_ids(f"bpf_iter_{target}" for target in TARGETS)
+        self.structs = type_ids([*STRUCT_OPS, *(f"bpf_struct_ops_{name}" for name in STRUCT_OPS)], 4)
         self.cgroups = tempfile.mkdtemp(prefix="bpfsim-agree-", dir=sandbox.cgroup2_mounts()[0])
         self.folder = tempfile.TemporaryDirectory(prefix="bpfsim-agree-")
         where = str(Path(self.folder.name) / "tasks")
@@ -262,6 +266,7 @@ class World:
         self.functions = {
             name: Id("function", self.kernel.btf_id(name), number) for name, number in live.functions.items()
         }
+        self.structs = {name: Id("struct", self.kernel.btf_id(name), number) for name, number in live.structs.items()}
         self.mappings, self.attached = 0, []
         for path in live_task.GROUPS:
             for side in (self.watcher, live.watcher):
@@ -293,6 +298,8 @@ class World:
         [(buffer, from, to)] what may differ; own: the same, but whether all is 0 may not. Buffer -1 is the attr.
         """
         self.report.counts["commands"] += 1
+        registers = cmd == LINK_CREATE and struct.unpack_from("<I", attr, 8)[0] == AT_STRUCT_OPS
+        assert not registers or "bpf_dummy_ops" in what, "nothing is registered with this machine's kernel"
         attrs = bytearray(attr), bytearray(attr)
         for offset, which in asked:
             struct.pack_into("<I", attrs[0], offset, which.sim)
