@@ -17,6 +17,7 @@
 #include "host/tracing.h"
 #include "journal.h"
 #include "map/bpf_local_storage.h"
+#include "map/bpf_struct_ops.h"
 #include "map/local_storage.h"
 #include "map/map_types.h"
 #include "map/ringbuf.h"
@@ -130,6 +131,7 @@ Kernel::~Kernel() {
   bpf_kill_super(*state_->bpffs);
   tracing_exit(state_->machine);
   tcp_cong_exit(state_->machine);
+  bpf_struct_ops_exit(state_->machine);
   Rcu& rcu = state_->machine.rcu;
   rcu.release();
   rcu.grace_period();

@@ -248,6 +248,15 @@ Result<void> bpf_struct_ops_map_sys_lookup_elem(Map& base, const void* key, void
   return {};
 }
 
+void bpf_struct_ops_exit(Machine& machine) {
+  std::vector<StructOpsMap*> maps;
+  for (const auto& [serial, object] : machine.objects)
+    if (object->kind == ObjectKind::Map)
+      if (Map* map = static_cast<Map*>(object); map->map_type == BPF_MAP_TYPE_STRUCT_OPS)
+        maps.push_back(&struct_ops(*map));
+  for (StructOpsMap* map : maps) bpf_struct_ops_map_put_progs(*map);
+}
+
 const MapOps bpf_struct_ops_map_ops = {
     .map_alloc_check = OP(bpf_struct_ops_map_alloc_check),
     .map_alloc = OP(bpf_struct_ops_map_alloc),

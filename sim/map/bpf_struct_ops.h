@@ -44,6 +44,8 @@ struct BpfStructOps {
 extern const BpfStructOps bpf_tcp_congestion_ops, bpf_bpf_dummy_ops;
 
 Result<void> bpf_struct_ops_map_sys_lookup_elem(Map& map, const void* key, void* value);
+// The machine halts: maps let go of programs that hold them (PROG_BIND_MAP), which the kernel never frees.
+void bpf_struct_ops_exit(Machine& machine);
 // BPF_LINK_CREATE; the link has no reference, id or descriptor yet.
 Result<Link*> bpf_struct_ops_link_create(Machine& machine, const bpf_attr& attr);
 

@@ -21,6 +21,7 @@ from life import (
     SOCKETS,
     SOCKHASH,
     SOCKMAP,
+    STRUCT_OPS,
     VALUE_IS,
     Lifetimes,
     go,
@@ -76,6 +77,8 @@ class HolderRules(Lifetimes):
     def bind_map(self, *, who, which, n, flags):
         task = self.task(who)
         prog, fd = self.fd(task, which, "prog"), self.fd(task, n, "map")
+        if task.files.get(fd, (None, {}))[1].get("type") == STRUCT_OPS:
+            return  # if it holds that program, neither ever goes again, and nothing on the live kernel could help it
         attr = struct.pack("<3I", prog, fd, flags)
         self.bpf(task, f"PROG_BIND_MAP {prog} map {fd} flags {flags}", commands.PROG_BIND_MAP, attr)
 

@@ -10,6 +10,7 @@ import struct
 import attach
 import links
 import wire
+from creation import ENTRIES, EXTRAS, KEYS, VALUES
 from links import STRUCT_OPS, op
 from wire import Buffer
 
@@ -52,6 +53,28 @@ def create(s, kernel, name, flags=F_LINK, *, size=None, types=None):
     struct.pack_into("<I", attr, 48, btf(s) if types is None else types)
     struct.pack_into("<I", attr, 60, kernel.type_id(f"bpf_struct_ops_{name}"))
     return s.call(f"MAP_CREATE of {name} flags {flags:#x} size {size}", wire.MAP_CREATE, attr, fd=True)
+
+
+def struct_ops_creation(s):
+    """Each attribute by turns, as creation.py does it for the other types."""
+    kernel, types = Kernel(s), btf(s)
+    places = {"key": 4, "value": 8, "entries": 12, "flags": 16, "inner": 20, "numa": 24, "ifindex": 44, "btf": 48}
+    places |= {"key_type": 52, "value_type": 56, "extra": 64, "module": 72, "hash": 80, "hash_size": 88}
+    tried = {"key": KEYS, "value": VALUES, "entries": ENTRIES, "extra": [one & 0xFFFFFFFF for one in EXTRAS]}
+    tried |= {"flags": [1 << bit for bit in range(32)] + [F_LINK | 1 << bit for bit in range(32)]}
+    tried |= {"inner": (0, 1, 9999), "numa": (0, 1, 77), "key_type": (0, 1, 2), "value_type": (0, 1, 2)}
+    tried |= {"btf": (0xFFFFFFFF, 9999, types), "module": (types, 9999), "hash": (1,), "hash_size": (1, 32)}
+    for name, size in SIZES.items():
+        usual = {"key": 4, "value": size, "entries": 1, "btf": types}
+        for what, values in tried.items():
+            for one in values:
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<I", attr, 0, MAP_STRUCT_OPS)
+                struct.pack_into("<I", attr, 60, kernel.type_id(f"bpf_struct_ops_{name}"))
+                for field, number in (usual | {what: one}).items():
+                    struct.pack_into("<I", attr, places[field], number & 0xFFFFFFFF)
+                shown = "a descriptor" if one == types and what in {"btf", "module"} else f"{one:#x}"
+                s.close(s.call(f"create {name} with {what} {shown}", wire.MAP_CREATE, attr, fd=True))
 
 
 def load(s, kernel, label, code, member=0, *, name="tcp_congestion_ops", level=1, **fields):
@@ -278,15 +301,17 @@ def struct_ops_programs(s):
     load(s, kernel, "holds a map", op(0x18, 1, 1, 0, held) + op(0) + MOV + EXIT, level=0)
 
 
+WRITABLE = (428, 488, 1256, 1296, 1392, 1444, 1492, 1640, 1716, 1932, 1944)
+
+
 def struct_ops_writes(s):
-    """Every offset of a tcp_sock, by 1, 2, 4 and 8 bytes."""
+    """Every offset of a tcp_sock by one byte; by 2, 4 and 8 where something may be written."""
     kernel = Kernel(s)
+    near = sorted({at + step for at in WRITABLE for step in range(-2, 10)} | {0, 2296, 2303, 2304})
     for size, code in ((1, 0x72), (2, 0x6A), (4, 0x62), (8, 0x7A)):
-        for offset in range(-1, 2306):
-            load(s, kernel, f"writes {size} bytes at {offset}", TCP + op(code, 6, 0, offset, 1) + MOV + EXIT)
-            for fd in s.open[1:]:
-                s.task.close(fd)
-            del s.open[1:]
+        for offset in range(-1, 2306) if size == 1 else near:
+            fd = load(s, kernel, f"writes {size} bytes at {offset}", TCP + op(code, 6, 0, offset, 1) + MOV + EXIT)
+            s.close(fd)
 
 
-WRITTEN = (struct_ops_maps, struct_ops_values, struct_ops_programs, struct_ops_writes)
+WRITTEN = (struct_ops_creation, struct_ops_maps, struct_ops_values, struct_ops_programs, struct_ops_writes)

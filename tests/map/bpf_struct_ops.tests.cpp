@@ -290,6 +290,23 @@ TEST_CASE("A machine that halts lets its congestion controls go") {
   CHECK(s.alive().empty());
 }
 
+TEST_CASE("A program bound to the map that holds it is gone only with the machine, as in the kernel") {
+  Reno s;
+  const long map = s.create(BPF_F_LINK);
+  REQUIRE(s.map_update(map, &s.key, s.usual("mine").data()) == 0);
+  bpf_attr attr;
+  attr.prog_bind_map.prog_fd = uint32_t(s.progs[0]);
+  attr.prog_bind_map.map_fd = uint32_t(map);
+  REQUIRE(s.bpf(BPF_PROG_BIND_MAP, attr) == 0);
+  for (const long fd : s.progs) s.close(fd);
+  s.close(map);
+  CHECK(object_graph(s.machine()).cycles().size() == 1);
+  CHECK(object_graph(s.machine()).leaks().size() == 5);  // the map, its programs, its BTF
+  bpf_struct_ops_exit(s.machine());
+  s.machine().rcu.grace_period();
+  CHECK(s.alive().empty());
+}
+
 TEST_CASE("A link registers a filled map for as long as it lives") {
   Reno s;
   const long map = s.create(BPF_F_LINK);
