@@ -16,6 +16,7 @@
 
 #include "btf/btf_types.h"
 #include "btf/vmlinux.h"
+#include "host/tracing.h"
 #include "map/common.h"
 #include "map/map_types.h"
 #include "object/btf.h"
@@ -61,6 +62,7 @@ Result<Map*> bpf_struct_ops_map_alloc(Machine& machine, const bpf_attr& attr) {
     TRY(object_of_fd(machine, attr.value_type_btf_obj_fd, btf_fops));
     return refuse(Errno::Inval, "BTF {} is not that of a kernel module", attr.value_type_btf_obj_fd);
   }
+  if (!tracing(machine).btf_vmlinux) return refuse(Errno::NotSupp, "this machine has no BTF of its own");
   const BpfStructOpsDesc* desc = bpf_struct_ops_find_value(attr.btf_vmlinux_value_type_id, machine.version);
   if (!desc)
     return refuse(Errno::NotSupp, "type {} is no struct_ops of this kernel", attr.btf_vmlinux_value_type_id);

@@ -92,3 +92,28 @@ def test_a_machine_with_a_registered_struct_is_done_again(task):
     task.struct_ops("tcp_congestion_ops", RENO | {"name": "b"}).close()
     link.detach()
     assert not task.kernel.history.check()
+
+
+def test_a_machine_without_btf_has_no_such_struct():
+    task, whole = (bpfsim.Kernel(config=config).spawn("bash") for config in ({"DEBUG_INFO_BTF": False}, {}))
+    an_int = (
+        bytes.fromhex("9feb0100180000000000000010000000100000000500000001000000000000010400000020000001") + b"\0int\0"
+    )
+    fields = {"map_type": "struct_ops", "key_size": 4, "value_size": 256, "max_entries": 1}
+    fields["btf_vmlinux_value_type_id"] = whole.kernel.btf_id("bpf_struct_ops_tcp_congestion_ops")
+    with pytest.raises(OSError, match="no BTF of its own") as refused:
+        task.bpf("MAP_CREATE", btf_fd=int(task.bpf("BTF_LOAD", btf=an_int, btf_size=len(an_int))), **fields)
+    assert refused.value.errname == "ENOTSUPP"
+
+
+@pytest.mark.parametrize("version", ["5.6", "5.15", "6.1", "6.4", "6.12"])
+def test_older_kernels_register_it_too(version):
+    task = bpfsim.Kernel(version).spawn("bash")
+    made = task.struct_ops("tcp_congestion_ops", RENO | {"name": "mine", "flags": 2})
+    assert task.kernel.congestion_controls[-1] == "mine"
+    with pytest.raises(OSError, match="registered already"):
+        task.struct_ops("tcp_congestion_ops", RENO | {"name": "mine"})
+    with pytest.raises(OSError, match="not those of a congestion control"):
+        task.struct_ops("tcp_congestion_ops", RENO | {"name": "other", "flags": 4})
+    del made[0]
+    assert "mine" not in task.kernel.congestion_controls
