@@ -33,6 +33,8 @@ class Relative {
       link = TRY(place.flags & BPF_F_ID ? bpf_link_by_id(machine, place.id_or_fd, cause)
                                         : bpf_link_get_from_fd(machine, fd, cause));
       prog = link->prog;
+      // A link of struct_ops: the kernel does not ask, and would read through a null pointer.
+      if (!prog) return refuse(Errno::Inval, "link {} has no program", link->id);
     } else if (place.flags & BPF_F_ID || fd) {
       prog = TRY(place.flags & BPF_F_ID ? bpf_prog_by_id(machine, place.id_or_fd, cause)
                                         : bpf_prog_get(machine, fd, cause));

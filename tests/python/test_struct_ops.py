@@ -117,3 +117,18 @@ def test_older_kernels_register_it_too(version):
         task.struct_ops("tcp_congestion_ops", RENO | {"name": "other", "flags": 4})
     del made[0]
     assert "mine" not in task.kernel.congestion_controls
+
+
+def test_a_struct_ops_link_is_no_neighbour_of_programs(task):
+    link = task.link_create(task.struct_ops("tcp_congestion_ops", RENO | {"name": "mine"}, link=True))
+    prog = task.prog_load("sched_cls", "r0 = 0\nexit")
+    before_a_link = 8 | 1 << 13
+    with pytest.raises(OSError, match="has no program"):
+        task.link_create(prog, "eth0", "tcx_ingress", flags=before_a_link, relative_fd=link.fd)
+    with pytest.raises(OSError, match="no iterator"):
+        task.bpf("ITER_CREATE", link_fd=link.fd)
+    link.pin("/sys/fs/bpf/link")
+    link.close()
+    assert "mine" in task.kernel.congestion_controls
+    task.unlink("/sys/fs/bpf/link")
+    assert "mine" not in task.kernel.congestion_controls
