@@ -54,6 +54,7 @@ Errno may_call(bpf_verifier_env& env, int func_id, const FuncProto*& fn) {
   if (!fn)
     return reject(env, Errno::Inval, "program of this type cannot use helper %s#%d\n", func_id_name(func_id),
                   func_id);
+  if (!fn->func) return not_modelled(env, "the helper %s", func_id_name(func_id));
   if (fn->gpl_only && !env.prog.gpl_compatible)
     return reject(env, Errno::Inval, "cannot call GPL-restricted function from non-GPL compatible program\n");
   const bpf_verifier_state& state = *env.cur_state;

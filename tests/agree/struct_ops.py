@@ -301,6 +301,24 @@ def struct_ops_programs(s):
     load(s, kernel, "holds a map", op(0x18, 1, 1, 0, held) + op(0) + MOV + EXIT, level=0)
 
 
+def struct_ops_helpers(s):
+    """Which helpers a member may call; whether the call itself is well-formed is not asked."""
+    kernel = Kernel(s)
+    log, gpl = Buffer(bytes(4096)), Buffer(b"GPL\0")
+    for member in ("ssthresh", "init", "release"):
+        for helper in range(214):
+            code = Buffer(op(CALL, imm=helper) + EXIT)
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<IIQQIIQ", attr, 0, STRUCT_OPS, 2, code.address, gpl.address, 1, log.size, log.address)
+            struct.pack_into("<I", attr, 68, MEMBERS.index(member))
+            struct.pack_into("<I", attr, 108, kernel.type_id("tcp_congestion_ops"))
+            fd = s.task.sys_bpf(wire.PROG_LOAD, attr)
+            if fd >= 0:
+                s.task.close(fd)
+            text = bytes(log).split(b"\0")[0].decode()
+            s.note(f"{member} may not call {helper}: {'cannot use' in text or 'invalid func' in text}")
+
+
 WRITABLE = (428, 488, 1256, 1296, 1392, 1444, 1492, 1640, 1716, 1932, 1944)
 
 
@@ -314,4 +332,11 @@ def struct_ops_writes(s):
             s.close(fd)
 
 
-WRITTEN = (struct_ops_creation, struct_ops_maps, struct_ops_values, struct_ops_programs, struct_ops_writes)
+WRITTEN = (
+    struct_ops_creation,
+    struct_ops_maps,
+    struct_ops_values,
+    struct_ops_programs,
+    struct_ops_helpers,
+    struct_ops_writes,
+)

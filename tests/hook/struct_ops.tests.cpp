@@ -127,4 +127,9 @@ TEST_CASE("a member of tcp_congestion_ops sees a tcp_sock, and may write what is
   CHECK(s.run(prog, {0}) == minus(Errno::OpNotSupp));
   const std::vector<bpf_insn> helper = {call_helper(BPF_FUNC_ktime_get_ns), exit_insn()};
   CHECK(s.load(helper, ca, 0) >= 0);
+  const std::vector<bpf_insn> setsockopt = {call_helper(BPF_FUNC_setsockopt), exit_insn()};
+  CHECK(s.load(setsockopt, ca, 16) == minus(Errno::OpNotSupp));
+  CHECK(last("not modelled yet: the helper bpf_setsockopt"));
+  CHECK(s.load(setsockopt, ca, 17) == minus(Errno::Inval));  // release
+  CHECK(last("program of this type cannot use helper bpf_setsockopt#49\n"));
 }
