@@ -132,6 +132,16 @@ void only_program(const ObjectFile& self, const std::string& name, const std::st
 
 using NamedFds = std::vector<std::pair<std::string, int>>;
 
+// Of which program's function this one will stand in the place, or which function it will watch.
+void set_attach_target(const ObjectFile& self, const std::string& name, int prog_fd,
+                       const std::string& function) {
+  BpfProgram* program = self->find_program(name);
+  if (!program) throw py::key_error(self->name + " has no program '" + name + "'");
+  program->attach_prog_fd = prog_fd;
+  program->attach_func = function;
+  program->attach_btf_id = 0;
+}
+
 void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_level,
                     const NamedFds& reuse_maps) {
   LoadOptions options;
@@ -169,7 +179,9 @@ void bind_loader(py::module_& m) {
       .def("program_rows", &programs)
       .def("step_rows", &steps)
       .def("only_program", &only_program, py::arg("name"), py::arg("type"),
-           "Loads only this program, as this type; none for an empty name.");
+           "Loads only this program, as this type; none for an empty name.")
+      .def("set_attach_target", &set_attach_target, py::arg("name"), py::arg("prog_fd"), py::arg("function"),
+           "The function of that program which the program `name` will be attached to.");
   m.def("open_object_file", &open_object, py::arg("code"), py::arg("name"),
         "Reads the bytes of a BPF ELF object. ValueError that says what is wrong with them.");
   m.def("load_simulated", &load_simulated, py::arg("object").none(false), py::arg("task"),

@@ -33,7 +33,10 @@ constexpr VmlinuxRow kRows[] = {
 #define VMLINUX_MEMBER(name, type, offset) {Row::Member, #name, type, "", offset},
 #define VMLINUX_FUNC(name, ret, args) {Row::Func, #name, ret, args, 0},
 #define VMLINUX_TRACEPOINT(name, args) {Row::Tracepoint, #name, "", args, 0},
+#define LSM_HOOK(name, ret, args, sets) {Row::Func, "bpf_lsm_" #name, ret, args, 0},
+#include "btf/lsm_hooks.def"
 #include "btf/vmlinux.def"
+#undef LSM_HOOK
 #undef VMLINUX_STRUCT
 #undef VMLINUX_UNION
 #undef VMLINUX_MEMBER

@@ -4,11 +4,12 @@
 // alone but a group below may have its own instead (BPF_F_ALLOW_OVERRIDE), or many that all run, here and
 // below (BPF_F_ALLOW_MULTI, and every link). Each change computes anew, for the group and all below it, the
 // array of programs that run there. A program that uses a
-// CGROUP_STORAGE map gets its value there by being attached. Not modelled yet: LSM programs; of the hooks
-// only device access fires (cgroup_device.cpp).
+// CGROUP_STORAGE map gets its value there by being attached. LSM programs have a list for each hook that is
+// in use, of which there are ten in all. Of the hooks only device access fires (cgroup_device.cpp).
 #include <algorithm>
 
 #include "hook/attach.h"
+#include "hook/hook.h"
 #include "map/local_storage.h"
 #include "uapi/gates.h"
 #include "uapi/tables.h"
@@ -47,6 +48,19 @@ class NamedCgroup {
   Cgroup* cgroup_;
   Holding held_;
 };
+
+// Which list of a group an attach type means; of a hook that has none yet, the one that it would get.
+Result<uint32_t> bpf_cgroup_atype_find(Machine& machine, uint32_t attach_type, uint32_t attach_btf_id) {
+  if (attach_type == BPF_LSM_MAC)
+    return refuse(Errno::Inval, "attach type {} is not one of cgroups", attach_type);
+  if (attach_type != BPF_LSM_CGROUP) return attach_type;
+  const auto& hooks = machine.cgroups->lsm_atypes;
+  auto found = std::find(hooks.begin(), hooks.end(), attach_btf_id);
+  if (found == hooks.end()) found = std::find(hooks.begin(), hooks.end(), 0u);
+  if (found == hooks.end())
+    return refuse(Errno::Inval, "cgroups have LSM programs on {} hooks already", CGROUP_LSM_NUM);
+  return CGROUP_LSM_START + uint32_t(found - hooks.begin());
+}
 
 // Where a new attachment goes, and as what.
 struct Attachment {
@@ -193,10 +207,12 @@ Result<void> __cgroup_bpf_attach(Cgroup& cgroup, Prog* prog, Link* link, Prog* r
   KFN(machine, __cgroup_bpf_attach);
   const uint32_t saved_flags = how.flags & (BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI);
   TRY(check_flags(machine, how.flags, replaced != nullptr));
-  const cgroup_bpf& now = slot_of(cgroup, how.type);
+  const Prog& new_prog = prog ? *prog : *link->prog;
+  const uint32_t atype = TRY(bpf_cgroup_atype_find(machine, how.type, new_prog.aux->attach_btf_id));
+  const cgroup_bpf& now = slot_of(cgroup, atype);
   if (how.revision && how.revision != now.revision)
     return refuse(Errno::Stale, "revision {} was asked for, it is {}", how.revision, now.revision);
-  if (!hierarchy_allows_attach(cgroup, how.type))
+  if (!hierarchy_allows_attach(cgroup, atype))
     return refuse(Errno::Perm, "a group above has a program that lets none below it");
   if (!now.progs.empty() && now.flags != saved_flags)
     return refuse(Errno::Perm, "the programs there were attached with flags {}, not {}", now.flags,
@@ -204,21 +220,24 @@ Result<void> __cgroup_bpf_attach(Cgroup& cgroup, Prog* prog, Link* link, Prog* r
   if (now.progs.size() >= BPF_CGROUP_MAX_PROGS)
     return refuse(Errno::TooBig, "a group has at most {} programs of one type", BPF_CGROUP_MAX_PROGS);
 
-  cgroup_bpf& slot = cgroup.bpf[how.type];
+  cgroup_bpf& slot = cgroup.bpf[atype];
   bpf_prog_list* entry =
       TRY(find_attach_entry(slot.progs, prog, replaced, (how.flags & BPF_F_ALLOW_MULTI) != 0));
   NewStorages storages;
-  TRY(storages.bpf_cgroup_storages_alloc(cgroup, how.type, prog ? *prog : *link->prog));
+  TRY(storages.bpf_cgroup_storages_alloc(cgroup, how.type, new_prog));
   Prog* old = entry ? entry->prog : nullptr;
+  size_t place = 0;
+  if (!entry) place = TRY(place_of(machine, slot.progs, link != nullptr, how));
+  if (how.type == BPF_LSM_CGROUP) TRY(bpf_trampoline_link_cgroup_shim(prog ? *prog : *link->prog, atype));
   if (entry) {
     *entry = {prog, link, how.flags};
   } else {
-    const size_t place = TRY(place_of(machine, slot.progs, link != nullptr, how));
     slot.progs.insert(slot.progs.begin() + long(place), {prog, link, how.flags});
   }
   slot.flags = saved_flags;
-  update_effective_progs(cgroup, how.type);
+  update_effective_progs(cgroup, atype);
   ++slot.revision;
+  if (old && how.type == BPF_LSM_CGROUP) bpf_trampoline_unlink_cgroup_shim(*old);
   if (old) bpf_prog_put(*old, {"replaced in cgroup {}", cgroup.id});
   storages.bpf_cgroup_storages_link(cgroup, how.type);
   return {};
@@ -237,17 +256,20 @@ Result<size_t> find_detach_entry(const cgroup_bpf& slot, const Prog* prog, const
 
 Result<void> __cgroup_bpf_detach(Cgroup& cgroup, Prog* prog, Link* link, uint32_t type, uint64_t revision) {
   KFN(cgroup.machine, __cgroup_bpf_detach);
-  if (type == BPF_LSM_MAC) return refuse(Errno::Inval, "attach type {} is not one of cgroups", type);
-  const cgroup_bpf& now = slot_of(cgroup, type);
+  const Prog* named = prog ? prog : link ? link->prog : nullptr;
+  const uint32_t atype =
+      TRY(bpf_cgroup_atype_find(cgroup.machine, type, named ? named->aux->attach_btf_id : 0));
+  const cgroup_bpf& now = slot_of(cgroup, atype);
   if (revision && revision != now.revision)
     return refuse(Errno::Stale, "revision {} was asked for, it is {}", revision, now.revision);
   const size_t place = TRY(find_detach_entry(now, prog, link));
-  cgroup_bpf& slot = cgroup.bpf[type];
+  cgroup_bpf& slot = cgroup.bpf[atype];
   Prog* old = slot.progs[place].prog;
   slot.progs.erase(slot.progs.begin() + long(place));
-  update_effective_progs(cgroup, type);
+  update_effective_progs(cgroup, atype);
   ++slot.revision;
   if (slot.progs.empty()) slot.flags = 0;
+  if (old && type == BPF_LSM_CGROUP) bpf_trampoline_unlink_cgroup_shim(*old);
   if (old) bpf_prog_put(*old, {"detached from cgroup {}", cgroup.id});
   return {};
 }
@@ -257,6 +279,7 @@ void bpf_cgroup_link_release(Link& link) {
   Cgroup* cgroup = cgroup_link(link).cgroup;
   if (!cgroup) return;  // the group was removed before
   (void)__cgroup_bpf_detach(*cgroup, nullptr, &link, link.attach_type, 0).ok();
+  if (link.attach_type == BPF_LSM_CGROUP) bpf_trampoline_unlink_cgroup_shim(*link.prog);
   cgroup_link(link).cgroup = nullptr;
   cgroup_put(*cgroup, {"link {} is detached", link.id});
 }
@@ -281,9 +304,15 @@ Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   if (!has(Gate::cgroup_replace_any, link.machine.version) &&
       !cgroup_bpf_storages_compatible(*link.prog, new_prog))
     return refuse(Errno::Inval, "the new program has not the same cgroup storages");
+  const uint32_t atype =
+      TRY(bpf_cgroup_atype_find(link.machine, link.attach_type, new_prog.aux->attach_btf_id));
+  const std::vector<bpf_prog_list>& there = slot_of(*cgroup, atype).progs;
+  if (std::none_of(there.begin(), there.end(),
+                   [&](const bpf_prog_list& entry) { return entry.link == &link; }))
+    return refuse(Errno::NoEnt, "the new program is for another hook");
   Prog* old = std::exchange(link.prog, &new_prog);
-  ++cgroup->bpf[link.attach_type].revision;
-  update_effective_progs(*cgroup, link.attach_type);
+  ++cgroup->bpf[atype].revision;
+  update_effective_progs(*cgroup, atype);
   bpf_prog_put(*old, {"replaced in link {}", link.id});
   return {};
 }
@@ -316,7 +345,35 @@ const LinkOps bpf_cgroup_link_lops = {
 CgroupLink::CgroupLink(Cgroup& cgroup, Prog& prog, bpf_attach_type type)
     : Link(cgroup.machine, BPF_LINK_TYPE_CGROUP, bpf_cgroup_link_lops, &prog, type), cgroup(&cgroup) {}
 
-// The answer of a query: counts first, then as many ids as there is room for.
+// What one list answers to a query.
+struct Answer {
+  std::vector<Prog*> programs;
+  uint32_t flags;
+};
+
+Answer answer_of(const cgroup_bpf& slot, bool effective) {
+  if (effective) return {slot.effective, 0};
+  Answer answer{{}, slot.flags};
+  for (const bpf_prog_list& entry : slot.progs) answer.programs.push_back(entry.program());
+  return answer;
+}
+
+// As many ids as there is room for, and the flags of each.
+Result<void> copy_answers(Machine& machine, const std::vector<Answer>& answers, const bpf_attr& attr) {
+  uint32_t at = 0;
+  for (const Answer& answer : answers) {
+    for (const Prog* prog : answer.programs) {
+      if (at == attr.query.prog_cnt) return {};
+      TRY(copy_to_user(machine, attr.query.prog_ids + at * 4, &prog->id, 4));
+      if (attr.query.prog_attach_flags)
+        TRY(copy_to_user(machine, attr.query.prog_attach_flags + at * 4, &answer.flags, 4));
+      ++at;
+    }
+  }
+  return {};
+}
+
+// The answer of a query: counts first, then the programs. Of LSM programs, those of all hooks.
 Result<void> __cgroup_bpf_query(const Cgroup& cgroup, const bpf_attr& attr, UserAttr uattr, uint32_t size) {
   Machine& machine = cgroup.machine;
   KFN(machine, __cgroup_bpf_query);
@@ -326,27 +383,22 @@ Result<void> __cgroup_bpf_query(const Cgroup& cgroup, const bpf_attr& attr, User
     return refuse(Errno::Inval, "inherited programs have no attach flags");
   if (lsm && !effective && query.prog_cnt && query.prog_ids && !query.prog_attach_flags)
     return refuse(Errno::Inval, "a query of LSM programs asks for their flags");
-  const cgroup_bpf& slot = slot_of(cgroup, query.attach_type);
-  std::vector<Prog*> programs = slot.effective;
-  if (!effective) {
-    programs.clear();
-    for (const bpf_prog_list& entry : slot.progs) programs.push_back(entry.program());
-  }
-  const uint32_t flags = effective ? 0 : slot.flags, count = uint32_t(programs.size());
-  const uint64_t revision = effective || lsm ? 0 : slot.revision;
+  std::vector<Answer> answers;
+  const uint32_t first = lsm ? CGROUP_LSM_START : query.attach_type;
+  for (uint32_t atype = first; atype < first + (lsm ? CGROUP_LSM_NUM : 1); ++atype)
+    answers.push_back(answer_of(slot_of(cgroup, atype), effective));
+  uint32_t count = 0;
+  for (const Answer& answer : answers) count += uint32_t(answer.programs.size());
+  const uint32_t flags = lsm ? 0 : answers[0].flags;
+  const uint64_t revision = effective || lsm ? 0 : slot_of(cgroup, first).revision;
   TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.attach_flags), &flags, sizeof flags));
   TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.prog_cnt), &count, sizeof count));
   const size_t revision_at = offsetof(bpf_attr, query.revision);
   if (has(Gate::cgroup_mprog, machine.version) && size >= revision_at + sizeof revision)
     TRY(copy_to_user(machine, uattr + revision_at, &revision, sizeof revision));
   if (!query.prog_cnt || !query.prog_ids || !count) return {};
-  const uint32_t room = std::min(query.prog_cnt, count);
-  for (uint32_t i = 0; i < room; ++i) {
-    TRY(copy_to_user(machine, query.prog_ids + i * 4, &programs[i]->id, 4));
-  }
-  for (uint32_t i = 0; i < room && query.prog_attach_flags; ++i)
-    TRY(copy_to_user(machine, query.prog_attach_flags + i * 4, &slot.flags, 4));
-  if (room < count) return refuse(Errno::NoSpc, "{} programs, room for {}", count, room);
+  TRY(copy_answers(machine, answers, attr));
+  if (query.prog_cnt < count) return refuse(Errno::NoSpc, "{} programs, room for {}", count, query.prog_cnt);
   return {};
 }
 
@@ -426,6 +478,7 @@ void cgroup_bpf_offline(Cgroup& cgroup) {
   while (!cgroup.storages.empty()) bpf_cgroup_storage_free(*cgroup.storages.back());
   for (auto& [type, slot] : std::exchange(cgroup.bpf, {})) {
     for (bpf_prog_list& entry : slot.progs) {
+      if (type >= CGROUP_LSM_START) bpf_trampoline_unlink_cgroup_shim(*entry.program());
       if (entry.prog) bpf_prog_put(*entry.prog, {"cgroup {} is removed", cgroup.id});
       if (!entry.link) continue;
       cgroup_link(*entry.link).cgroup = nullptr;

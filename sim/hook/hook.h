@@ -47,6 +47,8 @@ TYPE_TABLES(perf_event)
 TYPE_TABLES(raw_tracepoint)
 TYPE_TABLES(raw_tracepoint_writable)
 TYPE_TABLES(bpf_syscall)
+TYPE_TABLES(bpf_extension)  // bpf_lsm.cpp
+TYPE_TABLES(lsm)
 #undef TYPE_TABLES
 
 // Attaching XDP as rtnetlink does: `new_prog` (null: detach) replaces what is there; with XDP_FLAGS_REPLACE
@@ -61,7 +63,15 @@ Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr);
 // program's BTF id.
 Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie);
 Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr);
-Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie);
+Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie,
+                                      uint32_t attach_type);
+// trampoline.cpp: ENOENT, EBUSY, E2BIG where the function takes no more; and off again.
+Trampoline* bpf_trampoline_of(Machine& machine, Prog* tgt_prog, uint32_t btf_id, const std::string& function);
+Result<void> bpf_trampoline_link_prog(Trampoline& trampoline, Link& link, Prog* tgt_prog);
+void bpf_trampoline_unlink_prog(Trampoline& trampoline, Link& link, Prog* tgt_prog);
+// LSM programs on cgroups share one program on the hook, whatever their number.
+Result<void> bpf_trampoline_link_cgroup_shim(Prog& prog, uint32_t cgroup_atype);
+void bpf_trampoline_unlink_cgroup_shim(const Prog& prog);
 // multi_probes.cpp; kern_path finds the file of a path, null for one that cannot be run (a pin).
 using KernPath = Result<ProbedFile*> (*)(Machine& machine, const std::string& path);
 Result<Link*> bpf_kprobe_multi_link_attach(Prog& prog, const bpf_attr& attr);
@@ -72,7 +82,8 @@ extern const VerifierOps bpf_struct_ops_verifier_ops;  // bpf_dummy_ops.cpp
 extern const ProgOps bpf_struct_ops_prog_ops;
 extern const VerifierOps bpf_tcp_ca_verifier_ops;
 const VerifierOps* struct_ops_verifier_ops(std::string_view name);  // of a struct, by its name
-// A context of arguments, as the function's prototype in BTF has them.
+// A context of arguments, as the function's prototype in BTF has them; and the same for reading only.
+bool btf_ctx_access(int off, int size, const Prog& prog, InsnAccessAux& info);
 bool bpf_tracing_btf_ctx_access(int off, int size, bpf_access_type type, const Prog& prog,
                                 InsnAccessAux& info);
 extern const VerifierOps tracing_verifier_ops;  // tracing_btf.cpp

@@ -2,9 +2,10 @@
 // kernel/trace/bpf_trace.c (bpf_probe_register) (Linux 6.18)
 //
 // Links of tracing programs: to a raw tracepoint, to a perf event, to a kernel function by its BTF id. Each
-// is attached for real and holds what the kernel's holds (those to many functions: multi_probes.cpp). Departs
-// from the kernel: EXT programs are not modelled yet. The lines of fdinfo for these
-// links are from source, not measured: that would take an attachment to the host.
+// is attached for real and holds what the kernel's holds (those to many functions: multi_probes.cpp). A link
+// to a function of another program, which an extension replaces or a tracing program watches, holds that
+// program: the attached program lets it go. The lines of fdinfo for these links are from source, not
+// measured: that would take an attachment to the host.
 #include <algorithm>
 
 #include "hook/hook.h"
@@ -12,6 +13,7 @@
 #include "object/btf.h"
 #include "object/file.h"
 #include "uapi/gates.h"
+#include "verifier/attach_target.h"
 
 namespace bpfsim {
 
@@ -34,8 +36,16 @@ struct PerfLink final : Link {
 };
 
 struct TracingLink final : Link {
-  TracingLink(Prog& prog, KernelFunction& function, uint64_t cookie);
-  KernelFunction& function;
+  TracingLink(Prog& prog, bpf_attach_type attach_type, uint64_t cookie);
+  void each_held(const HoldVisitor& visit) const override {
+    Link::each_held(visit);
+    if (tgt_prog) visit({tgt_prog, Counter::Refs, true, "tr_link->tgt_prog"});
+  }
+  uint32_t target_obj_id() const { return uint32_t(key >> 32); }
+  uint32_t target_btf_id() const { return uint32_t(key) & 0x7fffffff; }
+  Trampoline* trampoline = nullptr;
+  Prog* tgt_prog = nullptr;  // null for a function of the kernel's
+  uint64_t key = 0;
   const uint64_t cookie;
 };
 
@@ -176,30 +186,34 @@ PerfLink::PerfLink(Prog& prog, File& perf_file)
     : Link(prog.machine, BPF_LINK_TYPE_PERF_EVENT, bpf_perf_link_lops, &prog, BPF_PERF_EVENT),
       perf_file(perf_file) {}
 
-// Kernel functions, through their trampoline.
+// Functions, through their trampoline.
 
 TracingLink& tracing_link(Link& link) { return static_cast<TracingLink&>(link); }
 const TracingLink& tracing_link(const Link& link) { return static_cast<const TracingLink&>(link); }
 
 void bpf_tracing_link_release(Link& link) {
   KFN(link.machine, bpf_tracing_link_release);
-  std::erase(tracing_link(link).function.trampoline, &link);
+  TracingLink& tracing = tracing_link(link);
+  bpf_trampoline_unlink_prog(*tracing.trampoline, link, tracing.tgt_prog);
+  if (Prog* target = std::exchange(tracing.tgt_prog, nullptr))
+    bpf_prog_put(*target, {"link {} is released", link.id});
 }
 
 Result<void> bpf_tracing_link_fill_link_info(const Link& link, bpf_link_info& info) {
   info.tracing.attach_type = link.attach_type;
-  info.tracing.target_obj_id = link.prog->aux->attach_btf->id;
-  info.tracing.target_btf_id = link.prog->aux->attach_btf_id;
+  info.tracing.target_obj_id = tracing_link(link).target_obj_id();
+  info.tracing.target_btf_id = tracing_link(link).target_btf_id();
   info.tracing.cookie = tracing_link(link).cookie;
   return {};
 }
 
 std::string bpf_tracing_link_show_fdinfo(const Link& link) {
+  const TracingLink& tracing = tracing_link(link);
   std::string lines = "attach_type:\t" + std::to_string(link.attach_type) + "\ntarget_obj_id:\t" +
-                      std::to_string(link.prog->aux->attach_btf->id) + "\ntarget_btf_id:\t" +
-                      std::to_string(link.prog->aux->attach_btf_id) + "\n";
+                      std::to_string(tracing.target_obj_id()) + "\ntarget_btf_id:\t" +
+                      std::to_string(tracing.target_btf_id()) + "\n";
   if (has(Gate::link_cookie_fdinfo, link.machine.version))
-    lines += "cookie:\t" + std::to_string(tracing_link(link).cookie) + "\n";
+    lines += "cookie:\t" + std::to_string(tracing.cookie) + "\n";
   return lines;
 }
 
@@ -210,22 +224,72 @@ const LinkOps bpf_tracing_link_lops = {.name = "tracing",
                                        .show_fdinfo = bpf_tracing_link_show_fdinfo,
                                        .fill_link_info = bpf_tracing_link_fill_link_info};
 
-TracingLink::TracingLink(Prog& prog, KernelFunction& function, uint64_t cookie)
-    : Link(prog.machine, BPF_LINK_TYPE_TRACING, bpf_tracing_link_lops, &prog, prog.expected_attach_type),
-      function(function),
-      cookie(cookie) {}
+TracingLink::TracingLink(Prog& prog, bpf_attach_type attach_type, uint64_t cookie)
+    : Link(prog.machine, BPF_LINK_TYPE_TRACING, bpf_tracing_link_lops, &prog, attach_type), cookie(cookie) {}
 
-Result<void> bpf_trampoline_link_prog(TracingLink& link) {
-  KFN(link.machine, bpf_trampoline_link_prog);
-  constexpr size_t BPF_MAX_TRAMP_LINKS = 38;
-  std::vector<Link*>& links = link.function.trampoline;
-  if (links.size() >= BPF_MAX_TRAMP_LINKS)
-    return refuse(Errno::TooBig, "{} programs are attached to the function already", links.size());
-  for (const Link* other : links)
-    if (other->prog == link.prog)
-      return refuse(Errno::Busy, "program {} is attached there already", link.prog->id);
-  links.push_back(&link);
+Result<void> check_traces(const Prog& prog) {
+  const bpf_attach_type type = prog.expected_attach_type;
+  bool fits = false;
+  switch (prog.type) {
+    case BPF_PROG_TYPE_TRACING:
+      fits = type == BPF_TRACE_FENTRY || type == BPF_TRACE_FEXIT || type == BPF_MODIFY_RETURN;
+      break;
+    case BPF_PROG_TYPE_EXT: fits = type == 0; break;
+    case BPF_PROG_TYPE_LSM: fits = type == BPF_LSM_MAC; break;
+    default: break;
+  }
+  if (!fits)
+    return refuse(Errno::Inval, "program type {} with attach type {} has no trampoline", prog.type, type);
   return {};
+}
+
+// The target that an attachment is for: the one that the call names, if it does; else the one that the
+// program named at its load, where it has not been attached yet; else that function of the kernel's again.
+struct Target {
+  Prog* prog = nullptr;  // null: a function of the kernel's
+  uint64_t key = 0;
+  uint32_t btf_id = 0;
+  std::string name;
+};
+
+Result<Target> find_target(const Prog& prog, Prog* named, uint32_t named_btf_id) {
+  const ProgAux& aux = *prog.aux;
+  Target target{named, 0, named_btf_id, {}};
+  if (named) {
+    target.key = bpf_trampoline_compute_key(named, nullptr, named_btf_id);
+  } else if (!aux.dst_trampoline) {
+    if (prog.type != BPF_PROG_TYPE_TRACING && prog.type != BPF_PROG_TYPE_LSM)
+      return refuse(Errno::Inval, "program {} was attached before: say to which target", prog.id);
+    if (!aux.attach_btf)
+      return refuse(Errno::Inval, "program {} was attached before, and its target is gone", prog.id);
+    target.btf_id = aux.attach_btf_id;
+    target.key = bpf_trampoline_compute_key(nullptr, aux.attach_btf, target.btf_id);
+  }
+  if (aux.dst_trampoline && (!target.key || target.key == aux.dst_trampoline))
+    return Target{aux.dst_prog, aux.dst_trampoline, aux.attach_btf_id, aux.attach_func_name};
+  bpf_attach_target_info info;
+  const Errno err = bpf_check_attach_target(prog, target.prog, target.btf_id, info);
+  if (err != Errno::None) return refuse(err, "not for this program: {}", info.message);
+  target.name = info.tgt_name;
+  return target;
+}
+
+Result<Link*> attach_to_target(Prog& prog, Prog* named, uint32_t btf_id, uint64_t cookie,
+                               bpf_attach_type attach_type) {
+  const Target target = TRY(find_target(prog, named, btf_id));
+  auto link = std::make_unique<TracingLink>(prog, attach_type, cookie);
+  link->trampoline = bpf_trampoline_of(prog.machine, target.prog, target.btf_id, target.name);
+  if (!link->trampoline) return refuse(Errno::NoEnt, "this machine has no function {}", target.name);
+  TRY(bpf_trampoline_link_prog(*link->trampoline, *link, target.prog));
+  link->tgt_prog = target.prog;
+  link->key = target.key;
+  // The target of the load is let go, unless its reference is the one that the link has now.
+  ProgAux& aux = *prog.aux;
+  Prog* dst_prog = std::exchange(aux.dst_prog, nullptr);
+  if (dst_prog && (named || target.key != aux.dst_trampoline))
+    bpf_prog_put(*dst_prog, {"program {} is attached", prog.id});
+  aux.dst_trampoline = 0;
+  return link.release();
 }
 
 }  // namespace
@@ -234,20 +298,23 @@ std::string raw_tp_link_name(const Link& link) {
   return &link.ops == &bpf_raw_tp_link_lops ? raw_tp(link).btp.name : "";
 }
 
-Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie) {
-  KFN(prog.machine, bpf_tracing_prog_attach);
-  const bpf_attach_type type = prog.expected_attach_type;
-  if (prog.type != BPF_PROG_TYPE_TRACING ||
-      (type != BPF_TRACE_FENTRY && type != BPF_TRACE_FEXIT && type != BPF_MODIFY_RETURN))
-    return refuse(Errno::Inval, "program type {} with attach type {} has no trampoline", prog.type, type);
-  if (tgt_prog_fd || btf_id)
-    return refuse(Errno::Inval, "target_fd {} and target_btf_id {}: only EXT programs name their target here",
-                  tgt_prog_fd, btf_id);
-  KernelFunction* function = tracing(prog.machine).function(prog.aux->attach_func_name);
-  if (!function) return refuse(Errno::NoEnt, "this machine has no function {}", prog.aux->attach_func_name);
-  auto link = std::make_unique<TracingLink>(prog, *function, cookie);
-  TRY(bpf_trampoline_link_prog(*link));
-  return link.release();
+Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie,
+                                      uint32_t attach_type) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_tracing_prog_attach);
+  TRY(check_traces(prog));
+  if (!tgt_prog_fd != !btf_id)
+    return refuse(Errno::Inval, "target_fd {} and target_btf_id {} belong together", tgt_prog_fd, btf_id);
+  Prog* named = nullptr;
+  if (tgt_prog_fd) {
+    if (prog.type != BPF_PROG_TYPE_EXT)
+      return refuse(Errno::Inval, "only EXT programs name their target here");
+    named = TRY(bpf_prog_get(machine, int(tgt_prog_fd), {"target of program {}", prog.id}));
+  }
+  if (!has(Gate::link_attach_type, machine.version)) attach_type = prog.expected_attach_type;
+  Result<Link*> link = attach_to_target(prog, named, btf_id, cookie, bpf_attach_type(attach_type));
+  if (!link && named) bpf_prog_put(*named, {"not the target of program {}", prog.id});
+  return link;
 }
 
 Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie) {
@@ -256,8 +323,11 @@ Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t
   std::string name;
   switch (prog.type) {
     case BPF_PROG_TYPE_TRACING:
-      if (user_tp_name) return refuse(Errno::Inval, "a TRACING program named its target when it was loaded");
-      if (prog.expected_attach_type != BPF_TRACE_RAW_TP) return bpf_tracing_prog_attach(prog, 0, 0, 0);
+    case BPF_PROG_TYPE_EXT:
+    case BPF_PROG_TYPE_LSM:
+      if (user_tp_name) return refuse(Errno::Inval, "the program named its target when it was loaded");
+      if (prog.type != BPF_PROG_TYPE_TRACING || prog.expected_attach_type != BPF_TRACE_RAW_TP)
+        return bpf_tracing_prog_attach(prog, 0, 0, 0, prog.expected_attach_type);
       name = prog.aux->attach_func_name;
       break;
     case BPF_PROG_TYPE_RAW_TRACEPOINT:

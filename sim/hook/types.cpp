@@ -86,6 +86,8 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_SYSCALL, TRACE, TABLES(bpf_syscall)},
     {BPF_PROG_TYPE_TRACING, TRACE, TABLES(tracing)},
     {BPF_PROG_TYPE_STRUCT_OPS, TCP_CA, TABLES(bpf_struct_ops)},
+    {BPF_PROG_TYPE_EXT, 0, TABLES(bpf_extension)},  // the set of what it extends
+    {BPF_PROG_TYPE_LSM, TRACE, TABLES(lsm)},
 };
 #undef TABLES
 
@@ -97,8 +99,9 @@ const TypeTables& tables_of(bpf_prog_type type) {
 }
 
 uint32_t set_of(const Prog& prog) {
-  const bool iterator = prog.type == BPF_PROG_TYPE_TRACING && prog.expected_attach_type == BPF_TRACE_ITER;
-  return tables_of(prog.type).set | (iterator ? uint32_t(ITER) : 0);
+  const bpf_prog_type type = resolve_prog_type(prog);
+  const bool iterator = type == BPF_PROG_TYPE_TRACING && prog.expected_attach_type == BPF_TRACE_ITER;
+  return tables_of(type).set | (iterator ? uint32_t(ITER) : 0);
 }
 
 const char* helper_since(bpf_func_id id) {

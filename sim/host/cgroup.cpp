@@ -23,7 +23,8 @@ void Cgroup::each_held(const HoldVisitor& visit) const {
   for (const auto& [child_name, child] : children) visit({child, Counter::Refs, true, "dir " + child_name});
   for (const auto& [type, slot] : bpf) {
     for (size_t i = 0; i < slot.progs.size(); ++i) {
-      const std::string where = short_name(find_attach_type(type)->name) + "[" + std::to_string(i) + "]";
+      const uint32_t at = type >= CGROUP_LSM_START ? uint32_t(BPF_LSM_CGROUP) : type;
+      const std::string where = short_name(find_attach_type(at)->name) + "[" + std::to_string(i) + "]";
       if (slot.progs[i].prog) visit({slot.progs[i].prog, Counter::Refs, true, where});
       if (slot.progs[i].link) visit({slot.progs[i].link, Counter::Refs, false, where});
     }

@@ -10,6 +10,7 @@
 // write to cgroup.procs does), and references that css_sets hold stand with their tasks.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,6 +38,10 @@ struct cgroup_bpf {
   uint64_t revision = 1;
 };
 
+// enum cgroup_bpf_attach_type: a bpf_attach_type, or one of few places for hooks of LSM programs, of which
+// each goes to the hook that comes first and stays its own while programs are attached there.
+constexpr uint32_t CGROUP_LSM_START = 0x10000, CGROUP_LSM_NUM = 10;
+
 struct BpfCgroupStorage;
 
 struct Cgroup final : Object {
@@ -53,7 +58,7 @@ struct Cgroup final : Object {
   std::map<std::string, Cgroup*> children;
   int tasks = 0;  // live tasks in it
   bool online = true;
-  std::map<uint32_t, cgroup_bpf> bpf;           // by bpf_attach_type; what is not here is empty
+  std::map<uint32_t, cgroup_bpf> bpf;           // by cgroup_bpf_attach_type; what is not here is empty
   BpfLocalStorage* bpf_cgrp_storage = nullptr;  // what cgroup storage maps keep for this group
   std::vector<BpfCgroupStorage*> storages;      // and the older maps of that kind (map/local_storage.h)
   Refcount refcnt{*this, Counter::Refs};
@@ -64,6 +69,7 @@ struct Cgroups {
   ~Cgroups();
 
   std::unique_ptr<Cgroup> root;
+  std::array<uint32_t, CGROUP_LSM_NUM> lsm_atypes{};  // attach_btf_id of the hook that has it; 0: free
   uint32_t next_id = 1;  // cgroup_id(): the inode number of the directory; the root has 1
 };
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "btf/vmlinux.h"
+#include "host/bpf_lsm.h"
 #include "object/btf.h"
 #include "object/file.h"
 #include "object/registry.h"
@@ -184,9 +185,12 @@ void Tracing::each_held(const HoldVisitor& visit) const {
   for (const Tracepoint& tracepoint : tracepoints)
     for (const Link* link : tracepoint.links)
       visit({link, Counter::Refs, false, "raw tracepoint " + tracepoint.name});
-  for (const KernelFunction& function : functions)
+  for (const KernelFunction& function : functions) {
     for (const Link* link : function.fprobes)
       visit({link, Counter::Refs, false, "function " + function.name});
+    for (const Link* link : function.trampoline.links)
+      visit({link, Counter::Refs, false, "trampoline of " + function.name});
+  }
   for (const Uprobe& uprobe : bash.uprobes) visit({uprobe.link, Counter::Refs, false, "file " + bash.path});
 }
 
@@ -205,7 +209,7 @@ Tracepoint* Tracing::trace_event(uint32_t id) {
 KernelFunction* Tracing::function(const std::string& name) {
   for (KernelFunction& function : functions)
     if (function.name == name) return &function;
-  return nullptr;
+  return bpf_lsm_is_hook(name) ? &add_function(name) : nullptr;
 }
 
 Tracepoint& Tracing::add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args) {
@@ -220,7 +224,8 @@ Tracepoint& Tracing::add_tracepoint(const std::string& system, const std::string
 }
 
 KernelFunction& Tracing::add_function(const std::string& name) {
-  if (KernelFunction* known = function(name)) return *known;
+  for (KernelFunction& function : functions)
+    if (function.name == name) return function;
   constexpr Addr kKernelText = 0xffffffff81000000;
   return functions.emplace_back(KernelFunction{name, kKernelText + functions.size() * KernelFunction::kSize});
 }

@@ -43,7 +43,7 @@ struct KernelFunction {
   std::string name;
   Addr addr;
   std::vector<Prog*> progs = {}, return_progs = {};  // of kprobes and kretprobes on it
-  std::vector<Link*> trampoline = {};                // fentry, fexit and fmod_ret programs
+  Trampoline trampoline = {};                        // fentry, fexit, fmod_ret and LSM programs
   std::vector<Link*> fprobes = {};                   // kprobe_multi programs
   static constexpr uint64_t kSize = 0x400;           // of its code
 };
@@ -100,6 +100,7 @@ struct Tracing final : Object {
 
   Tracepoint* raw_tracepoint(const std::string& name);
   Tracepoint* trace_event(uint32_t id);
+  // The hooks of LSM programs (bpf_lsm.h) are there when they are first asked for.
   KernelFunction* function(const std::string& name);
   // For a teacher's own; an existing one of that name is given back as it is.
   Tracepoint& add_tracepoint(const std::string& system, const std::string& name, uint32_t num_args);

@@ -100,7 +100,9 @@ struct BpfProgram {
   uint32_t type = BPF_PROG_TYPE_UNSPEC;  // may be changed between open and load, as the next two
   uint32_t expected_attach_type = 0;
   uint32_t prog_flags = 0;
-  uint32_t attach_btf_id = 0;  // found in the kernel's BTF when it is loaded
+  uint32_t attach_btf_id = 0;  // found in the kernel's BTF when it is loaded, or in that of a program:
+  int attach_prog_fd = 0;      // which one the caller says, and
+  std::string attach_func;     // of its functions this; "": the one that the section names
   const SectionDef* def = nullptr;
 
   std::vector<bpf_insn> elf_insns;  // as the file has them

@@ -238,11 +238,15 @@ class ObjectLoader {
   // The kernel's own BTF is the one that INFO calls "vmlinux". libbpf reads /sys/kernel/btf/vmlinux; the
   // commands serve as well, and work on a simulated machine too.
   Result<const BtfTypes*> kernel_btf() {
-    if (kernel_btf_) return &*kernel_btf_;
+    if (!kernel_btf_) kernel_btf_ = TRY(read_btf(1, "the kernel's BTF"));
+    return &*kernel_btf_;
+  }
+
+  Result<BtfTypes> read_btf(uint32_t id, const std::string& whose) {
     bpf_attr by_id;
-    by_id.btf_id = 1;
-    const long fd = call(BPF_BTF_GET_FD_BY_ID, by_id, "open the kernel's BTF");
-    if (fd < 0) return refuse(Errno(-fd), "the kernel has no BTF of its own");
+    by_id.btf_id = id;
+    const long fd = call(BPF_BTF_GET_FD_BY_ID, by_id, "open " + whose);
+    if (fd < 0) return refuse(Errno(-fd), "{} cannot be opened", whose);
     std::vector<uint8_t> bytes;
     long done = 0;
     for (int pass = 0; pass < 2 && done >= 0; ++pass) {  // how large it is, then the bytes
@@ -253,22 +257,45 @@ class ObjectLoader {
       attr.info.bpf_fd = uint32_t(fd);
       attr.info.info_len = sizeof info;
       attr.info.info = address(&info);
-      done = call(BPF_OBJ_GET_INFO_BY_FD, attr,
-                  pass ? "read the kernel's BTF" : "how large the kernel's BTF is");
+      done = call(BPF_OBJ_GET_INFO_BY_FD, attr, (pass ? "read " : "how large is ") + whose);
       if (done >= 0 && !pass) bytes.resize(info.btf_size);
     }
     close_now(int(fd));
-    if (done < 0) return refuse(Errno(-done), "the kernel's BTF cannot be read");
-    kernel_btf_ = TRY(BtfTypes::parse(bytes));
-    return &*kernel_btf_;
+    if (done < 0) return refuse(Errno(-done), "{} cannot be read", whose);
+    return BtfTypes::parse(bytes);
+  }
+
+  // A function of another program, for SEC("freplace/func") and for tracing programs that were given one.
+  Result<void> find_prog_btf_id(BpfProgram& program, const std::string& function) {
+    if (!program.attach_prog_fd)
+      return refuse(Errno::Inval, "program '{}': of which program it replaces a function was not said",
+                    program.name);
+    bpf_prog_info info{};
+    bpf_attr attr;
+    attr.info.bpf_fd = uint32_t(program.attach_prog_fd);
+    attr.info.info_len = sizeof info;
+    attr.info.info = address(&info);
+    const long done = call(BPF_OBJ_GET_INFO_BY_FD, attr, "which BTF the target has");
+    if (done < 0)
+      return refuse(Errno(-done), "program '{}': the target's info cannot be read", program.name);
+    if (!info.btf_id) return refuse(Errno::Inval, "program '{}': its target has no BTF", program.name);
+    const BtfTypes types = TRY(read_btf(info.btf_id, "the target's BTF"));
+    program.attach_btf_id = types.find_by_name(function, BTF_KIND_FUNC);
+    if (!program.attach_btf_id)
+      return refuse(Errno::NoEnt, "program '{}': its target has no function {}", program.name, function);
+    return {};
   }
 
   // SEC("iter/bpf_map") names the function bpf_iter_bpf_map, SEC("tp_btf/sys_enter") the type
-  // btf_trace_sys_enter, SEC("fentry/do_exit") the function itself.
+  // btf_trace_sys_enter, SEC("lsm/file_open") the function bpf_lsm_file_open, SEC("fentry/do_exit") the
+  // function itself.
   Result<void> find_attach_btf_id(BpfProgram& program) {
     const size_t slash = program.section.find('/');
-    if (slash == program.section.npos || program.attach_btf_id) return {};
-    std::string name = program.section.substr(slash + 1);
+    std::string name = program.attach_func;
+    if (name.empty() && slash != program.section.npos) name = program.section.substr(slash + 1);
+    if (name.empty() || program.attach_btf_id) return {};
+    if (program.type == BPF_PROG_TYPE_EXT || program.attach_prog_fd) return find_prog_btf_id(program, name);
+    if (program.type == BPF_PROG_TYPE_LSM) name = "bpf_lsm_" + name;
     uint32_t kind = BTF_KIND_FUNC;
     if (program.expected_attach_type == BPF_TRACE_RAW_TP) name = "btf_trace_" + name, kind = BTF_KIND_TYPEDEF;
     if (program.expected_attach_type == BPF_TRACE_ITER) name = "bpf_iter_" + name;
@@ -291,6 +318,7 @@ class ObjectLoader {
     program.expected_attach_type = asked.expected_attach_type;
     program.prog_flags = asked.prog_flags;
     program.attach_btf_id = asked.attach_btf_id;
+    program.attach_prog_fd = asked.attach_prog_fd;
     if (program.has_core_relos)
       return refuse(Errno::OpNotSupp, "program '{}' has CO-RE relocations, which are not modelled yet",
                     program.name);
@@ -309,6 +337,7 @@ class ObjectLoader {
     attr.kern_version = object_.kern_version;
     attr.prog_flags = program.prog_flags;
     attr.attach_btf_id = program.attach_btf_id;
+    attr.attach_prog_fd = uint32_t(program.attach_prog_fd);
     if (has("4.15"_v)) set_name(attr.prog_name, program.name);
     if (object_.btf_fd >= 0 && has("5.0"_v)) {
       attr.prog_btf_fd = uint32_t(object_.btf_fd);

@@ -126,11 +126,16 @@ Result<Object*> prog_fd_array_get_ptr(Map& map, File&, int fd) {
   if (!bpf_prog_map_compatible(map, prog))
     return refuse(Errno::Inval, "the array belongs to programs of type {}, the program has type {}",
                   uint32_t(map.owner.type), uint32_t(prog.type));
+  // A replaced function could call, by way of a tail call, the program that it is in, and so on without end.
+  if (prog.aux->is_extended)
+    return refuse(Errno::Busy, "a function of program {} is replaced by an extension", prog.id);
+  ++prog.aux->prog_array_member_cnt;
   bpf_prog_inc(prog, {"slot of prog array {}", map.id});
   return static_cast<Object*>(&prog);
 }
 
 void prog_fd_array_put_ptr(Map& map, Object* prog, bool) {
+  --static_cast<Prog&>(*prog).aux->prog_array_member_cnt;
   bpf_prog_put(static_cast<Prog&>(*prog), {"slot of prog array {}", map.id});
 }
 

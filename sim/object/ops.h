@@ -142,6 +142,7 @@ struct FuncProto {
 struct InsnAccessAux {
   uint32_t reg_type = NOT_INIT;
   bool is_ldsx = false;
+  bool is_retval = false;  // what the function returned, for a program that runs behind it
   int ctx_field_size = 0;
   uint32_t btf_id = 0;
   std::string message;  // what is_valid_access would print into the verifier's log, with its newline

@@ -7,6 +7,7 @@
 
 #include "object/btf.h"
 #include "object/file.h"
+#include "object/link.h"
 #include "object/map.h"
 #include "object/registry.h"
 
@@ -31,6 +32,22 @@ void Prog::each_held(const HoldVisitor& visit) const {
   if (aux->btf) visit({aux->btf, Counter::Refs, true, "btf"});
   if (aux->attach_btf) visit({aux->attach_btf, Counter::Refs, true, "attach_btf"});
   if (aux->dst_prog) visit({aux->dst_prog, Counter::Refs, true, "dst_prog"});
+  for (const auto& [btf_id, trampoline] : aux->trampolines) {
+    const std::string where = "trampoline of func " + std::to_string(btf_id);
+    for (const Link* link : trampoline.links) visit({link, Counter::Refs, false, where});
+    if (trampoline.extension) visit({trampoline.extension, Counter::Refs, false, where});
+  }
+}
+
+uint64_t bpf_trampoline_compute_key(const Prog* tgt_prog, const Btf* btf, uint32_t btf_id) {
+  constexpr uint64_t kIsBtf = 0x80000000;
+  if (tgt_prog) return uint64_t(tgt_prog->id) << 32 | btf_id;
+  return uint64_t(btf->id) << 32 | kIsBtf | btf_id;
+}
+
+bpf_prog_type resolve_prog_type(const Prog& prog) {
+  const bpf_prog_type replaced = prog.aux->saved_dst_prog_type;
+  return prog.type == BPF_PROG_TYPE_EXT && replaced ? replaced : prog.type;
 }
 
 void bpf_prog_inc(Prog& prog, const Cause& cause) { prog.aux->refcnt.inc(cause); }

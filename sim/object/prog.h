@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 
 namespace bpfsim {
 
+struct Link;
 struct Map;
 struct Btf;
 struct Prog;
@@ -30,7 +32,21 @@ struct SubprogInfo {  // what remains of a subprogram after verification
   uint32_t start = 0;
   uint32_t stack_depth = 0;
   std::string name;
+  bool unreliable = false;  // its BTF is not what its callers pass
+  bool changes_pkt_data = false, might_sleep = false;
 };
+
+// struct bpf_trampoline: what is attached to one function, of the kernel or of a program. Whoever holds a
+// link is not the trampoline: a link that goes takes itself off it.
+struct Trampoline {
+  std::vector<Link*> links;   // fentry, fexit, fmod_ret and LSM programs
+  Link* extension = nullptr;  // or the program that stands in the function's place
+  uint32_t cgroup_shims = 0;  // attachments of LSM programs to cgroups, which share one program here
+  uint32_t cgroup_atype = 0;  // where cgroups keep them
+  size_t count() const { return links.size() + (cgroup_shims ? 1 : 0); }
+};
+// By what a trampoline is found: the program or BTF, and the function's type id.
+uint64_t bpf_trampoline_compute_key(const Prog* tgt_prog, const Btf* btf, uint32_t btf_id);
 
 struct ProgAux {
   explicit ProgAux(Object& prog) : refcnt(prog, Counter::Refs) {}
@@ -56,9 +72,16 @@ struct ProgAux {
   Btf* attach_btf = nullptr;       // where attach_btf_id lies
   std::string attach_func_name;    // the function or tracepoint that it names
   uint32_t attach_func_proto = 0;  // type id of its prototype
-  Prog* dst_prog = nullptr;
+  Prog* dst_prog = nullptr;        // attach_btf_id lies in this program's BTF; until it is attached
+  bpf_prog_type saved_dst_prog_type = BPF_PROG_TYPE_UNSPEC;  // and what it was, for as long as this one lives
+  bpf_attach_type saved_dst_attach_type{};
+  uint64_t dst_trampoline = 0;       // key of the one to attach to first; 0: it has been attached
+  bool attach_tracing_prog = false;  // a TRACING program that traces another
+  bool is_extended = false;          // a function of it is replaced: it cannot be tail called
+  uint32_t prog_array_member_cnt = 0;
+  std::map<uint32_t, Trampoline> trampolines;  // of its own functions, by type id
   bool sleepable = false, xdp_has_frags = false, tail_call_reachable = false, changes_pkt_data = false;
-  bool dev_bound = false;
+  bool might_sleep = false, dev_bound = false;
   const ProgOps* ops = nullptr;
 
   // Kept for lessons; the kernel keeps neither.
@@ -94,6 +117,9 @@ struct Prog final : Object {
 Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause);
 Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type, const Cause& cause);
 Result<Prog*> bpf_prog_by_id(Machine& machine, uint32_t id, const Cause& cause);
+
+// What an extension replaces is of this type, and it is verified as such; any other program's own type.
+bpf_prog_type resolve_prog_type(const Prog& prog);
 
 void bpf_prog_inc(Prog& prog, const Cause& cause);
 void bpf_prog_put(Prog& prog, const Cause& cause);

@@ -7,8 +7,7 @@
 namespace bpfsim {
 
 static bool prog_is_like_owner(Map& map, const Prog& prog) {
-  bpf_prog_type type =
-      prog.type == BPF_PROG_TYPE_EXT && prog.aux->dst_prog ? prog.aux->dst_prog->type : prog.type;
+  const bpf_prog_type type = resolve_prog_type(prog);
   if (!map.owner.set) {
     map.owner = {true, type, prog.expected_attach_type, prog.jited, prog.aux->xdp_has_frags};
     return true;

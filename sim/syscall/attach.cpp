@@ -97,7 +97,9 @@ static Result<void> attach(Prog& prog, bpf_prog_type type, const bpf_attr& attr)
     refusal.err = Errno::Inval;
     return refusal;
   }
-  if (is_cgroup_prog_type(type) && type != BPF_PROG_TYPE_LSM) return cgroup_bpf_prog_attach(prog, attr);
+  const bool cgroup_lsm = type == BPF_PROG_TYPE_LSM && prog.expected_attach_type == BPF_LSM_CGROUP;
+  if (cgroup_lsm || (is_cgroup_prog_type(type) && type != BPF_PROG_TYPE_LSM))
+    return cgroup_bpf_prog_attach(prog, attr);
   switch (type) {
     case BPF_PROG_TYPE_FLOW_DISSECTOR: return netns_bpf_prog_attach(prog, attr);
     case BPF_PROG_TYPE_SCHED_CLS: return tcx_prog_attach(prog, attr);

@@ -130,7 +130,8 @@ Result<void> fill_privileged(Machine& machine, const Prog& prog, bpf_prog_info& 
   TRY(copy_list(machine, ksyms, info.nr_jited_ksyms, info.jited_ksyms));
   TRY(copy_list(machine, lengths, info.nr_jited_func_lens, info.jited_func_lens));
   info.attach_btf_id = prog.aux->attach_btf_id;
-  if (prog.aux->attach_btf) info.attach_btf_obj_id = prog.aux->attach_btf->id;
+  const Btf* target_btf = prog.aux->dst_prog ? prog.aux->dst_prog->aux->btf : prog.aux->attach_btf;
+  if (target_btf) info.attach_btf_obj_id = target_btf->id;
   TRY(copy_list(machine, prog.aux->func_info, info.nr_func_info, info.func_info));
   TRY(copy_list(machine, prog.aux->line_info, info.nr_line_info, info.line_info));
   info.nr_jited_line_info = 0;

@@ -19,6 +19,7 @@
 
 namespace bpfsim {
 
+// TRACING and LSM programs.
 static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
   const auto& create = attr.link_create;
   if (create.attach_type != prog.expected_attach_type)
@@ -27,7 +28,17 @@ static Result<Link*> attach_tracing(Prog& prog, const bpf_attr& attr) {
   if (prog.expected_attach_type == BPF_TRACE_RAW_TP)
     return bpf_raw_tp_link_attach(prog, 0, create.tracing.cookie);
   if (prog.expected_attach_type == BPF_TRACE_ITER) return bpf_iter_link_attach(prog, attr);
-  return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie);
+  if (prog.expected_attach_type == BPF_LSM_CGROUP) return cgroup_bpf_link_attach(prog, attr);
+  return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie,
+                                 create.attach_type);
+}
+
+static Result<Link*> attach_extension(Prog& prog, const bpf_attr& attr) {
+  if (!has(Gate::freplace_any_target, prog.machine.version))
+    return refuse(Errno::Inval, "before Linux 5.10 extensions attach by RAW_TRACEPOINT_OPEN alone");
+  const auto& create = attr.link_create;
+  return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie,
+                                 create.attach_type);
 }
 
 static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
@@ -42,6 +53,8 @@ static Result<Link*> attach(Prog& prog, const bpf_attr& attr) {
       if (at == BPF_TRACE_KPROBE_MULTI || at == BPF_TRACE_KPROBE_SESSION)
         return bpf_kprobe_multi_link_attach(prog, attr);
       return bpf_uprobe_multi_link_attach(prog, attr, kern_path);
+    case BPF_PROG_TYPE_EXT: return attach_extension(prog, attr);
+    case BPF_PROG_TYPE_LSM:
     case BPF_PROG_TYPE_TRACING: return attach_tracing(prog, attr);
     case BPF_PROG_TYPE_CGROUP_SKB:
     case BPF_PROG_TYPE_CGROUP_SOCK:

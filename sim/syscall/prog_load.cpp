@@ -161,6 +161,9 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   if (attr.prog_ifindex) TRY(bpf_prog_dev_bound_init(prog, attr));
   TRY(find_prog_type(prog, attr.prog_type));
   prog.aux->load_time_ns = machine.clock.now_ns;
+  const Prog* dst_prog = prog.aux->dst_prog;
+  prog.aux->attach_tracing_prog =
+      prog.type == BPF_PROG_TYPE_TRACING && dst_prog && dst_prog->type == BPF_PROG_TYPE_TRACING;
   prog.aux->name = TRY(bpf_obj_name_cpy(attr.prog_name));
   prog.aux->insns_as_loaded = prog.insnsi;
   TRY(bpf_check(prog, attr, uattr, size));

@@ -92,31 +92,6 @@ Errno check_reg_type(bpf_verifier_env& env, uint32_t regno, uint32_t arg_type, c
                 expected.c_str());
 }
 
-Errno check_func_arg_reg_off(bpf_verifier_env& env, const bpf_reg_state& reg, uint32_t regno,
-                             uint32_t arg_type) {
-  if (arg_type_is_release(arg_type)) {
-    if (reg.off)
-      return reject(env, Errno::Inval,
-                    "R%u must have zero offset when passed to release func or trusted arg to kfunc\n", regno);
-    return check_ptr_off_reg(env, reg, regno, false);
-  }
-  switch (reg.type) {
-    case PTR_TO_STACK:
-    case PTR_TO_PACKET:
-    case PTR_TO_PACKET_META:
-    case PTR_TO_MAP_KEY:
-    case PTR_TO_MAP_VALUE:
-    case PTR_TO_MEM:
-    case with(PTR_TO_MEM, MEM_RDONLY):
-    case with(PTR_TO_MEM, MEM_RINGBUF):
-    case PTR_TO_BUF:
-    case with(PTR_TO_BUF, MEM_RDONLY):
-    case PTR_TO_ARENA:
-    case SCALAR_VALUE: return Errno::None;
-    default: return check_ptr_off_reg(env, reg, regno, base_type(reg.type) == PTR_TO_BTF_ID);
-  }
-}
-
 // Sockmaps store sockets, a bloom filter is asked with a value.
 Errno resolve_map_arg_type(bpf_verifier_env& env, const bpf_call_arg_meta& meta, uint32_t& arg_type) {
   if (!meta.map_ptr) return verifier_bug(env, "invalid map_ptr to access map->type");
@@ -261,6 +236,31 @@ Errno check_arg_by_kind(bpf_verifier_env& env, uint32_t arg, uint32_t arg_type, 
   }
 }
 }  // namespace
+
+Errno check_func_arg_reg_off(bpf_verifier_env& env, const bpf_reg_state& reg, uint32_t regno,
+                             uint32_t arg_type) {
+  if (arg_type_is_release(arg_type)) {
+    if (reg.off)
+      return reject(env, Errno::Inval,
+                    "R%u must have zero offset when passed to release func or trusted arg to kfunc\n", regno);
+    return check_ptr_off_reg(env, reg, regno, false);
+  }
+  switch (reg.type) {
+    case PTR_TO_STACK:
+    case PTR_TO_PACKET:
+    case PTR_TO_PACKET_META:
+    case PTR_TO_MAP_KEY:
+    case PTR_TO_MAP_VALUE:
+    case PTR_TO_MEM:
+    case with(PTR_TO_MEM, MEM_RDONLY):
+    case with(PTR_TO_MEM, MEM_RINGBUF):
+    case PTR_TO_BUF:
+    case with(PTR_TO_BUF, MEM_RDONLY):
+    case PTR_TO_ARENA:
+    case SCALAR_VALUE: return Errno::None;
+    default: return check_ptr_off_reg(env, reg, regno, base_type(reg.type) == PTR_TO_BTF_ID);
+  }
+}
 
 Errno check_func_arg(bpf_verifier_env& env, uint32_t arg, bpf_call_arg_meta& meta, const FuncProto& fn) {
   uint32_t regno = BPF_REG_1 + arg, arg_type = fn.arg_type[arg];

@@ -27,6 +27,9 @@ struct bpf_call_arg_meta {
 
 [[nodiscard]] Errno check_func_arg(bpf_verifier_env& env, uint32_t arg, bpf_call_arg_meta& meta,
                                    const FuncProto& fn);
+// Whether the pointer may carry an offset when it is passed on.
+[[nodiscard]] Errno check_func_arg_reg_off(bpf_verifier_env& env, const bpf_reg_state& reg, uint32_t regno,
+                                           uint32_t arg_type);
 bool can_elide_value_nullness(bpf_map_type type);
 
 }  // namespace bpfsim

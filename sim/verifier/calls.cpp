@@ -1,9 +1,10 @@
 // Models: kernel/bpf/verifier.c, check_func_call() and prepare_func_exit() (Linux 6.18)
 //
-// See calls.h. Not modelled yet: global functions, which are verified apart by the types of their arguments,
-// and callbacks.
+// See calls.h. Not modelled yet: callbacks.
 #include "verifier/calls.h"
 
+#include "verifier/func_args.h"
+#include "verifier/helper_call.h"
 #include "verifier/liveness.h"
 #include "verifier/print_state.h"
 #include "verifier/regs.h"
@@ -23,12 +24,40 @@ static Errno setup_func_entry(bpf_verifier_env& env, uint32_t subprog, uint32_t 
   return Errno::None;
 }
 
+// A global function is verified on its own, later: here it gives some number back.
+static Errno global_call(bpf_verifier_env& env, uint32_t subprog, Errno args) {
+  const bpf_verifier_state& state = *env.cur_state;
+  const bpf_subprog_info& sub = env.subprog_info[subprog];
+  if (state.active_locks)
+    return reject(env, Errno::Inval,
+                  "global function calls are not allowed while holding a lock,\n"
+                  "use static function instead\n");
+  const bool must_not_sleep =
+      state.active_rcu_lock || state.active_preempt_locks || state.active_irq_id || !state.in_sleepable;
+  if (sub.might_sleep && must_not_sleep)
+    return reject(env, Errno::Inval,
+                  "global functions that may sleep are not allowed in non-sleepable context,\n"
+                  "i.e., in a RCU/IRQ/preempt-disabled section, or in\n"
+                  "a non-sleepable BPF program context\n");
+  if (args != Errno::None)
+    return reject(env, args, "Caller passes invalid args into func#%u ('%s')\n", subprog, sub.name.c_str());
+  verbose(env, "Func#%u ('%s') is global and assumed valid.\n", subprog, sub.name.c_str());
+  if (sub.changes_pkt_data) clear_all_pkt_pointers(env);
+  env.func_info_aux[subprog].called = true;
+  clear_caller_saved_regs(env, env.cur_regs());
+  mark_reg_unknown(env, env.cur_regs()[BPF_REG_0]);
+  env.cur_regs()[BPF_REG_0].subreg_def = DEF_NOT_SUBREG;
+  return Errno::None;
+}
+
 Errno check_func_call(bpf_verifier_env& env, const bpf_insn& insn) {
   bpf_verifier_state& state = *env.cur_state;
   int target = int(env.insn_idx) + insn.imm + 1;
   int subprog = find_subprog(env, uint32_t(target));
   if (subprog < 0) return verifier_bug(env, "target of func call at insn %d is not a program", target);
-  if (subprog_is_global(env, uint32_t(subprog))) return not_modelled(env, "calls of global functions");
+  const Errno args = btf_check_subprog_call(env, uint32_t(subprog));
+  if (args == Errno::Fault) return args;
+  if (subprog_is_global(env, uint32_t(subprog))) return global_call(env, uint32_t(subprog), args);
 
   bpf_func_state& caller = state.cur();
   MUST(setup_func_entry(env, uint32_t(subprog), env.insn_idx));

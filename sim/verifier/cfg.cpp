@@ -138,6 +138,14 @@ void mark_call(bpf_verifier_env& env, uint32_t at) {
     sub.might_sleep |= proto->might_sleep;
     sub.changes_pkt_data |= proto->changes_pkt_data;
   }
+  // An extension has no helpers of its own, and those of its target only later: of that which moves packets
+  // the number alone is asked.
+  const Prog* target = env.prog.type == BPF_PROG_TYPE_EXT ? env.prog.aux->dst_prog : nullptr;
+  const VerifierOps* ops = target ? env.machine.calls->verifier_ops(target->type) : nullptr;
+  const FuncProto* proto =
+      ops && ops->get_func_proto ? ops->get_func_proto(bpf_func_id(insn.imm), *target) : nullptr;
+  if (proto && proto->changes_pkt_data)
+    env.subprog_info[bpf_find_containing_subprog(env, at)].changes_pkt_data = true;
 }
 
 // Where states will be compared and history kept.
@@ -207,6 +215,7 @@ Errno check_cfg(bpf_verifier_env& env) {
     i++;
   }
   env.prog.aux->changes_pkt_data = env.subprog_info[0].changes_pkt_data;
+  env.prog.aux->might_sleep = env.subprog_info[0].might_sleep;
   return Errno::None;
 }
 

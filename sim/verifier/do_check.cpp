@@ -1,6 +1,6 @@
 // Models: kernel/bpf/verifier.c, do_check() (Linux 6.18)
 //
-// See do_check.h. Not modelled yet: global functions, kernel functions.
+// See do_check.h. Not modelled yet: kernel functions.
 #include "verifier/do_check.h"
 
 #include "verifier/backtrack.h"
@@ -8,6 +8,7 @@
 #include "verifier/calls.h"
 #include "verifier/events.h"
 #include "verifier/exits.h"
+#include "verifier/func_args.h"
 #include "verifier/helper_call.h"
 #include "verifier/ld_imm.h"
 #include "verifier/linfo.h"
@@ -239,11 +240,18 @@ Errno do_check_common(bpf_verifier_env& env, uint32_t subprog) {
   env.mark_verifier_state_scratched();  // the first line shows all of it
   state.first_insn_idx = env.subprog_info[subprog].start;
   state.last_insn_idx = uint32_t(-1);
-  bpf_reg_state& ctx = state.frame[0]->regs[BPF_REG_1];
-  ctx.type = PTR_TO_CTX;
-  mark_reg_known_zero(ctx);
 
-  Errno err = do_check(env);
+  Errno err = Errno::None;
+  if (subprog || env.prog.type == BPF_PROG_TYPE_EXT) {
+    verbose(env, "Validating %s() func#%u...\n", env.subprog_info[subprog].name.c_str(), subprog);
+    err = set_func_args(env, subprog);
+  } else {
+    judge_main_func(env);
+    bpf_reg_state& ctx = state.frame[0]->regs[BPF_REG_1];
+    ctx.type = PTR_TO_CTX;
+    mark_reg_known_zero(ctx);
+  }
+  if (err == Errno::None) err = do_check(env);
   if (err == Errno::None && !log_level2(env)) bpf_vlog_reset(env.log, 0);
   free_states(env);
   return err;
@@ -252,7 +260,6 @@ Errno do_check_common(bpf_verifier_env& env, uint32_t subprog) {
 
 Errno do_check_main(bpf_verifier_env& env) {
   KFN(env.machine, do_check_main);
-  if (env.prog.type == BPF_PROG_TYPE_EXT) return not_modelled(env, "programs that replace a function");
   env.insn_idx = 0;
   MUST(do_check_common(env, 0));
   env.prog.aux->stack_depth = env.subprog_info[0].stack_depth;
@@ -261,9 +268,20 @@ Errno do_check_main(bpf_verifier_env& env) {
 
 Errno do_check_subprogs(bpf_verifier_env& env) {
   KFN(env.machine, do_check_subprogs);
-  for (uint32_t i = 1; i < env.subprog_cnt; i++)
-    if (subprog_is_global(env, i) && env.func_info_aux[i].called)
-      return not_modelled(env, "global functions");
+  // A function that was verified may have called others, before it or behind it.
+  for (bool again = true; again;) {
+    again = false;
+    for (uint32_t i = 1; i < env.subprog_cnt; i++) {
+      if (!subprog_is_global(env, i) || !env.func_info_aux[i].called || env.func_info_aux[i].verified)
+        continue;
+      env.insn_idx = env.subprog_info[i].start;
+      MUST(do_check_common(env, i));
+      if (log_level(env))
+        verbose(env, "Func#%u ('%s') is safe for any args that match its prototype\n", i,
+                env.subprog_info[i].name.c_str());
+      env.func_info_aux[i].verified = again = true;
+    }
+  }
   return Errno::None;
 }
 

@@ -64,6 +64,11 @@ struct bpf_insn_aux_data {
   uint8_t fastcall_spills_num : 3 = 0;
 };
 
+struct bpf_subprog_arg_info {
+  uint32_t arg_type = 0;  // ARG_PTR_TO_CTX, ARG_ANYTHING, ARG_PTR_TO_MEM
+  uint32_t mem_size = 0;
+};
+
 struct bpf_subprog_info {
   uint32_t start = 0;  // entry; the entry after the last one holds the program's length
   uint32_t linfo_idx = 0;
@@ -74,12 +79,16 @@ struct bpf_subprog_info {
   bool is_cb = false, is_async_cb = false, is_exception_cb = false;
   bool keep_fastcall_stack = false;
   bool changes_pkt_data = false, might_sleep = false;
+  bool args_cached = false;
+  uint32_t arg_cnt = 0;
+  bpf_subprog_arg_info args[5];
   std::string name;
 };
 
 struct bpf_func_info_aux {
   uint32_t linkage = BTF_FUNC_STATIC;
   bool called = false, verified = false;
+  bool unreliable = false;  // its BTF is not what its callers pass
 };
 
 // Registers and slots whose precision is being followed backwards.

@@ -1,12 +1,14 @@
 // Models: kernel/bpf/verifier.c, check_return_code() and check_ld_abs() (Linux 6.18)
 //
-// See exits.h. Not modelled yet: LSM programs, whose range is that of the hooked kernel function.
+// See exits.h.
 #include "verifier/exits.h"
 
 #include <optional>
 
 #include "btf/btf_types.h"
+#include "host/bpf_lsm.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 #include "verifier/backtrack.h"
 #include "verifier/mem.h"
 #include "verifier/print_state.h"
@@ -16,10 +18,28 @@
 namespace bpfsim {
 
 namespace {
+// The function that the program is attached to returns nothing. An extension's is its target's own.
+bool returns_void(const Prog& prog) {
+  const ProgAux& aux = *prog.aux;
+  const Btf& btf = aux.dst_prog ? *aux.dst_prog->aux->btf : *aux.attach_btf;
+  return btf.types->type_by_id(aux.attach_func_proto)->type == 0;
+}
+
+// A cgroup's programs say whether the hook goes on, and leave what it returns to a helper.
+std::optional<bpf_retval_range> lsm_retval_range(const Prog& prog) {
+  if (prog.expected_attach_type == BPF_LSM_CGROUP)
+    return returns_void(prog) ? bpf_retval_range{1, 1} : bpf_retval_range{0, 1};
+  if (prog.type != BPF_PROG_TYPE_LSM || !has(Gate::lsm_retval_range, prog.machine.version))
+    return std::nullopt;
+  const std::optional<LsmRetvalRange> range = bpf_lsm_get_retval_range(prog);
+  if (!range) return std::nullopt;
+  return bpf_retval_range{range->minval, range->maxval};
+}
+
 // What a program of this kind may answer; nothing: any number.
 std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
   bpf_attach_type attach = prog.expected_attach_type;
-  switch (prog.type) {
+  switch (resolve_prog_type(prog)) {
     case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
       switch (attach) {
         case BPF_CGROUP_UDP4_RECVMSG:
@@ -53,15 +73,11 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
       if (attach == BPF_TRACE_KPROBE_SESSION || attach == BPF_TRACE_UPROBE_SESSION)
         return bpf_retval_range{0, 1};
       return std::nullopt;
+    case BPF_PROG_TYPE_LSM: return lsm_retval_range(prog);
     case BPF_PROG_TYPE_SK_LOOKUP:
     case BPF_PROG_TYPE_NETFILTER: return bpf_retval_range{0, 1};
     default: return std::nullopt;
   }
-}
-
-// A function of the kernel's that returns nothing: nobody looks at R0.
-bool returns_void(const Prog& prog) {
-  return prog.aux->attach_btf->types->type_by_id(prog.aux->attach_func_proto)->type == 0;
 }
 }  // namespace
 
@@ -76,11 +92,13 @@ Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bp
 }
 
 Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
-  bpf_prog_type type = env.prog.type;
-  if (type == BPF_PROG_TYPE_LSM) return not_modelled(env, "return values of LSM programs");
+  const bpf_prog_type type = resolve_prog_type(env.prog);
   const bpf_func_state& frame = *env.cur_state->frame[0];
-  const bool main_function = !frame.subprogno || frame.in_exception_callback_fn;
-  if (type == BPF_PROG_TYPE_STRUCT_OPS && main_function && returns_void(env.prog)) return Errno::None;
+  const bool in_main = !frame.subprogno || frame.in_exception_callback_fn;
+  const bool on_cgroup = type == BPF_PROG_TYPE_LSM && env.prog.expected_attach_type == BPF_LSM_CGROUP;
+  const bool has_target = type == BPF_PROG_TYPE_LSM || type == BPF_PROG_TYPE_STRUCT_OPS;
+  const bool is_void = in_main && has_target && returns_void(env.prog);
+  if (is_void && !on_cgroup) return Errno::None;  // nobody reads R0
   const bpf_reg_state& reg = env.cur_regs()[regno];
   MUST(check_reg_arg(env, regno, SRC_OP));
   if (is_pointer_value(env, regno))
@@ -103,19 +121,25 @@ Errno check_return_code(bpf_verifier_env& env, uint32_t regno) {
     return reject(env, Errno::Inval, "%s the register R%u is not a known value (%s)\n", context, regno,
                   reg_type_str(reg.type).c_str());
   MUST(mark_chain_precision(env, regno));
-  if (range->minval <= reg.r64.smin && reg.r64.smax <= range->maxval) {
+  const bool in_32_bits = type == BPF_PROG_TYPE_LSM && !on_cgroup;
+  const int64_t smin = in_32_bits ? reg.r32.smin : reg.r64.smin;
+  const int64_t smax = in_32_bits ? reg.r32.smax : reg.r64.smax;
+  if (range->minval <= smin && smax <= range->maxval) {
     // Only an egress program may answer 2 or 3, so one that does is not attached elsewhere.
     if (type == BPF_PROG_TYPE_CGROUP_SKB && range->maxval == 3 && reg.r64.smin >= 2)
       env.prog.enforce_expected_attach_type = true;
     return Errno::None;
   }
-  return verbose_invalid_scalar(env, reg, *range, context, "R0");
+  const Errno err = verbose_invalid_scalar(env, reg, *range, context, "R0");
+  if (is_void)
+    verbose(env, "Note, BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!\n");
+  return err;
 }
 
 // Reads the packet as classic BPF did: R6 is the context, R1 to R5 are lost, and past the end the program
 // ends with 0.
 Errno check_ld_abs(bpf_verifier_env& env, const bpf_insn& insn) {
-  bpf_prog_type type = env.prog.type;
+  const bpf_prog_type type = resolve_prog_type(env.prog);
   if (type != BPF_PROG_TYPE_SOCKET_FILTER && type != BPF_PROG_TYPE_SCHED_CLS &&
       type != BPF_PROG_TYPE_SCHED_ACT)
     return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] instructions not allowed for this program type\n");

@@ -7,7 +7,9 @@
 
 #include <cstring>
 
+#include "host/bpf_lsm.h"
 #include "host/tracing.h"
+#include "uapi/gates.h"
 #include "verifier/args.h"
 #include "verifier/btf_access.h"
 #include "verifier/print_state.h"
@@ -180,6 +182,20 @@ Errno mem_pointer_access(bpf_verifier_env& env, const Access& a) {
   return Errno::None;
 }
 
+// What the function returned so far lies in the range in which programs may answer, too.
+Errno mark_retval(bpf_verifier_env& env, bpf_reg_state& value) {
+  if (env.prog.type != BPF_PROG_TYPE_LSM || !has(Gate::lsm_retval_range, env.machine.version))
+    return Errno::None;
+  const std::optional<LsmRetvalRange> range = bpf_lsm_get_retval_range(env.prog);
+  if (!range) return Errno::None;
+  value.r32.smin = std::max(value.r32.smin, range->minval);
+  value.r32.smax = std::min(value.r32.smax, range->maxval);
+  value.r64.smin = std::max<int64_t>(value.r64.smin, range->minval);
+  value.r64.smax = std::min<int64_t>(value.r64.smax, range->maxval);
+  reg_bounds_sync(value);
+  return reg_bounds_sanity_check(env, value, "s32_range");
+}
+
 Errno ctx_pointer_access(bpf_verifier_env& env, const Access& a) {
   InsnAccessAux info;
   info.reg_type = SCALAR_VALUE;
@@ -191,6 +207,7 @@ Errno ctx_pointer_access(bpf_verifier_env& env, const Access& a) {
   bpf_reg_state& value = value_of(env, a);
   if (info.reg_type == SCALAR_VALUE) {
     mark_reg_unknown(env, value);
+    if (info.is_retval) MUST(mark_retval(env, value));
   } else {
     mark_reg_known_zero(value);
     if (base_type(info.reg_type) == PTR_TO_BTF_ID) {
@@ -318,12 +335,13 @@ constexpr struct {
 };
 
 bool may_access_direct_pkt_data(bpf_verifier_env& env, const bpf_call_arg_meta* meta, bpf_access_type t) {
-  if (env.prog.type == BPF_PROG_TYPE_CGROUP_SOCKOPT) {  // its packet is the option's value
+  const bpf_prog_type type = resolve_prog_type(env.prog);
+  if (type == BPF_PROG_TYPE_CGROUP_SOCKOPT) {  // its packet is the option's value
     if (t == BPF_WRITE) env.seen_direct_write = true;
     return true;
   }
   for (const auto& row : kPacketTypes) {
-    if (row.type != env.prog.type) continue;
+    if (row.type != type) continue;
     if (t == BPF_WRITE && !row.writes) return false;
     if (meta) return meta->pkt_access;
     env.seen_direct_write = true;

@@ -101,8 +101,10 @@ void hand_over(bpf_verifier_env& env) {
   env.used_btfs.clear();
   aux.subprogs.clear();
   for (uint32_t i = 0; i < env.subprog_cnt; i++)
-    aux.subprogs.push_back(
-        {env.subprog_info[i].start, env.subprog_info[i].stack_depth, env.subprog_info[i].name});
+    aux.subprogs.push_back({env.subprog_info[i].start, env.subprog_info[i].stack_depth,
+                            env.subprog_info[i].name,
+                            i < env.func_info_aux.size() && env.func_info_aux[i].unreliable,
+                            env.subprog_info[i].changes_pkt_data, env.subprog_info[i].might_sleep});
 }
 }  // namespace
 
@@ -119,6 +121,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   rewrite_stage(env, "bpf_prog_load");
   Errno err = check_program(env);
   if (err == Errno::None) err = rewrite_program(env);
+  if (prog.type == BPF_PROG_TYPE_EXT) prog.expected_attach_type = {};  // the target's was for the verifier
   env.verification_time =
       uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
   print_verification_stats(env);

@@ -4,6 +4,8 @@ from .world import NOWHERE, holds, returns
 
 INGRESS, EGRESS, SYSCTL, DISSECTOR, LOOKUP = "cgroup_inet_ingress", "cgroup_inet_egress", "cgroup_sysctl", 17, 36
 OVERRIDE, MULTI, REPLACE = 1, 2, 4
+HOOKS = [f"socket_{call}" for call in ("accept", "bind", "connect", "create", "getpeername", "getsockname", "listen")]
+HOOKS += ["file_open", "file_lock", "file_ioctl", "file_receive"]
 
 
 def skb(w):
@@ -66,6 +68,9 @@ CASES = {
     "find_detach_entry:900": lambda w: w.detach(w.cgroup(), 0, INGRESS),
     "find_detach_entry:912": lambda w: w.detach(kept(w, MULTI), 0, INGRESS),
     "find_detach_entry:919": lambda w: w.detach(kept(w, MULTI), skb(w), INGRESS),
+    "__cgroup_bpf_attach:654": lambda w: [
+        w.attach(fd, w.lsm(hook, "lsm_cgroup"), "lsm_cgroup", MULTI) for fd in [w.cgroup()] for hook in HOOKS
+    ],
     "__cgroup_bpf_detach:1006": lambda w: w.detach(w.cgroup(), 0, "lsm_mac"),
     # ---- their links ----
     "cgroup_bpf_link_attach:1321": lambda w: w.link_to(w.cgroup(), skb(w), INGRESS, flags=MULTI),

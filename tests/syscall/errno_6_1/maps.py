@@ -114,6 +114,10 @@ CASES = {
     ),
     "fd_array_map_delete_elem:869": lambda w: w.delete(w.map("prog_array"), struct.pack("<I", 4)),
     "fd_array_map_delete_elem:884": lambda w: w.delete(w.map("prog_array")),
+    "prog_fd_array_get_ptr:915": lambda w: [
+        w.attached(w.prog("ext", **fields)) and w.update(w.map("prog_array"), value=struct.pack("<I", fd))
+        for fd, fields in [w.target()]
+    ],
     "prog_fd_array_get_ptr:900": lambda w: [
         w.update(fd, struct.pack("<I", n), struct.pack("<I", w.prog(kind)))
         for fd in [w.map("prog_array")]

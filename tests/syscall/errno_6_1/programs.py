@@ -240,6 +240,16 @@ CASES = {
     "bpf_iter_link_fill_link_info:482": target_name(before_a_hole(2), 3),
     "bpf_iter_link_fill_link_info:483": target_name(before_a_hole(3), 3),
     # ---- kernel functions, lists of programs, struct_ops ----
+    "bpf_freplace_check_tgt_prog:561": lambda w: [
+        (w.update(w.map("prog_array"), value=struct.pack("<I", fd)), w.attached(w.prog("ext", **fields)))
+        for fd, fields in [w.target()]
+    ],
+    "__bpf_trampoline_link_prog:581": lambda w: [
+        w.attached(w.prog("ext", **fields)) for _, fields in [w.target()] for _ in range(2)
+    ],
+    "__bpf_trampoline_link_prog:589": lambda w: [
+        (w.attached(watcher), w.attached(w.prog("ext", **fields))) for _, fields, watcher in [w.watched()]
+    ],
     "__bpf_trampoline_link_prog:598": lambda w: [attach(w, fentry(w)) for _ in range(39)],
     "__bpf_trampoline_link_prog:606": lambda w: [attach(w, fd) for fd in [fentry(w)] * 2],
     "bpf_check_tail_call:2253": lambda w: [

@@ -215,6 +215,11 @@ CASES = {
         "perf_event",
     ),
     "bpf_tracing_prog_attach:3063": lambda w: w.bpf("RAW_TRACEPOINT_OPEN", prog_fd=w.iterator()),
+    "bpf_tracing_prog_attach:3075": lambda w: w.attached(w.lsm(at="lsm_cgroup")),
+    "bpf_tracing_prog_attach:3149": lambda w: [w.attached(fd) for fd in [w.prog("ext", **w.target()[1])] * 2],
+    "bpf_tracing_prog_attach:3154": lambda w: [
+        (w.task.close(w.attached(watcher)), w.attached(watcher)) for *_, watcher in [w.watched()]
+    ],
     "bpf_tracing_prog_attach:3085": lambda w: w.link_to(w.prog(), w.tracing(), "trace_fentry"),
     "bpf_tracing_prog_attach:3092": lambda w: w.link_to(w.prog(), w.tracing(), "trace_fentry", target_btf_id=1),
     "bpf_iter_create:4963": tail("ITER_CREATE"),

@@ -126,6 +126,34 @@ class World:
         fields = {"expected_attach_type": expected, "attach_btf_id": self.kernel.btf_id(target)}
         return self.prog("tracing", returns(0), **fields | more)
 
+    def lsm(self, hook="file_open", at="lsm_mac", answer=0, **more):
+        return self.prog(
+            "lsm",
+            returns(answer),
+            **{"attach_btf_id": self.kernel.btf_id(f"bpf_lsm_{hook}"), "expected_attach_type": at} | more,
+        )
+
+    def target(self):
+        """An XDP program with a global main function, and what a program needs to be attached to that."""
+        types = Types()
+        ctx = types.add(2, "", types.struct("xdp_md", 24))
+        proto = types.add(13, "", types.int, struct.pack("<II", types.text("ctx"), ctx), 1)
+        main = types.add(12, "main", proto, count=1)
+        info = {"func_info": struct.pack("<II", 0, main), "func_info_rec_size": 8, "func_info_cnt": 1}
+        info["prog_btf_fd"] = types.load(self)
+        fd = self.prog("xdp", **info)
+        return fd, {"attach_prog_fd": fd, "attach_btf_id": main} | info
+
+    def attached(self, prog, **more):
+        """The link of a TRACING, EXT or LSM program that has named its target."""
+        return self.bpf("RAW_TRACEPOINT_OPEN", prog_fd=prog, **more)
+
+    def watched(self, **more):
+        """A target with a tracing program on it."""
+        fd, fields = self.target()
+        watcher = self.prog("tracing", returns(0), **fields | {"expected_attach_type": "trace_fentry"} | more)
+        return fd, fields, watcher
+
     def iterator(self, target="bpf_map", **more):
         return self.tracing("trace_iter", f"bpf_iter_{target}", **more)
 
