@@ -80,6 +80,7 @@ py::list programs(const ObjectFile& self) {
     row["section"] = prog.section;
     const ProgTypeRow* type = find_prog_type(prog.type);
     row["type"] = type ? type->name : std::to_string(prog.type);
+    row["expected_attach_type"] = prog.expected_attach_type;
     row["is_subprog"] = prog.is_subprog;
     row["code_in_file"] = insn_bytes(prog.elf_insns);
     row["code"] = insn_bytes(prog.insns);

@@ -11,13 +11,14 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import _core
+from . import _core, targets
 from .attr import bpf
 from .handles import Link, Map, Prog, same_machine
 
+_EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _ON_DEVICES = ("BPF_XDP", "BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
 # Where programs of a type go unless something else is said; the other types have several places.
-_USUAL = {
+_USUAL: dict[str, str | int] = {
     "XDP": "BPF_XDP",
     "SCHED_CLS": "BPF_TCX_INGRESS",
     "KPROBE": "BPF_PERF_EVENT",
@@ -29,6 +30,8 @@ _USUAL = {
     "FLOW_DISSECTOR": "BPF_FLOW_DISSECTOR",
     "SK_LOOKUP": "BPF_SK_LOOKUP",
     "SK_MSG": "BPF_SK_MSG_VERDICT",
+    "LSM": "BPF_LSM_MAC",
+    "EXT": 0,  # as its load says, or its target
 }
 
 
@@ -38,6 +41,7 @@ def link_create(
     target: Any = None,
     attach_type: str | int | None = None,
     *,
+    function: str = "",
     functions: Sequence[str] = (),
     offsets: Sequence[int] = (),
     cookies: Sequence[int] = (),
@@ -50,6 +54,9 @@ def link_create(
     an iterator over its elements, or of sockets; nothing where the program itself says what it traces.
     ``attach_type`` is a name or a number; without it the one that the program was loaded for, or the only one that its
     type has.
+
+    An extension may go to another program than the one of its load: ``target`` is that Prog, ``function`` what it
+    replaces there.
 
     A program for many places at once gets the names of kernel ``functions``, or ``offsets`` in the file whose path
     ``target`` is, and may have a cookie for each. A netfilter program says ``netfilter_pf=2, netfilter_hooknum=0,
@@ -68,6 +75,11 @@ def link_create(
     kind = _attach_type(prog, attach_type)
     if functions or offsets:
         target, fields = None, _many(target, functions, offsets, cookies) | fields
+    if isinstance(target, Prog):
+        same_machine(task, target.task, "the target")
+        with targets.attach_target(task, prog.type, target, function, fields) as named:
+            fields = {"target_fd": target.fd, "target_btf_id": named["attach_btf_id"]} | fields
+        target = None
     if isinstance(target, Map) and prog.type == "BPF_PROG_TYPE_TRACING":
         same_machine(task, target.task, "the map")
         info = target.fd.to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
@@ -137,10 +149,11 @@ def prog_query(task: Any, target: Any, attach_type: str | int, flags: int = 0) -
     with _named(task, target, kind) as hook:
         while True:
             ids = (ctypes.c_uint32 * room)()
+            words: dict[str, Any] = {"prog_ids": ids, "prog_cnt": room} | hook
+            if kind == _number("lsm_cgroup") and not flags & _EFFECTIVE:  # of these the flags must be asked for too
+                words["prog_attach_flags"] = (ctypes.c_uint32 * room)()
             try:
-                reply = bpf(
-                    task, "PROG_QUERY", attach_type=kind, query_flags=flags, prog_ids=ids, prog_cnt=room, **hook
-                )
+                reply = bpf(task, "PROG_QUERY", attach_type=kind, query_flags=flags, **words)
             except OSError as error:
                 if getattr(error, "errname", "") != "ENOSPC" or room >= 1 << 16:
                     raise

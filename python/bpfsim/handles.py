@@ -14,7 +14,7 @@ import operator
 from collections.abc import Iterator
 from typing import Any
 
-from . import _core, history, map_types
+from . import _core, history, map_types, targets
 from .arguments import is_buffer, shown
 from .attr import Reply, address_of, bpf
 from .views.map_inside import MapView
@@ -426,6 +426,8 @@ def prog_load(
     license: str = "GPL",
     name: str = "",
     maps: dict[str, Map] | None = None,
+    target: str | Prog | None = None,
+    function: str = "",
     log_level: int = 1,
     log_size: int = 1 << 20,
     **fields: Any,
@@ -434,6 +436,10 @@ def prog_load(
 
     In text, ``map[name]`` means the Map given as ``maps={"name": m}``. On a simulated machine the load is recorded:
     ``prog.trace`` and ``prog.stages``, or ``error.trace`` of a refused program.
+
+    ``target`` names what an LSM, TRACING or EXT program will be attached to: a hook ("file_open"), a function of the
+    kernel's, a tracepoint or an iterator; or a Prog, of which ``function`` is watched or replaced. An extension needs
+    BTF like its target's, and takes the target's own where none is given.
     """
     if isinstance(insns, str):
         if not isinstance(maps, dict | None):
@@ -448,7 +454,11 @@ def prog_load(
         fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}
     trace = _recording(task)
     try:
-        with contextlib.nullcontext() if trace is None else trace:
+        with (
+            targets.attach_target(task, prog_type, target, function, fields) as named,
+            contextlib.nullcontext() if trace is None else trace,
+        ):
+            fields |= named
             fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
     except OSError as error:
         refused = VerifierError(*error.args)

@@ -121,6 +121,13 @@ class ObjectFile:
             if row["kind"] not in ("section", "symbol")
         )
 
+    def set_attach_target(self, program: str, target: Prog, function: str) -> None:
+        """Says what ``SEC("freplace")`` replaces, or ``SEC("fentry")`` watches: a function of another program.
+
+        To be called before ``load``.
+        """
+        self._file.set_attach_target(program, target.fd, function)
+
     def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> ObjectFile:
         """Does what libbpf does: BTF_LOAD, MAP_CREATE, patch descriptors into the instructions, PROG_LOAD.
 
@@ -146,6 +153,9 @@ class ObjectFile:
         self.progs = {
             row["name"]: Prog(task, row["fd"], row["log"]) for row in self._file.program_rows() if row["fd"] >= 0
         }
+        for row in self._file.program_rows():
+            if row["fd"] >= 0:
+                self.progs[row["name"]].expected_attach_type = row["expected_attach_type"] or None
         return self
 
     def close(self) -> None:

@@ -168,8 +168,7 @@ struct TargetCheck {
     return no(info.tgt_name + "() is not modifiable\n");
   }
 
-  // Of the kernel's functions none here is on the list of those that a sleepable tracing program may watch;
-  // all pass nonetheless, since nothing calls them.
+  // Which of the kernel's functions a sleepable tracing program may watch is not modelled: it may watch all.
   Errno check_sleepable() {
     if (prog.type == BPF_PROG_TYPE_TRACING && !tgt_prog) return Errno::None;
     if (prog.type == BPF_PROG_TYPE_LSM && bpf_lsm_is_sleepable_hook(info.tgt_name)) return Errno::None;
@@ -346,7 +345,7 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
   if (prog.expected_attach_type == BPF_TRACE_RAW_TP) return Errno::None;
   if (prog.expected_attach_type == BPF_TRACE_ITER) {
     // bpf_iter_prog_supported(): every bpf_iter_ function of this machine's BTF stands for an iterator.
-    if (aux.attach_func_name.starts_with("bpf_iter_") || aux.dst_prog) return Errno::None;
+    if (aux.attach_func_name.starts_with("bpf_iter_") && !aux.dst_prog) return Errno::None;
     env.refusal = "the function stands for no iterator";  // of which the log says nothing
     return Errno::Inval;
   }
