@@ -4,7 +4,7 @@ import ctypes
 import mmap
 import struct
 
-from btf_bytes import Types
+from btf_bytes import Types, proto, to
 
 RETURN_2 = bytes.fromhex("b7000000020000009500000000000000")
 INT = bytes.fromhex("9feb0100180000000000000010000000100000000500000001000000000000010400000020000001") + b"\0int\0"
@@ -136,11 +136,10 @@ class World:
     def target(self):
         """An XDP program with a global main function, and what a program needs to be attached to that."""
         types = Types()
-        ctx = types.add(2, "", types.struct("xdp_md", 24))
-        proto = types.add(13, "", types.int, struct.pack("<II", types.text("ctx"), ctx), 1)
-        main = types.add(12, "main", proto, count=1)
+        ctx = types.pointer(types.struct("xdp_md", 24))
+        main = types.add(to("func", types.add(proto(types.int, ("ctx", ctx))), "main", vlen=1))
         info = {"func_info": struct.pack("<II", 0, main), "func_info_rec_size": 8, "func_info_cnt": 1}
-        info["prog_btf_fd"] = types.load(self)
+        info["prog_btf_fd"] = self.btf(types.blob)
         fd = self.prog("xdp", **info)
         return fd, {"attach_prog_fd": fd, "attach_btf_id": main} | info
 
