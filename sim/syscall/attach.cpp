@@ -168,7 +168,7 @@ SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr,
   const uint32_t at = attr.query.attach_type;
   const bpf_prog_type type = attach_type_to_prog_type(machine, at);
   Result<void> done = refuse(Errno::Inval, "attach type {} knows no query", at);
-  if (at == BPF_LSM_CGROUP || (is_cgroup_prog_type(type) && type != BPF_PROG_TYPE_LSM))
+  if (is_cgroup_prog_type(type) && at != BPF_LSM_MAC)
     done = cgroup_bpf_prog_query(machine, attr, uattr, size);
   else if (at == BPF_FLOW_DISSECTOR || at == BPF_SK_LOOKUP)
     done = netns_bpf_prog_query(machine, attr, uattr);

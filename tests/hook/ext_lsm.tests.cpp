@@ -389,6 +389,11 @@ TEST_CASE("extensions came with 5.6, LSM programs with 5.7, those on cgroups wit
   Extending s519("5.19");
   CHECK(s519.lsm("bpf_lsm_file_open") >= 0);
   CHECK(s519.lsm("bpf_lsm_file_open", BPF_LSM_CGROUP, 1) == minus(Errno::Inval));
+  bpf_attr query;
+  REQUIRE(s519.k.mkdir(s519.t, "/sys/fs/cgroup/a"));
+  query.query.target_fd = uint32_t(*s519.k.open(s519.t, "/sys/fs/cgroup/a"));
+  query.query.attach_type = BPF_LSM_CGROUP;
+  CHECK(s519.bpf(BPF_PROG_QUERY, query) == minus(Errno::Inval));
   Extending s60("6.0");
   CHECK(s60.lsm("bpf_lsm_file_open", BPF_LSM_CGROUP, 1) >= 0);
 }

@@ -36,10 +36,19 @@ def loaded(task, source):
     return bpfsim.open_object(bpfsim.compile_c(source)).load(task).progs
 
 
+def target_function(task, target):
+    """What BTF calls `verdict`, as a watcher's info has it."""
+    watcher = task.prog_load(
+        "tracing", "r0 = 0\nexit", target=target, function="verdict", expected_attach_type="trace_fentry"
+    )
+    return watcher.info["attach_btf_id"]
+
+
 def test_a_function_of_a_program_is_replaced_by_name(task):
     target = loaded(task, CALLS)["filter"]
     extension = task.prog_load("ext", "r0 = 1\nexit", target=target, function="verdict")
-    assert extension.object.why_alive()
+    assert extension.info["attach_btf_id"] == target_function(task, target)
+    assert extension.info["attach_btf_obj_id"] == target.info["btf_id"]
     link = task.link_create(extension)
     assert link.info["type_name"] == "BPF_LINK_TYPE_TRACING"
     assert f"target_obj_id:\t{target.id}\n" in task.fdinfo(link.fd)
