@@ -63,6 +63,7 @@ py::list gate_rows(PyKernel& kernel) {
     fields["name"] = row.name;
     fields["since"] = row.since.str();
     fields["here"] = row.since <= kernel.machine().version;
+    fields["modelled"] = row.modelled != Modelled::No;
     fields["evidence"] = evidence_name(row.evidence);
     fields["before"] = row.before;
     fields["after"] = row.after;

@@ -231,8 +231,11 @@ def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> ObjectFile:
 
 
 def gates(kernel: Any) -> Rows:
-    """Every version gate: since when, whether this machine has it, and how that is known."""
-    return Rows(_core.gate_rows(kernel), ["name", "since", "here", "evidence", "before", "after"])
+    """Every version gate: since when, whether this machine has it, and how that is known.
+
+    One that is not ``modelled`` is there for reading: also an older machine does what holds after it.
+    """
+    return Rows(_core.gate_rows(kernel), ["name", "since", "here", "modelled", "evidence", "before", "after"])
 
 
 def net_device(kernel: Any, name: str) -> _core.NetDevice:

@@ -69,7 +69,7 @@ class Machine {
         config(options.config),
         arena(options.arena_bytes),
         random(options.seed),
-        sysctl(options.config) {}
+        sysctl(options.config, options.version) {}
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 

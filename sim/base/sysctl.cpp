@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "uapi/gates.h"
 #include "uapi/suggest.h"
 
 namespace bpfsim {
@@ -47,15 +48,22 @@ bool Config::on(const std::string& name) const {
   return option != options_.end() && option->second;
 }
 
-Sysctls::Sysctls(const Config& config) : jit_always_on_(config.on("CONFIG_BPF_JIT_ALWAYS_ON")) {
-  jit_enable = config.on("CONFIG_BPF_JIT") && (jit_always_on_ || config.on("CONFIG_BPF_JIT_DEFAULT_ON"));
-  unprivileged_bpf_disabled = config.on("CONFIG_BPF_UNPRIV_DEFAULT_OFF") ? 2 : 0;
+// An option that came later is off, whatever the configuration says.
+Sysctls::Sysctls(const Config& config, Version version)
+    : jit_always_on_(config.on("CONFIG_BPF_JIT_ALWAYS_ON") && has(Gate::jit_always_on, version)),
+      most_unprivileged_(has(Gate::unpriv_bpf_disabled_2, version) ? 2 : 1) {
+  const bool default_on = config.on("CONFIG_BPF_JIT_DEFAULT_ON") && has(Gate::jit_default_on, version);
+  const bool default_off =
+      config.on("CONFIG_BPF_UNPRIV_DEFAULT_OFF") && has(Gate::unpriv_default_off, version);
+  jit_enable = config.on("CONFIG_BPF_JIT") && (jit_always_on_ || default_on);
+  unprivileged_bpf_disabled = default_off ? 2 : 0;
 }
 
 std::vector<Sysctls::Knob> Sysctls::knobs() {
   return {
       {"kernel.bpf_stats_enabled", &bpf_stats_enabled, 0, 1},
-      {"kernel.unprivileged_bpf_disabled", &unprivileged_bpf_disabled, 0, 2},
+      {"kernel.unprivileged_bpf_disabled", &unprivileged_bpf_disabled, 2 - most_unprivileged_,
+       most_unprivileged_},
       {"net.core.bpf_jit_enable", &jit_enable, jit_always_on_ ? 1 : 0, jit_always_on_ ? 1 : 2},
       {"net.core.bpf_jit_harden", &jit_harden, 0, 2},
       {"net.core.bpf_jit_kallsyms", &jit_kallsyms, 0, 1},

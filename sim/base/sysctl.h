@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "uapi/result.h"
+#include "uapi/version.h"
 
 namespace bpfsim {
 
@@ -28,7 +29,7 @@ class Config {
 
 class Sysctls {
  public:
-  explicit Sysctls(const Config& config);
+  Sysctls(const Config& config, Version version);
 
   Result<int64_t> read(const std::string& name) const;
   Result<void> write(const std::string& name, int64_t value);
@@ -48,7 +49,8 @@ class Sysctls {
     int64_t min, max;
   };
   std::vector<Knob> knobs();
-  bool jit_always_on_;
+  const bool jit_always_on_;
+  const int64_t most_unprivileged_;
 };
 
 }  // namespace bpfsim

@@ -9,6 +9,7 @@
 #include "hook/hook.h"
 #include "hook/types.h"
 #include "uapi/context.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -120,6 +121,8 @@ static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, User
     return refuse(Errno::TooBig, "batch_size must be at most 256, is {}", attr.test.batch_size);
   if (!do_live && attr.test.batch_size) return refuse(Errno::Inval, "batch_size is for live frames");
 
+  if ((attr.test.ctx_in || attr.test.ctx_out) && !has(Gate::test_run_xdp_ctx, machine.version))
+    return refuse(Errno::Inval, "before 5.15 a test run of XDP takes no context");
   TestContext ctx = TRY(bpf_ctx_init(machine, attr, sizeof(xdp_md)));
   if (do_live) return refuse(Errno::OpNotSupp, "not modelled yet: BPF_F_TEST_XDP_LIVE_FRAMES");
   xdp_md* md = ctx.given ? reinterpret_cast<xdp_md*>(ctx.bytes.data()) : nullptr;

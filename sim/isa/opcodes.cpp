@@ -47,9 +47,9 @@ const OpRow* decode(const bpf_insn& insn) {
   return nullptr;
 }
 
-bool bpf_opcode_in_insntable(uint8_t code) {
+bool bpf_opcode_in_insntable(uint8_t code, Version version) {
   for (int row = code_index.first[code]; row >= 0; row = code_index.next[row])
-    if (!op_rows[row].internal()) return true;
+    if (!op_rows[row].internal() && op_rows[row].since <= version) return true;
   return false;
 }
 

@@ -89,7 +89,7 @@ const char* op_name(Op op);
 // The row of an instruction, or nullptr when no opcode is encoded so.
 const OpRow* decode(const bpf_insn& insn);
 
-// Whether a program may hold this code byte at all ("unknown opcode %02x" otherwise).
-bool bpf_opcode_in_insntable(uint8_t code);
+// Whether a program for this kernel may hold the code byte at all ("unknown opcode %02x" otherwise).
+bool bpf_opcode_in_insntable(uint8_t code, Version version);
 
 }  // namespace bpfsim

@@ -52,7 +52,9 @@ static bool btf_record_equal(const Map& a, const Map& b) {
 }
 
 bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
-  return meta.map_type == inner.map_type && meta.key_size == inner.key_size &&
+  const bool same_size =
+      has(Gate::inner_map_dynamic, meta.machine.version) || meta.max_entries == inner.max_entries;
+  return same_size && meta.map_type == inner.map_type && meta.key_size == inner.key_size &&
          meta.value_size == inner.value_size && meta.map_flags == inner.map_flags &&
          btf_record_equal(meta, inner);
 }

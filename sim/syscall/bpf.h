@@ -28,7 +28,7 @@ Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t 
 // map_create.cpp
 SysResult map_create(Machine& machine, bpf_attr& attr);
 Result<int> bpf_get_file_flag(uint32_t flags);
-Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN]);
+Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN], Version version);
 SysResult bpf_map_new_fd(Map& map, int flags, Holding& reference);
 
 // map_elem.cpp

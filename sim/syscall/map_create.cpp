@@ -23,12 +23,12 @@ Result<int> bpf_get_file_flag(uint32_t flags) {
   return int(O_RDWR_);
 }
 
-Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN]) {
+Result<std::string> bpf_obj_name_cpy(const char (&name)[BPF_OBJ_NAME_LEN], Version version) {
   std::string copy;
   for (char c : name) {
     if (c == 0) return copy;
-    if (!bpf_name_char(c))
-      return refuse(Errno::Inval, "a name has letters, digits, '_' and '.', not byte {}", c);
+    if (!bpf_name_char(c) || (c == '.' && !has(Gate::obj_name_dot, version)))
+      return refuse(Errno::Inval, "a name has letters, digits, '_' and since 5.2 '.', not byte {}", c);
     copy.push_back(c);
   }
   return refuse(Errno::Inval, "a name has at most {} characters and then a NUL", BPF_OBJ_NAME_LEN - 1);
@@ -212,7 +212,7 @@ static Result<void> map_set_btf(Map& map, const bpf_attr& attr) {
 
 // What must be right before the map has a name and an id. The map is the caller's to free.
 static Result<void> init_map(Map& map, const bpf_attr& attr) {
-  map.name = TRY(bpf_obj_name_cpy(attr.map_name));
+  map.name = TRY(bpf_obj_name_cpy(attr.map_name, map.machine.version));
   map.refcnt.inc({"born in task {}", map.machine.current->pid});
   map.usercnt.inc({"born in task {}", map.machine.current->pid});
   if (attr.btf_key_type_id || attr.btf_value_type_id || attr.btf_vmlinux_value_type_id)

@@ -148,7 +148,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   const void* key = TRY(copy_key(map, attr.key, key_copy));
   if (pops(map)) {
     TRY(MAP_OP(map, map_pop_elem, map, value.data()));
-  } else if (map.ops->map_lookup_and_delete_elem) {
+  } else if (map.ops->map_lookup_and_delete_elem && has(Gate::hash_lookup_and_delete, machine.version)) {
     RcuReader reader(machine.rcu);
     TRY(MAP_OP(map, map_lookup_and_delete_elem, map, key, value.data(), attr.flags));
   } else {

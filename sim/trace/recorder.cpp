@@ -38,7 +38,27 @@ void choke_point(Machine& machine, std::unique_ptr<Event> event) {
   if (machine.parking) machine.parking->pass(seen);
 }
 
+// What `name` was called on this version; null: its kernels have no such function.
+static const char* name_at(const char* name, Version version) {
+  struct Row {
+    std::string_view name;
+    Version since;
+    const char* before;
+  };
+  static constexpr Row rows[] = {
+#define FUNCTION(name, since, before) {#name, Version::parse(since).value(), before},
+#include "trace/functions.def"
+#undef FUNCTION
+  };
+  for (const Row& row : rows)
+    if (row.name == name) return row.since <= version ? name : row.before;
+  return name;
+}
+
 void FunctionScope::enter() {
+  const char* name = name_at(name_, machine_.version);
+  if (!name) return;
+  name_ = name;
   entered_ = true;
   emit<FunctionEvent>(machine_, name_, true);
   ++machine_.current->trace_depth;

@@ -17,9 +17,15 @@ namespace bpfsim {
 
 enum class Gate : uint16_t {
 #define GATE(name, since, evidence, before, after) name,
+#define GATE_BY_ROWS GATE
+#define GATE_TOLD GATE
 #include "uapi/gates.def"
 #undef GATE
+#undef GATE_BY_ROWS
+#undef GATE_TOLD
 };
+
+enum class Modelled : uint8_t { ByCode, ByRows, No };  // what makes a machine of an older version differ
 
 struct GateRow {
   Gate gate;
@@ -28,13 +34,20 @@ struct GateRow {
   Evidence evidence;
   const char* before;
   const char* after;
+  Modelled modelled;
 };
 
 inline constexpr GateRow kGates[] = {
-#define GATE(name, since, evidence, before, after) \
-  {Gate::name, #name, Version::parse(since).value(), Evidence::evidence, before, after},
+#define GATE_ROW(name, since, evidence, before, after, modelled) \
+  {Gate::name, #name, Version::parse(since).value(), Evidence::evidence, before, after, Modelled::modelled},
+#define GATE(...) GATE_ROW(__VA_ARGS__, ByCode)
+#define GATE_BY_ROWS(...) GATE_ROW(__VA_ARGS__, ByRows)
+#define GATE_TOLD(...) GATE_ROW(__VA_ARGS__, No)
 #include "uapi/gates.def"
 #undef GATE
+#undef GATE_BY_ROWS
+#undef GATE_TOLD
+#undef GATE_ROW
 };
 
 constexpr std::span<const GateRow> gates() { return kGates; }

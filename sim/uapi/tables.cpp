@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <utility>
 
 #include "uapi/bpf_attr.h"
+#include "uapi/context.h"
 
 namespace bpfsim {
 
@@ -129,6 +131,24 @@ uint32_t known_flags(std::span<const FlagRow> rows, Version version) {
 std::span<const CommandRow> commands() { return kCommands; }
 std::span<const MapTypeRow> map_types() { return kMapTypes; }
 std::span<const ProgTypeRow> prog_types() { return kProgTypes; }
+
+bool context_has(std::string_view context, int off, int size, Version version) {
+  struct Row {
+    std::string_view context;
+    size_t from, end;
+    Version since;
+  };
+  static constexpr Row rows[] = {
+#define CONTEXT_FIELD(type, first, last, since) \
+  {#type, offsetof(type, first), offsetof(type, last) + sizeof(type::last), Version::parse(since).value()},
+#include "uapi/context_fields.def"
+#undef CONTEXT_FIELD
+  };
+  for (const Row& row : rows)
+    if (row.since > version && row.context == context && off < int(row.end) && off + size > int(row.from))
+      return false;
+  return true;
+}
 std::span<const AttachTypeRow> attach_types() { return kAttachTypes; }
 std::span<const LinkTypeRow> link_types() { return kLinkTypes; }
 std::span<const HelperRow> helpers() { return kHelpers; }

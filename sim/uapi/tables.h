@@ -42,6 +42,9 @@ struct ProgTypeRow {
   uint8_t capabilities;  // of LoadCapability; any one is also satisfied by CAP_SYS_ADMIN
 };
 
+// Whether the context of this C type had all of these bytes on that version (uapi/context_fields.def).
+bool context_has(std::string_view context, int off, int size, Version version);
+
 struct AttachTypeRow {
   bpf_attach_type number;
   const char* name;

@@ -261,7 +261,7 @@ Errno at_function_entry(bpf_verifier_env& env, bpf_verifier_state& st, backtrack
 }
 
 Errno follow_back(bpf_verifier_env& env, bpf_verifier_state& starting_state, int regno, bool* changed_out) {
-  if (!env.bpf_capable) return Errno::None;
+  if (!env.tracks_precision) return Errno::None;
   backtrack_state& bt = env.bt;
   bpf_verifier_state* st = &starting_state;
   bool ignored, &changed = changed_out ? *changed_out : ignored;

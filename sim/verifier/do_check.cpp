@@ -100,7 +100,17 @@ Errno check_ld(bpf_verifier_env& env, const bpf_insn& insn) {
   return Errno::None;
 }
 
+// What an older kernel says of a form that came later: that fields which it does not use are set.
+Errno refuse_newer_form(bpf_verifier_env& env, const bpf_insn& insn) {
+  const bool alu = BPF_CLASS(insn.code) == BPF_ALU || BPF_CLASS(insn.code) == BPF_ALU64;
+  if (BPF_CLASS(insn.code) == BPF_STX)
+    return reject(env, Errno::Inval, "BPF_ATOMIC uses invalid atomic opcode %02x\n", unsigned(insn.imm));
+  const char* what = !alu ? "CALL" : BPF_OP(insn.code) == BPF_MOV ? "MOV" : "ALU";
+  return reject(env, Errno::Inval, "BPF_%s uses reserved fields\n", what);
+}
+
 Errno do_check_insn(bpf_verifier_env& env, const bpf_insn& insn, Walk& walk) {
+  if (env.cur_aux().newer_form) return refuse_newer_form(env, insn);
   switch (BPF_CLASS(insn.code)) {
     case BPF_ALU:
     case BPF_ALU64: return check_alu_op(env, insn);

@@ -87,7 +87,8 @@ int find_subprog(const bpf_verifier_env& env, uint32_t start) {
 }
 
 bool subprog_is_global(const bpf_verifier_env& env, uint32_t subprog) {
-  return subprog < env.func_info_aux.size() && env.func_info_aux[subprog].linkage == BTF_FUNC_GLOBAL;
+  return has(Gate::global_funcs, env.machine.version) && subprog < env.func_info_aux.size() &&
+         env.func_info_aux[subprog].linkage == BTF_FUNC_GLOBAL;
 }
 
 int bpf_insn_successors(const std::vector<bpf_insn>& insns, uint32_t idx, uint32_t succ[2]) {

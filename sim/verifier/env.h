@@ -15,6 +15,7 @@
 #include "object/ops.h"
 #include "uapi/bpf_attr.h"
 #include "uapi/btf.h"
+#include "uapi/gates.h"
 #include "verifier/log.h"
 #include "verifier/state.h"
 
@@ -61,6 +62,7 @@ struct bpf_insn_aux_data {
   bool force_checkpoint : 1 = false;  // and always kept
   bool calls_callback : 1 = false;
   bool fastcall_pattern : 1 = false;
+  bool newer_form : 1 = false;  // this kernel has the opcode, but not with this offset, immediate or source
   uint8_t fastcall_spills_num : 3 = 0;
 };
 
@@ -132,6 +134,7 @@ struct bpf_verifier_env {
   // Who loads, and how.
   bool bpf_capable = false, allow_ptr_leaks = false, allow_uninit_stack = false;
   bool bypass_spec_v1 = false, bypass_spec_v4 = false;
+  bool tracks_precision = false;  // else every scalar's value matters when states are compared
   bool strict_alignment = false, test_state_freq = false, test_reg_invariants = false;
 
   // The program and what is known of its parts.

@@ -3,6 +3,7 @@
 // See exits.h.
 #include "verifier/exits.h"
 
+#include <cstdio>
 #include <optional>
 
 #include "btf/btf_types.h"
@@ -81,8 +82,21 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
 }
 }  // namespace
 
+// As kernels printed a tnum until constants became plain numbers.
+static std::string tnum_bits(tnum a) {
+  char text[48];
+  std::snprintf(text, sizeof text, "(%#llx; %#llx)", (unsigned long long)a.value, (unsigned long long)a.mask);
+  return text;
+}
+
 Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bpf_retval_range range,
                              const char* context, const char* reg_name) {
+  if (!has(Gate::retval_range, env.machine.version)) {
+    const tnum is = reg.var_off, wanted = tnum_range(uint64_t(range.minval), uint64_t(range.maxval));
+    const std::string has = tnum_is_unknown(is) ? "unknown scalar value" : "value " + tnum_bits(is);
+    return reject(env, Errno::Inval, "%s the register %s has %s should have been in %s\n", context, reg_name,
+                  has.c_str(), tnum_bits(wanted).c_str());
+  }
   std::string has;
   if (reg.r64.smin > INT64_MIN) has += " smin=" + std::to_string(reg.r64.smin);
   if (reg.r64.smax < INT64_MAX) has += " smax=" + std::to_string(reg.r64.smax);

@@ -65,6 +65,7 @@ static void mark_fastcall_pattern_for_call(bpf_verifier_env& env, bpf_subprog_in
 
 Errno mark_fastcall_patterns(bpf_verifier_env& env) {
   KFN(env.machine, mark_fastcall_patterns);
+  if (!has(Gate::fastcall, env.machine.version)) return Errno::None;
   for (uint32_t s = 0; s < env.subprog_cnt; s++) {
     bpf_subprog_info& sub = env.subprog_info[s];
     const uint32_t end = env.subprog_info[s + 1].start;

@@ -52,10 +52,15 @@ Errno may_call(bpf_verifier_env& env, int func_id, const FuncProto*& fn) {
     return reject(env, Errno::Inval, "invalid func %s#%d\n", func_id_name(func_id), func_id);
   fn = env.ops->get_func_proto ? env.ops->get_func_proto(bpf_func_id(func_id), env.prog) : nullptr;
   if (!fn)
-    return reject(env, Errno::Inval, "program of this type cannot use helper %s#%d\n", func_id_name(func_id),
-                  func_id);
+    return reject(env, Errno::Inval,
+                  has(Gate::helper_refusal, env.machine.version)
+                      ? "program of this type cannot use helper %s#%d\n"
+                      : "unknown func %s#%d\n",
+                  func_id_name(func_id), func_id);
   if (!fn->func) return not_modelled(env, "the helper %s", func_id_name(func_id));
-  if (fn->gpl_only && !env.prog.gpl_compatible)
+  const bool was_gpl_only =
+      func_id == BPF_FUNC_ktime_get_ns && !has(Gate::ktime_not_gpl, env.machine.version);
+  if ((fn->gpl_only || was_gpl_only) && !env.prog.gpl_compatible)
     return reject(env, Errno::Inval, "cannot call GPL-restricted function from non-GPL compatible program\n");
   const bpf_verifier_state& state = *env.cur_state;
   if (!fn->might_sleep) return Errno::None;

@@ -16,7 +16,7 @@ Result<void> bpf_vlog_init(bpf_verifier_log& log, UserMemory& user, uint32_t lev
                            uint32_t size, Version version) {
   log = {};
   log.user = &user;
-  log.level = level;
+  log.level = has(Gate::log_stats, version) ? level : level & ~BPF_LOG_STATS;
   log.ubuf = buf;
   log.len_total = size;
   log.rolls = has(Gate::log_rotating, version);

@@ -148,7 +148,10 @@ Errno check_map_func_compatibility(bpf_verifier_env& env, const Map* map, int fu
   if (!map_accepts(env, *map, func_id) || !helper_accepts(*map, func_id))
     return reject(env, Errno::Inval, "cannot pass map_type %d into func %s#%d\n", int(map->map_type),
                   func_id_name(func_id), func_id);
-  if (func_id == BPF_FUNC_tail_call && env.subprog_cnt > 1 && !env.prog.jit_requested)
+  const bool tail_call = func_id == BPF_FUNC_tail_call && env.subprog_cnt > 1;
+  if (tail_call && !has(Gate::tail_call_in_subprogs, env.machine.version))
+    return reject(env, Errno::Inval, "tail_calls are not allowed in programs with bpf-to-bpf calls\n");
+  if (tail_call && !env.prog.jit_requested)
     return reject(env, Errno::Inval, "mixing of tail_calls and bpf-to-bpf calls is not supported\n");
   return Errno::None;
 }

@@ -9,7 +9,7 @@
 
 #include "host/bpf_lsm.h"
 #include "host/tracing.h"
-#include "uapi/gates.h"
+#include "uapi/tables.h"
 #include "verifier/args.h"
 #include "verifier/btf_access.h"
 #include "verifier/print_state.h"
@@ -92,7 +92,9 @@ Errno check_packet_access(bpf_verifier_env& env, uint32_t regno, int off, int si
 
 Errno check_ctx_access(bpf_verifier_env& env, uint32_t insn_idx, int off, int size, bpf_access_type t,
                        InsnAccessAux& info) {
-  if (env.ops->is_valid_access && env.ops->is_valid_access(off, size, t, env.prog, info)) {
+  const ProgTypeRow* type = find_prog_type(env.prog.type);
+  const bool known = !type || context_has(type->context, off, size, env.machine.version);
+  if (known && env.ops->is_valid_access && env.ops->is_valid_access(off, size, t, env.prog, info)) {
     if (!info.message.empty()) bpf_vlog_write(env.log, info.message);
     env.insn_aux_data[insn_idx].ctx_field_size = info.ctx_field_size;
     uint32_t& furthest = env.prog.aux->max_ctx_offset;
@@ -162,7 +164,8 @@ Errno map_value_access(bpf_verifier_env& env, const Access& a) {
   MUST(check_map_access(env, a.regno, a.off, a.size, false, ACCESS_DIRECT));
   if (!a.reads_into()) return Errno::None;
   const Map& map = *reg.map_ptr;
-  if (reg.is_const() && bpf_map_is_rdonly(map) && map.ops->map_direct_value_addr)
+  if (has(Gate::rdonly_map_const, env.machine.version) && reg.is_const() && bpf_map_is_rdonly(map) &&
+      map.ops->map_direct_value_addr)
     return map_direct_read(env, map, a, a.off + int(reg.var_off.value));
   mark_reg_unknown(env, value_of(env, a));
   return Errno::None;

@@ -50,7 +50,8 @@ bool regs_exact(const bpf_reg_state& old, const bpf_reg_state& cur, bpf_idmap& i
 bool scalar_safe(const bpf_verifier_env& env, const bpf_reg_state& old, const bpf_reg_state& cur,
                  bpf_idmap& idmap, exact_level exact) {
   if (env.explore_alu_limits) return same_value(old, cur) && check_scalar_ids(old.id, cur.id, idmap);
-  if (!old.precise && exact == NOT_EXACT) return true;
+  const bool may_differ = !old.precise && has(Gate::precision_tracking, env.machine.version);
+  if (may_differ && exact == NOT_EXACT) return true;
   if (old.id && (old.id & BPF_ADD_CONST) != (cur.id & BPF_ADD_CONST)) return false;
   if ((old.id & BPF_ADD_CONST) && old.off != cur.off) return false;
   if (!check_scalar_ids(old.id, cur.id, idmap)) return false;

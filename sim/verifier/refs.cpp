@@ -38,8 +38,8 @@ static bool references_lingering(bpf_verifier_env& env) {
   bool lingering = false;
   for (const bpf_reference_state& ref : env.cur_state->refs) {
     if (ref.type != REF_TYPE_PTR) continue;
-    verbose(env, "Unreleased reference id=%u alloc_insn=%d\n", ref.id, ref.insn_idx);
-    lingering = true;
+    const char* text = "Unreleased reference id=%u alloc_insn=%d\n";
+    lingering = reject(env, Errno::Inval, text, ref.id, ref.insn_idx) != Errno::None;
   }
   return lingering;
 }
@@ -48,7 +48,11 @@ Errno check_resource_leak(bpf_verifier_env& env, bool check_lock, const char* wh
   const bpf_verifier_state& state = *env.cur_state;
   if (check_lock && state.active_locks)
     return reject(env, Errno::Inval, "%s cannot be used inside bpf_spin_lock-ed region\n", what);
-  if (references_lingering(env)) return reject(env, Errno::Inval, "%s would lead to reference leak\n", what);
+  if (references_lingering(env)) {
+    const bool at_exit = std::string_view(what).starts_with("BPF_EXIT");
+    if (at_exit && !has(Gate::leak_says_where, env.machine.version)) return Errno::Inval;
+    return reject(env, Errno::Inval, "%s would lead to reference leak\n", what);
+  }
   if (check_lock && state.active_irq_id)
     return reject(env, Errno::Inval, "%s cannot be used inside bpf_local_irq_save-ed region\n", what);
   if (check_lock && state.active_rcu_lock)

@@ -135,7 +135,7 @@ Errno reg_bounds_sanity_check(bpf_verifier_env& env, bpf_reg_state& reg, const c
 }
 
 void assign_scalar_id_before_mov(bpf_verifier_env& env, bpf_reg_state& src) {
-  if (src.type != SCALAR_VALUE) return;
+  if (src.type != SCALAR_VALUE || !has(Gate::linked_scalars, env.machine.version)) return;
   if (src.id & BPF_ADD_CONST) {  // it differs from its kin by a constant: a copy of it starts kin of its own
     src.id = 0;
     src.off = 0;

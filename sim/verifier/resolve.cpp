@@ -15,6 +15,7 @@
 #include "object/file.h"
 #include "object/map.h"
 #include "object/ops.h"
+#include "uapi/gates.h"
 #include "verifier/prog_tag.h"
 
 namespace bpfsim {
@@ -71,6 +72,32 @@ static Errno bpf_cgroup_storage_assign(bpf_verifier_env& env, const Map& map) {
   return Errno::None;
 }
 
+static bool is_run_time_allocated_hash(const Map& map) {
+  const bool hash = map.map_type == BPF_MAP_TYPE_HASH || map.map_type == BPF_MAP_TYPE_PERCPU_HASH ||
+                    map.map_type == BPF_MAP_TYPE_HASH_OF_MAPS;
+  return hash && map.map_flags & BPF_F_NO_PREALLOC;
+}
+
+// A program at a kprobe may have interrupted the allocator. Until 6.1 hashes called it for each element.
+static Errno check_tracing_hash(bpf_verifier_env& env, const Map& map) {
+  const bool tracing = env.prog.type == BPF_PROG_TYPE_KPROBE || env.prog.type == BPF_PROG_TYPE_TRACEPOINT ||
+                       env.prog.type == BPF_PROG_TYPE_PERF_EVENT ||
+                       env.prog.type == BPF_PROG_TYPE_RAW_TRACEPOINT;
+  if (!tracing || has(Gate::tracing_any_hash, env.machine.version)) return Errno::None;
+  const bool own = is_run_time_allocated_hash(map);
+  const bool inner = map.inner_map_meta && is_run_time_allocated_hash(*map.inner_map_meta);
+  if (!own && !inner) return Errno::None;
+  if (env.prog.type == BPF_PROG_TYPE_PERF_EVENT)
+    return reject(env, Errno::Inval, "perf_event programs can only use preallocated %shash map\n",
+                  own ? "" : "inner ");
+  if (has(Gate::tracing_hash_warning, env.machine.version))
+    verbose(env,
+            "trace type programs with %srun-time allocated hash maps are unsafe. "
+            "Switch to preallocated hash maps.\n",
+            own ? "" : "inner ");
+  return Errno::None;
+}
+
 static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
   if (is_exclusive_to_another(env, map))
     return reject(env, Errno::Access, "program's hash doesn't match map's excl_prog_hash\n");
@@ -79,6 +106,7 @@ static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map)
   if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))
     return reject(env, Errno::Inval,
                   "Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
+  MUST(check_tracing_hash(env, map));
   MUST(bpf_cgroup_storage_assign(env, map));
   if (map.map_type == BPF_MAP_TYPE_ARENA) return not_modelled(env, "an arena map");
   if (map.record || (map.inner_map_meta && map.inner_map_meta->record))
@@ -190,12 +218,19 @@ static Errno resolve_ld_imm64(bpf_verifier_env& env, uint32_t i) {
   const bpf_insn* high = i + 1 < env.insn_cnt() ? &env.insns[i + 1] : nullptr;
   if (!high || high->code || high->dst_reg || high->src_reg || high->off)
     return reject(env, Errno::Inval, "invalid bpf_ld_imm64 insn\n");
+  if (env.insn_aux_data[i].newer_form) return reject(env, Errno::Inval, "unrecognized bpf_ld_imm64 insn\n");
   switch (env.insns[i].src_reg) {
     case 0: return Errno::None;
     case BPF_PSEUDO_BTF_ID: return not_modelled(env, "the address of a kernel variable (BPF_PSEUDO_BTF_ID)");
     case BPF_PSEUDO_FUNC: env.insn_aux_data[i].ptr_type = PTR_TO_FUNC; return Errno::None;
     default: return resolve_map(env, i);
   }
+}
+
+// An opcode that this version has, in a form (by its offset, immediate or source) that came later.
+static bool is_newer_form(const bpf_insn& insn, Version version) {
+  const OpRow* row = decode(insn);
+  return row && row->since > version && bpf_opcode_in_insntable(insn.code, version);
 }
 
 Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
@@ -206,10 +241,14 @@ Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
     uint8_t mode = BPF_MODE(insn.code);
     if (BPF_CLASS(insn.code) == BPF_LDX && ((mode != BPF_MEM && mode != BPF_MEMSX) || insn.imm != 0))
       return reject(env, Errno::Inval, "BPF_LDX uses reserved fields\n");
+    env.insn_aux_data[i].newer_form = is_newer_form(insn, env.machine.version);
+    const bool was_xadd = BPF_CLASS(insn.code) == BPF_STX && env.insn_aux_data[i].newer_form;
+    if (was_xadd && !has(Gate::isa_atomics, env.machine.version))
+      return reject(env, Errno::Inval, "BPF_STX uses reserved fields\n");
     if (is_ld_imm64(insn)) {
       MUST(resolve_ld_imm64(env, i));
       i++;
-    } else if (!bpf_opcode_in_insntable(insn.code)) {
+    } else if (!bpf_opcode_in_insntable(insn.code, env.machine.version)) {
       return reject(env, Errno::Inval, "unknown opcode %02x\n", insn.code);
     }
   }

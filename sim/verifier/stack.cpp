@@ -268,6 +268,12 @@ Errno check_stack_read_var_off(bpf_verifier_env& env, uint32_t ptr_regno, int of
   check_fastcall_stack_contract(env, state, env.insn_idx, min_off);
   return Errno::None;
 }
+
+Errno old_stack_access(bpf_verifier_env& env, const bpf_reg_state& reg, int off, int size) {
+  if (reg.is_const() || has(Gate::var_stack_access, env.machine.version)) return Errno::None;
+  return reject(env, Errno::Access, "variable stack access var_off=%s off=%d size=%d\n",
+                tnum_strn(reg.var_off).c_str(), off, size);
+}
 }  // namespace
 
 Errno check_stack_access_within_bounds(bpf_verifier_env& env, uint32_t regno, int off, int access_size,
@@ -306,6 +312,7 @@ Errno check_stack_access_within_bounds(bpf_verifier_env& env, uint32_t regno, in
 
 Errno check_stack_read(bpf_verifier_env& env, uint32_t ptr_regno, int off, int size, int dst_regno) {
   const bpf_reg_state& reg = env.cur_regs()[ptr_regno];
+  MUST(old_stack_access(env, reg, off, size));
   if (dst_regno < 0 && !reg.is_const())
     return reject(
         env, Errno::Access,
@@ -319,6 +326,7 @@ Errno check_stack_write(bpf_verifier_env& env, uint32_t ptr_regno, int off, int 
                         uint32_t insn_idx) {
   const bpf_reg_state& reg = env.cur_regs()[ptr_regno];
   bpf_func_state& state = func(env, reg);
+  MUST(old_stack_access(env, reg, off, size));
   if (!reg.is_const())
     return check_stack_write_var_off(env, state, ptr_regno, off, size, value_regno, insn_idx);
   return check_stack_write_fixed_off(env, state, off + int(reg.var_off.value), size, value_regno, insn_idx);

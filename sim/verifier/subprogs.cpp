@@ -30,6 +30,21 @@ static Errno add_kfunc_call(bpf_verifier_env& env, const bpf_insn& insn) {
   return not_modelled(env, "a call of the kernel function with BTF id %d", insn.imm);
 }
 
+// Before there were functions, their code was never reached; before kernel functions, src_reg was reserved.
+static Errno may_have_calls(bpf_verifier_env& env, const bpf_insn& insn, int64_t target) {
+  const Version version = env.machine.version;
+  if (bpf_pseudo_call(insn) && !has(Gate::bpf_calls, version))
+    return reject(env, Errno::Inval, "unreachable insn %d\n", int(target));
+  if (bpf_pseudo_kfunc_call(insn) && !has(Gate::kfuncs, version))
+    return reject(env, Errno::Inval, "BPF_CALL uses reserved fields\n");
+  if (env.bpf_capable) return Errno::None;
+  return reject(
+      env, Errno::Perm,
+      has(Gate::cap_bpf, version)
+          ? "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN\n"
+          : "function calls to other bpf functions are allowed for root only\n");
+}
+
 Errno add_subprog_and_kfunc(bpf_verifier_env& env) {
   KFN(env.machine, add_subprog_and_kfunc);
   env.subprog_info.clear();
@@ -38,10 +53,7 @@ Errno add_subprog_and_kfunc(bpf_verifier_env& env) {
     const bpf_insn& insn = env.insns[i];
     bool function = bpf_pseudo_func(insn) || bpf_pseudo_call(insn);
     if (!function && !bpf_pseudo_kfunc_call(insn)) continue;
-    if (!env.bpf_capable)
-      return reject(
-          env, Errno::Perm,
-          "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN\n");
+    MUST(may_have_calls(env, insn, int64_t(i) + insn.imm + 1));
     MUST(function ? add_subprog(env, int64_t(i) + insn.imm + 1) : add_kfunc_call(env, insn));
   }
   env.subprog_cnt = uint32_t(env.subprog_info.size());

@@ -24,7 +24,11 @@ namespace {
 void who_loads(bpf_verifier_env& env) {
   bool perfmon = perfmon_capable(env.machine);
   env.bpf_capable = bpf_capable(env.machine);
-  env.allow_ptr_leaks = env.allow_uninit_stack = env.bypass_spec_v1 = env.bypass_spec_v4 = perfmon;
+  const Version version = env.machine.version;
+  env.allow_ptr_leaks = env.bypass_spec_v4 = perfmon;
+  env.allow_uninit_stack = perfmon && has(Gate::uninit_stack_read, version);
+  env.bypass_spec_v1 = perfmon || !has(Gate::spec_v1, version);
+  env.tracks_precision = env.bpf_capable && has(Gate::precision_tracking, version);
   uint32_t flags = env.attr.prog_flags;
   env.strict_alignment = (flags & BPF_F_STRICT_ALIGNMENT) && !(flags & BPF_F_ANY_ALIGNMENT);
   env.test_state_freq = env.bpf_capable && (flags & BPF_F_TEST_STATE_FREQ);
@@ -56,11 +60,11 @@ Errno rewrite_program(bpf_verifier_env& env) {
   MUST(remove_fastcall_spills_fills(env));
   MUST(check_max_stack_depth(env));
   MUST(optimize_bpf_loop(env));
-  if (env.bpf_capable) {
+  if (env.bpf_capable && has(Gate::dead_code_removal, env.machine.version)) {
     opt_hard_wire_dead_code_branches(env);
     MUST(opt_remove_dead_code(env));
     MUST(opt_remove_nops(env));
-  } else {
+  } else if (has(Gate::dead_code_sanitize, env.machine.version)) {
     sanitize_dead_code(env);
   }
   MUST(convert_ctx_accesses(env));
