@@ -132,7 +132,8 @@ struct bpf_verifier_env {
   VerifierLimits limits;
 
   // Who loads, and how.
-  bool bpf_capable = false, allow_ptr_leaks = false, allow_uninit_stack = false;
+  bool bpf_capable = false, allow_ptr_leaks = false;
+  bool allow_uninit_stack = false, allow_uninit_read = false;  // unwritten slots: written by chance, read
   bool bypass_spec_v1 = false, bypass_spec_v4 = false;
   bool tracks_precision = false;  // else every scalar's value matters when states are compared
   bool strict_alignment = false, test_state_freq = false, test_reg_invariants = false;

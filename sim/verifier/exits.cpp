@@ -85,7 +85,8 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
 // As kernels printed a tnum until constants became plain numbers.
 static std::string tnum_bits(tnum a) {
   char text[48];
-  std::snprintf(text, sizeof text, "(%#llx; %#llx)", (unsigned long long)a.value, (unsigned long long)a.mask);
+  std::snprintf(text, sizeof text, "(0x%llx; 0x%llx)", (unsigned long long)a.value,
+                (unsigned long long)a.mask);
   return text;
 }
 

@@ -92,7 +92,7 @@ bool regsafe(const bpf_verifier_env& env, const bpf_reg_state& old, const bpf_re
 
 bool is_stack_all_misc(const bpf_verifier_env& env, const bpf_stack_state& slot) {
   for (bpf_stack_slot_type type : slot.slot_type)
-    if (type != STACK_MISC && !(type == STACK_INVALID && env.allow_uninit_stack)) return false;
+    if (type != STACK_MISC && !(type == STACK_INVALID && env.allow_uninit_read)) return false;
   return true;
 }
 
@@ -133,7 +133,7 @@ bool stacksafe(const bpf_verifier_env& env, const bpf_func_state& old, const bpf
         (!there || a.slot_type[size_t(byte)] != cur.stack[size_t(i / BPF_REG_SIZE)].slot_type[size_t(byte)]))
       return false;
     bpf_stack_slot_type type = a.slot_type[size_t(byte)];
-    if (type == STACK_INVALID || (env.allow_uninit_stack && type == STACK_MISC)) continue;
+    if (type == STACK_INVALID || (env.allow_uninit_read && type == STACK_MISC)) continue;
     if (!there) return false;
     const bpf_stack_state& b = cur.stack[size_t(i / BPF_REG_SIZE)];
     const bpf_reg_state *old_reg = scalar_reg_for_stack(env, a), *cur_reg = scalar_reg_for_stack(env, b);

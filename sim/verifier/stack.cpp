@@ -188,7 +188,7 @@ Errno read_bytes(bpf_verifier_env& env, const bpf_stack_state& slot, int off, in
     read.spilled += type == STACK_SPILL;
     read.zero += type == STACK_ZERO;
     if (type == STACK_MISC || type == STACK_ZERO || (spill_ok && type == STACK_SPILL)) continue;
-    if (type == STACK_INVALID && env.allow_uninit_stack) continue;
+    if (type == STACK_INVALID && env.allow_uninit_read) continue;
     return reject(env, Errno::Access, "invalid read from stack off %d+%d size %d\n", off, i, size);
   }
   return Errno::None;
@@ -292,7 +292,7 @@ Errno check_stack_access_within_bounds(bpf_verifier_env& env, uint32_t regno, in
     max_off = reg.r64.smax + off + access_size;
   }
   int64_t lowest =
-      type == BPF_WRITE || env.allow_uninit_stack ? -int(MAX_BPF_STACK) : -state.allocated_stack();
+      type == BPF_WRITE || env.allow_uninit_read ? -int(MAX_BPF_STACK) : -state.allocated_stack();
   Errno err = Errno::None;
   if (min_off < lowest || min_off > -1)
     err = Errno::Access;
@@ -361,7 +361,7 @@ Errno check_stack_range_initialized(bpf_verifier_env& env, uint32_t regno, int o
     bpf_stack_slot_type& kind = slot.slot_type[size_t((-i - 1) % BPF_REG_SIZE)];
     bool written = type == BPF_WRITE;
     if (kind == STACK_MISC) {
-    } else if (kind == STACK_ZERO || (kind == STACK_INVALID && env.allow_uninit_stack)) {
+    } else if (kind == STACK_ZERO || (kind == STACK_INVALID && env.allow_uninit_read)) {
       if (written) kind = STACK_MISC;
     } else if (slot.is_spilled_reg() && (slot.spilled_ptr.type == SCALAR_VALUE || env.allow_ptr_leaks)) {
       if (written) {

@@ -25,8 +25,8 @@ void who_loads(bpf_verifier_env& env) {
   bool perfmon = perfmon_capable(env.machine);
   env.bpf_capable = bpf_capable(env.machine);
   const Version version = env.machine.version;
-  env.allow_ptr_leaks = env.bypass_spec_v4 = perfmon;
-  env.allow_uninit_stack = perfmon && has(Gate::uninit_stack_read, version);
+  env.allow_ptr_leaks = env.allow_uninit_stack = env.bypass_spec_v4 = perfmon;
+  env.allow_uninit_read = perfmon && has(Gate::uninit_stack_read, version);
   env.bypass_spec_v1 = perfmon || !has(Gate::spec_v1, version);
   env.tracks_precision = env.bpf_capable && has(Gate::precision_tracking, version);
   uint32_t flags = env.attr.prog_flags;
