@@ -1,7 +1,8 @@
 // Models: kernel/bpf/core.c (bpf_prog_map_compatible, bpf_check_tail_call) (Linux 6.18)
 //
 // The owner's kind is remembered for as long as the map lives, even when its slots are empty again. Not
-// modelled yet: cgroup storage of the owner, and the function that tracing programs are attached to.
+// modelled yet: cgroup storage of the owner, and the function that TRACING, LSM and STRUCT_OPS programs are
+// attached to.
 #include "object/tail_call.h"
 
 namespace bpfsim {
