@@ -3,6 +3,7 @@
 // See ld_imm.h. Not modelled yet: kernel variables by BTF id, functions as values (for callbacks).
 #include "verifier/ld_imm.h"
 
+#include "verifier/map_func.h"
 #include "verifier/regs.h"
 
 namespace bpfsim {
@@ -26,6 +27,7 @@ Errno check_ld_imm(bpf_verifier_env& env, const bpf_insn& insn) {
       return Errno::None;
     case BPF_PSEUDO_MAP_VALUE:
     case BPF_PSEUDO_MAP_IDX_VALUE:
+      MUST(check_values_are_plain(env, *env.used_maps[aux.map_index]));
       mark_reg_known_zero(dst);
       dst.map_ptr = env.used_maps[aux.map_index];
       dst.type = PTR_TO_MAP_VALUE;

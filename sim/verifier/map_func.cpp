@@ -143,6 +143,11 @@ bool helper_accepts(const Map& map, int func_id) {
 }
 }  // namespace
 
+Errno check_values_are_plain(bpf_verifier_env& env, const Map& map) {
+  if (!map.record && !(map.inner_map_meta && map.inner_map_meta->record)) return Errno::None;
+  return not_modelled(env, "a map with special fields (locks, timers, kptrs) in its values");
+}
+
 Errno check_map_func_compatibility(bpf_verifier_env& env, const Map* map, int func_id) {
   if (!map) return Errno::None;
   if (!map_accepts(env, *map, func_id) || !helper_accepts(*map, func_id))
@@ -153,7 +158,7 @@ Errno check_map_func_compatibility(bpf_verifier_env& env, const Map* map, int fu
     return reject(env, Errno::Inval, "tail_calls are not allowed in programs with bpf-to-bpf calls\n");
   if (tail_call && !env.prog.jit_requested)
     return reject(env, Errno::Inval, "mixing of tail_calls and bpf-to-bpf calls is not supported\n");
-  return Errno::None;
+  return check_values_are_plain(env, *map);
 }
 
 }  // namespace bpfsim

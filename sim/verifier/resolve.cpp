@@ -4,8 +4,7 @@
 // address of the map's handle, or of a byte of its only value; the map is held once per program. On the way
 // every instruction gets its first check: a known opcode, no reserved field of a load. The program's tag is
 // computed before anything changes, so that it does not depend on descriptors. Not modelled yet: kernel
-// variables (BPF_PSEUDO_BTF_ID), checks of maps with special fields (spin locks, timers) against the
-// program's type.
+// variables (BPF_PSEUDO_BTF_ID).
 #include "verifier/resolve.h"
 
 #include <algorithm>
@@ -98,9 +97,32 @@ static Errno check_tracing_hash(bpf_verifier_env& env, const Map& map) {
   return Errno::None;
 }
 
+static bool is_tracing_prog_type(bpf_prog_type type) {
+  return type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_TRACEPOINT ||
+         type == BPF_PROG_TYPE_PERF_EVENT || type == BPF_PROG_TYPE_RAW_TRACEPOINT ||
+         type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE;
+}
+
+// Fields of values that programs of these types may not touch, and so may not even name the map.
+static Errno check_fields(bpf_verifier_env& env, const BtfRecord& record) {
+  const bool locks = record.has(BPF_SPIN_LOCK) || record.has(BPF_RES_SPIN_LOCK);
+  if (locks && env.prog.type == BPF_PROG_TYPE_SOCKET_FILTER)
+    return reject(env, Errno::Inval, "socket filter progs cannot use bpf_spin_lock yet\n");
+  if (!is_tracing_prog_type(env.prog.type)) return Errno::None;
+  const std::pair<bool, const char*> refused[] = {
+      {record.has(BPF_LIST_HEAD) || record.has(BPF_RB_ROOT), "bpf_{list_head,rb_root}"},
+      {locks, "bpf_spin_lock"},
+      {record.has(BPF_TIMER), "bpf_timer"},
+      {record.has(BPF_WORKQUEUE), "bpf_wq"}};
+  for (const auto& [has, name] : refused)
+    if (has) return reject(env, Errno::Inval, "tracing progs cannot use %s yet\n", name);
+  return Errno::None;
+}
+
 static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
   if (is_exclusive_to_another(env, map))
     return reject(env, Errno::Access, "program's hash doesn't match map's excl_prog_hash\n");
+  MUST(check_fields(env, map.record));
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return reject(env, Errno::Inval, "bpf_struct_ops map cannot be used in prog\n");
   if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))
@@ -109,8 +131,6 @@ static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map)
   MUST(check_tracing_hash(env, map));
   MUST(bpf_cgroup_storage_assign(env, map));
   if (map.map_type == BPF_MAP_TYPE_ARENA) return not_modelled(env, "an arena map");
-  if (map.record || (map.inner_map_meta && map.inner_map_meta->record))
-    return not_modelled(env, "a map with special fields (locks, timers, kptrs) in its values");
   return Errno::None;
 }
 

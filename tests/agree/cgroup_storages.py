@@ -5,20 +5,34 @@ A cgroup's id is the host's own, so a transcript names the group instead.
 
 import struct
 
+import fields
 import wire
 from attach import AT_DEVICE, CGROUP_DEVICE, CGROUP_SKB, EGRESS, INGRESS, MULTI, OVERRIDE, REPLACE
 from wire import Buffer
 
 CGROUP_STORAGE, PERCPU_CGROUP_STORAGE, PROG_BIND_MAP = 19, 21, 35
+LOCK = 4
 VALUE, CPUS = 8, 64  # room for the values of so many CPUs
 
 
 class Storages:
     """One map of a side, and the groups that its keys name."""
 
-    def __init__(self, s, map_type, key_size):
+    def __init__(self, s, map_type, key_size, *, field=None):
+        """field: a special field that the value begins with; BTF tells it."""
         self.s, self.size, self.percpu = s, key_size, map_type == PERCPU_CGROUP_STORAGE
-        self.fd, self.ids = s.map_create(map_type, key_size, VALUE, 0), {}
+        self.value, self.ids = 40 if field else VALUE, {}
+        self.fd = self.with_field(map_type, field) if field else s.map_create(map_type, key_size, VALUE, 0)
+
+    def with_field(self, map_type, field):
+        types, attr = fields.Types(), bytearray(wire.ATTR_SIZE)
+        key = types.integer(8)
+        if self.size == 16:
+            key = types.struct("key", 16, ("id", key, 0), ("type", types.int, 8))
+        value = fields.one_value(types, field, size=self.value)
+        struct.pack_into("<4I", attr, 0, map_type, self.size, self.value, 0)
+        struct.pack_into("<3I", attr, 48, types.load(self.s, field) & 0xFFFFFFFF, key, value)
+        return self.s.call(f"MAP_CREATE type {map_type} with {field}", wire.MAP_CREATE, attr, fd=True)
 
     def knows(self, name, group):
         """A link tells the id of its cgroup."""
@@ -40,12 +54,12 @@ class Storages:
 
     def element(self, what, cmd, name, at, *, value=0, flags=0):
         key = Buffer(self.key(name, at))
-        values = Buffer(struct.pack("<Q", value) * (CPUS if self.percpu else 1))
+        values = Buffer(struct.pack("<Q", value) * (CPUS if self.percpu else self.value // 8))
         attr = bytearray(wire.ATTR_SIZE)
         pointers = key.address, values.address if cmd != wire.MAP_DELETE_ELEM else 0
         struct.pack_into("<IIQQQ", attr, 0, self.fd & 0xFFFFFFFF, 0, *pointers, flags)
         self.s.call(f"{what} {name} at={at} flags={flags:#x}", cmd, attr)
-        self.s.note(f"  {bytes(values)[:VALUE].hex()}")
+        self.s.note(f"  {bytes(values)[: self.value].hex()}")
 
     def walk(self):
         key = None
@@ -142,7 +156,28 @@ def a_program_has_one_of_each_type(s):
         v.show(("top", INGRESS), ("top", EGRESS))
 
 
+def a_value_with_a_lock(s):
+    """BPF_F_LOCK where the value has a bpf_spin_lock and where it has another field, or none."""
+    top = s.cgroup("")
+    for size in (8, 16):
+        for field in ("bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_refcount", None):
+            Storages(s, PERCPU_CGROUP_STORAGE, size, field=field)
+            values = Storages(s, CGROUP_STORAGE, size, field=field)
+            values.knows("top", top)
+            if values.fd < 0:
+                continue
+            prog = user_of(s, values.fd)
+            values.update("top", INGRESS, 1, LOCK)  # there is nothing yet
+            s.attach(top, prog, INGRESS, MULTI)
+            for flags in (LOCK, LOCK | 2, 0, LOCK | 1, 2, LOCK | 3, LOCK | 8, 1 << 63):
+                values.update("top", INGRESS, 0x1111111111111111 * (flags % 14 + 1), flags)
+                for lookup in (0, LOCK, LOCK | 2):
+                    values.element("LOOKUP", wire.MAP_LOOKUP_ELEM, "top", INGRESS, flags=lookup)
+            s.detach(top, prog, INGRESS)
+
+
 WRITTEN = (
+    a_value_with_a_lock,
     *(values_come_by_attaching(t, size) for t in (CGROUP_STORAGE, PERCPU_CGROUP_STORAGE) for size in (16, 8)),
     a_program_has_one_of_each_type,
 )

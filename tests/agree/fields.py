@@ -103,6 +103,21 @@ def which_maps_hold_which_fields(s):
             s.close()
 
 
+def programs_that_name_maps_with_fields(s):
+    """By the program's type: those that trace may not name a map with a lock, a timer, a list."""
+    for name in ("plain", *FIELDS):
+        types = Types()
+        value = one_value(types, name) if name in FIELDS else types.array(types.int, 16)
+        made = create(s, f"with a {name}", HASH, (4, 64), (types.load(s, name), value))
+        if made < 0:
+            continue
+        code = struct.pack("<BBhiq", 0x18, 0x11, 0, made, 0) + struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+        for kind in (1, 2, 3, 5, 6, 7, 8, 17, 24):
+            for flags in (0, 16):
+                s.prog_load(f"type {kind} flags {flags} with a {name}", code, kind, at44=flags)
+        s.close()
+
+
 def fields_that_are_not_quite(s):
     """Sizes, places, names, repetition, nesting, unions, sections."""
 
@@ -328,6 +343,7 @@ def fields_in_inner_maps(s):
 
 
 WRITTEN = (
+    programs_that_name_maps_with_fields,
     which_maps_hold_which_fields,
     fields_that_are_not_quite,
     pointers_in_values,
