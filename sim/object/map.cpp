@@ -124,12 +124,16 @@ static std::string bpf_map_show_fdinfo(const File& file) {
 
 static Map& map_of(const File& file) { return static_cast<Map&>(*file.private_data); }
 
+// An arena's mapping has operations of its own, which do not count: once it was mapped for writing, it is
+// never frozen.
+static bool counts_mappings(const Map& map) { return map.map_type != BPF_MAP_TYPE_ARENA; }
+
 static void bpf_map_mmap_open(File& file, const Vma& vma) {
-  if (vma.write) ++map_of(file).writecnt;
+  if (vma.write && counts_mappings(map_of(file))) ++map_of(file).writecnt;
 }
 
 static void bpf_map_mmap_close(File& file, const Vma& vma) {
-  if (vma.write) --map_of(file).writecnt;
+  if (vma.write && counts_mappings(map_of(file))) --map_of(file).writecnt;
 }
 
 // While it is mapped for writing, a map cannot be frozen, and a frozen one cannot be mapped so.
@@ -143,7 +147,7 @@ static Result<Span> bpf_map_mmap(File& file, const Vma& vma) {
   if (vma.write && map.map_flags & BPF_F_RDONLY_PROG)
     return refuse(Errno::Access, "programs may only read this map, and rely on what they read");
   const Span pages = TRY(MAP_OP(map, map_mmap, map, vma.offset, vma.length, vma.write));
-  bpf_map_mmap_open(file, vma);
+  if (vma.write) ++map.writecnt;
   return pages;
 }
 

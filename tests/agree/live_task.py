@@ -30,6 +30,7 @@ BPFFS = "/sys/fs/bpf"
 LARGEST = 1 << 18  # bytes of a message
 GROUPS = ("w", "w/a", "w/a/b")  # cgroups that a world has
 SETTLE = 0.03  # seconds; the kernel drops what is attached to a removed cgroup a little later
+CGROUP_SYSCTL, AT_SYSCTL = 23, 18
 TCX = (46, 47)  # attach types, ingress and egress
 FLOW_DISSECTOR = 17
 
@@ -138,6 +139,27 @@ class Pages:
         return -ctypes.get_errno() if LIBC.munmap(*map(ctypes.c_uint64, self.pages.pop(number))) else 0
 
 
+def watching_link(sys_bpf, group):
+    """[a program, its link to this cgroup], or nothing where a program there permits no other."""
+    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0), 16)
+    attr = struct.pack("<IIQQ", CGROUP_SYSCTL, 2, ctypes.addressof(code), ctypes.addressof(code)).ljust(168, b"\0")
+    prog = sys_bpf(5, ctypes.create_string_buffer(attr, 168), 168)
+    attr = struct.pack("<4I", prog & 0xFFFFFFFF, group, AT_SYSCTL, 0).ljust(168, b"\0")
+    link = sys_bpf(28, ctypes.create_string_buffer(attr, 168), 168) if prog >= 0 else -1
+    if link >= 0:
+        return [prog, link]
+    if prog >= 0:
+        os.close(prog)
+    return []
+
+
+def is_attached(sys_bpf, link):
+    """Whether this link still tells its cgroup's id."""
+    info = ctypes.create_string_buffer(64)
+    attr = struct.pack("<IIQ", link, 64, ctypes.addressof(info)).ljust(168, b"\0")
+    return sys_bpf(15, ctypes.create_string_buffer(attr, 168), 168) == 0 and any(info.raw[16:24])
+
+
 class Groups:
     """Cgroups of our own, by their path below the CGROUP that we were given."""
 
@@ -152,8 +174,21 @@ class Groups:
         return 0
 
     def rmdir_cgroup(self, path):
-        os.rmdir(self.group(path))
-        time.sleep(SETTLE)
+        """Waits until what is attached there is gone: a link of our own is, when all are."""
+        group = None
+        with contextlib.suppress(OSError):
+            group = self.open_cgroup(path)
+        made = watching_link(self.sys_bpf, group) if group is not None else []
+        try:
+            os.rmdir(self.group(path))
+            until = time.monotonic() + 20
+            while made and is_attached(self.sys_bpf, made[-1]) and time.monotonic() < until:
+                time.sleep(0.001)
+            if not made:
+                time.sleep(SETTLE)
+        finally:
+            for fd in [*made, *([] if group is None else [group])]:
+                os.close(fd)
         return 0
 
     def remove_groups(self):

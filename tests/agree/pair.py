@@ -28,7 +28,8 @@ import sandbox
 import wire
 from bpfsim import _core
 
-PATIENCE = 5.0
+PATIENCE = 20.0  # seconds; a loaded machine's work queues and grace periods may take long
+IMPATIENCE = 1.0  # once something has disagreed: hypothesis then tries many shorter ways to it
 NEXT_ID = {
     "prog": wire.PROG_GET_NEXT_ID,
     "map": wire.MAP_GET_NEXT_ID,
@@ -110,6 +111,8 @@ def type_ids(names, btf_kind=12):
 
 class LiveSide:
     """The live kernel's tasks: the watcher, which stays, and those that it or another forked."""
+
+    patience = PATIENCE
 
     def __init__(self, cpus):
         if why := sandbox.unavailable():
@@ -289,6 +292,7 @@ class World:
         if why:
             self.report.excused[why] += 1
             raise KnownDisagreement(why)
+        self.live.patience = IMPATIENCE
         raise Disagreement(f"{what}\n  before: {self.before}\n  simulator:   {ours}\n  live kernel: {theirs}")
 
     def bpf(self, task, what, cmd, attr, *, size=None, buffers=(), pointers=(), asked=(), shown=(), hidden=(), own=()):
@@ -306,13 +310,26 @@ class World:
             struct.pack_into("<I", attrs[1], offset, which.live)
         ours = task.sim.ask("bpf", cmd, bytes(attrs[0]), size, list(buffers), list(pointers))
         told, settles = self.tell(ours, 0, asked, shown, hidden, own), any(word in what for word in SETTLING)
-        for again in range(100):
-            theirs = task.live.ask("bpf", cmd, bytes(attrs[1]), size, list(buffers), list(pointers))
-            if self.tell(theirs, 1, asked, shown, hidden, own) == told or not settles or again == 99:
-                break
-            time.sleep(0.002)
-        self.compare(what, told, self.tell(theirs, 1, asked, shown, hidden, own))
+
+        def ask():
+            answer = task.live.ask("bpf", cmd, bytes(attrs[1]), size, list(buffers), list(pointers))
+            return self.tell(answer, 1, asked, shown, hidden, own), settles or answer[0] < 0
+
+        self.compare(what, told, self.settled(told, ask))
         return ours[0], ours[2]
+
+    def settled(self, ours, ask):
+        """The live answer, asked anew while it differs and may lag behind: ask() gives it, and whether that may be.
+
+        The kernel lets go from work queues: a link whose last holder was a pin loses its id before its hook is free. A
+        call that was refused has changed nothing, so it can be made again.
+        """
+        until = time.monotonic() + self.live.patience
+        while True:
+            theirs, may_lag = ask()
+            if theirs == ours or not may_lag or time.monotonic() > until:
+                return theirs
+            time.sleep(0.002)
 
     def tell(self, answer, side, asked, shown, hidden, own):  # noqa: PLR0917
         """A side's answer as it is compared: ids as the simulator's, what may differ as 0xcc."""
@@ -341,8 +358,8 @@ class World:
     def fdinfo(self, task, fd):
         """The text of both, line by line."""
         self.report.counts["commands"] += 1
-        sides = ((task.sim, False), (task.live, True))
-        ours, theirs = (self.text_of(side.ask("fdinfo", fd), live) for side, live in sides)
+        ours = self.text_of(task.sim.ask("fdinfo", fd), False)
+        theirs = self.settled(ours, lambda: (self.text_of(task.live.ask("fdinfo", fd), True), True))
         self.compare(f"fdinfo of {fd}", ours, theirs)
 
     def text_of(self, text, live):
@@ -368,7 +385,13 @@ class World:
 
     def file_call(self, task, what, *words):
         self.report.counts["commands"] += 1
-        ours, theirs = task.sim.ask(what, *words), task.live.ask(what, *words)
+        ours = task.sim.ask(what, *words)
+
+        def ask():
+            answer = task.live.ask(what, *words)
+            return answer, isinstance(answer, int) and answer < 0
+
+        theirs = self.settled(ours, ask)
         name = [wire.name(one) if isinstance(one, int) else one for one in (ours, theirs)]
         shown = [word.hex() if isinstance(word, bytes) else word for word in words]
         self.compare(f"{what} {shown}", *name)
@@ -426,12 +449,7 @@ class World:
             raise Disagreement(f"counters differ from edges after {self.before}: {wrong}")
         ours = live_task.LiveTask.exist(self.watched(), [(NEXT_ID[one.kind], one.sim) for one in self.alive])
         asked = [(NEXT_ID[one.kind], one.live) for one in self.alive]
-        until = time.monotonic() + PATIENCE
-        while True:
-            theirs = self.live.watcher.ask("exist", asked)
-            if theirs == ours or time.monotonic() > until:
-                break
-            time.sleep(0.001)
+        theirs = self.settled(ours, lambda: (self.live.watcher.ask("exist", asked), True))
         for one, here, there in zip(list(self.alive), ours, theirs, strict=True):
             self.compare(f"existence of {one.kind} {one.sim}", *("there" if yes else "gone" for yes in (here, there)))
             if not here:

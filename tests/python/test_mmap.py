@@ -95,3 +95,18 @@ def test_a_program_and_what_is_not_open_cannot_be_mapped(task):
     with pytest.raises(OSError) as caught:
         task.mmap(counts(task).fd, 4096, flags=mmap.MAP_PRIVATE)
     assert caught.value.errno == errno.EINVAL
+
+
+def test_an_arena_that_was_mapped_for_writing_is_never_frozen():
+    """The kernel counts its writers at mmap and forgets to count them out."""
+    task = bpfsim.Kernel().spawn()
+    arena = task.map_create("arena", key_size=0, value_size=0, max_entries=1, map_flags=MMAPABLE)
+    with task.mmap(arena.fd, 4096, prot=mmap.PROT_READ):
+        pass
+    other = task.map_create("arena", key_size=0, value_size=0, max_entries=1, map_flags=MMAPABLE)
+    with task.mmap(other.fd, 4096):
+        pass
+    arena.freeze()
+    with pytest.raises(OSError) as refused:
+        other.freeze()
+    assert refused.value.errno == errno.EBUSY
