@@ -287,9 +287,7 @@ class World:
         if ours == theirs:
             self.before = f"{what} = {ours}"
             return
-        words = f"{what} | {self.before} | {ours} | {theirs}"
-        why = known.reason("lifetimes", words)
-        if why:
+        if why := self.known(what, ours, theirs):
             self.report.excused[why] += 1
             raise KnownDisagreement(why)
         self.live.patience = IMPATIENCE
@@ -315,10 +313,13 @@ class World:
             answer = task.live.ask("bpf", cmd, bytes(attrs[1]), size, list(buffers), list(pointers))
             return self.tell(answer, 1, asked, shown, hidden, own), settles or answer[0] < 0
 
-        self.compare(what, told, self.settled(told, ask))
+        self.compare(what, told, self.settled(what, told, ask))
         return ours[0], ours[2]
 
-    def settled(self, ours, ask):
+    def known(self, what, ours, theirs):
+        return known.reason("lifetimes", f"{what} | {self.before} | {ours} | {theirs}")
+
+    def settled(self, what, ours, ask):
         """The live answer, asked anew while it differs and may lag behind: ask() gives it, and whether that may be.
 
         The kernel lets go from work queues: a link whose last holder was a pin loses its id before its hook is free. A
@@ -327,7 +328,7 @@ class World:
         until = time.monotonic() + self.live.patience
         while True:
             theirs, may_lag = ask()
-            if theirs == ours or not may_lag or time.monotonic() > until:
+            if theirs == ours or not may_lag or self.known(what, ours, theirs) or time.monotonic() > until:
                 return theirs
             time.sleep(0.002)
 
@@ -359,7 +360,7 @@ class World:
         """The text of both, line by line."""
         self.report.counts["commands"] += 1
         ours = self.text_of(task.sim.ask("fdinfo", fd), False)
-        theirs = self.settled(ours, lambda: (self.text_of(task.live.ask("fdinfo", fd), True), True))
+        theirs = self.settled("fdinfo", ours, lambda: (self.text_of(task.live.ask("fdinfo", fd), True), True))
         self.compare(f"fdinfo of {fd}", ours, theirs)
 
     def text_of(self, text, live):
@@ -391,7 +392,7 @@ class World:
             answer = task.live.ask(what, *words)
             return answer, isinstance(answer, int) and answer < 0
 
-        theirs = self.settled(ours, ask)
+        theirs = self.settled(f"{what} {list(words)}", ours, ask)
         name = [wire.name(one) if isinstance(one, int) else one for one in (ours, theirs)]
         shown = [word.hex() if isinstance(word, bytes) else word for word in words]
         self.compare(f"{what} {shown}", *name)
@@ -449,7 +450,7 @@ class World:
             raise Disagreement(f"counters differ from edges after {self.before}: {wrong}")
         ours = live_task.LiveTask.exist(self.watched(), [(NEXT_ID[one.kind], one.sim) for one in self.alive])
         asked = [(NEXT_ID[one.kind], one.live) for one in self.alive]
-        theirs = self.settled(ours, lambda: (self.live.watcher.ask("exist", asked), True))
+        theirs = self.settled("existence", ours, lambda: (self.live.watcher.ask("exist", asked), True))
         for one, here, there in zip(list(self.alive), ours, theirs, strict=True):
             self.compare(f"existence of {one.kind} {one.sim}", *("there" if yes else "gone" for yes in (here, there)))
             if not here:
