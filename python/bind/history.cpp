@@ -11,12 +11,12 @@ namespace {
 template <class T>
 T past_or_raise(Result<T> result) {
   if (!result && result.err() == Errno::Intr) raise_pending();
-  if (!result) throw std::runtime_error(result.refusal().reason());
+  if (!result) raise_error(PyExc_RuntimeError, result.refusal().reason());
   return *std::move(result);
 }
 void past_or_raise(const Result<void>& result) {
   if (!result && result.err() == Errno::Intr) raise_pending();
-  if (!result) throw std::runtime_error(result.refusal().reason());
+  if (!result) raise_error(PyExc_RuntimeError, result.refusal().reason());
 }
 
 struct PyHistory {

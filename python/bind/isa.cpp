@@ -57,8 +57,7 @@ Program from_text(const std::string& source) {
   if (!program.assembly.ok()) {
     std::string all;
     for (const AsmError& error : program.assembly.errors) all += (all.empty() ? "" : "\n") + error.str();
-    PyErr_SetString(PyExc_SyntaxError, all.c_str());
-    throw py::error_already_set();
+    raise_error(PyExc_SyntaxError, all);
   }
   return program;
 }

@@ -87,16 +87,6 @@ std::string whole_letters(std::string comm) {
   return comm.substr(0, end);
 }
 
-// Lines that may hold any byte: a program prints what a packet brought.
-template <class Lines>
-py::list readable(const Lines& lines) {
-  py::list texts;
-  for (const std::string& line : lines)
-    texts.append(py::reinterpret_steal<py::str>(
-        PyUnicode_DecodeUTF8(line.data(), py::ssize_t(line.size()), "backslashreplace")));
-  return texts;
-}
-
 // The machine that a Kernel or a Task holds alone, or null. A map type's class may refer back to either:
 // Python's collector can take such a ring apart when nobody else holds the machine.
 PyKernel* sole_machine(PyObject* self) {
@@ -289,9 +279,9 @@ void bind_kernel(py::module_& m) {
           "sysctl_names", [](PyKernel& k) { return k.machine().sysctl.names(); },
           "The sysctls that the machine has.")
       .def_property_readonly(
-          "dmesg", [](PyKernel& k) { return readable(k.machine().dmesg); }, "The kernel log, a line each.")
+          "dmesg", [](PyKernel& k) { return k.machine().dmesg; }, "The kernel log, a line each.")
       .def(
-          "read_trace_pipe", [](PyKernel& k) { return readable(k.enter().read_trace_pipe()); },
+          "read_trace_pipe", [](PyKernel& k) { return k.enter().read_trace_pipe(); },
           "The lines of /sys/kernel/tracing/trace_pipe that nobody has read yet; reading takes them.")
       .def_property_readonly(
           "now_ns", [](PyKernel& k) { return k.machine().clock.now_ns; }, "Simulated time, ns.")

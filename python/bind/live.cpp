@@ -23,9 +23,7 @@ struct LiveTask {
 struct Live {
   Live() {
     std::string why = LiveKernel::unavailable();
-    if (why.empty()) return;
-    PyErr_SetString(PyExc_PermissionError, ("the live kernel cannot be used here: " + why).c_str());
-    throw py::error_already_set();
+    if (!why.empty()) raise_error(PyExc_PermissionError, "the live kernel cannot be used here: " + why);
   }
 };
 

@@ -109,12 +109,15 @@ py::list steps(const ObjectFile& self) {
   return rows;
 }
 
-// Loads through any bpf(2); what was opened before a refusal is given back.
-void load_through(const ObjectFile& object, const SysBpf& sys_bpf, LoadOptions options,
-                  const std::function<void(int)>& close_fd) {
-  options.close_fd = close_fd;
+py::object refused(const ObjectFile& self) {
+  if (!self->refused) return py::none();
+  return py::make_tuple(find_command(uint32_t(self->refused->cmd))->name, self->refused->what);
+}
+
+// Loads through any bpf(2). Ctrl-C may come while a load succeeds: then it is taken back.
+void load_through(const ObjectFile& object, const SysBpf& sys_bpf, const LoadOptions& options) {
   Result<void> loaded = bpf_object_load(*object, sys_bpf, options);
-  if (PyErr_Occurred() || !loaded) bpf_object_close(*object, close_fd);
+  if (loaded && PyErr_Occurred()) bpf_object_close(*object, options.close_fd);
   raise_pending();
   ok_or_raise(loaded);
 }
@@ -143,27 +146,34 @@ void set_attach_target(const ObjectFile& self, const std::string& name, int prog
   program->attach_btf_id = 0;
 }
 
-void load_simulated(const ObjectFile& object, const PyTask& task, uint32_t log_level,
-                    const NamedFds& reuse_maps) {
+void load(const ObjectFile& object, const PyTask& task, uint32_t log_level, const NamedFds& reuse_maps) {
   LoadOptions options;
   options.reuse_maps = reuse_maps;
   options.log_level = log_level;
   options.kernel_version = task.owner->machine().version;
   options.nr_cpus = task.owner->machine().cpus;
+  options.dup_fd = [&](int fd) {
+    const Result<int> copy = task.kernel().dup(*task.task, fd);
+    return copy ? *copy : -int(copy.err());
+  };
+  options.close_fd = [&](int fd) { (void)task.kernel().close(*task.task, fd); };
+  options.last_refusal = [&] { return task.kernel().last_refusal(); };
   auto sys_bpf = [&](int cmd, bpf_attr* attr, unsigned size) {
     return long(task.kernel().sys_bpf(*task.task, cmd, uint64_t(uintptr_t(attr)), size));
   };
-  load_through(object, sys_bpf, options, [&](int fd) { (void)task.kernel().close(*task.task, fd); });
+  load_through(object, sys_bpf, options);
 }
 
 void load_live(const ObjectFile& object, uint32_t log_level, const NamedFds& reuse_maps) {
   LoadOptions options;
   options.reuse_maps = reuse_maps;
   options.log_level = log_level;
+  options.dup_fd = [](int fd) { return int(LiveKernel::dup(fd)); };
+  options.close_fd = [](int fd) { LiveKernel::close(fd); };
   auto sys_bpf = [](int cmd, bpf_attr* attr, unsigned size) {
     return long(LiveKernel::sys_bpf(cmd, attr, size));
   };
-  load_through(object, sys_bpf, options, [](int fd) { LiveKernel::close(fd); });
+  load_through(object, sys_bpf, options);
 }
 
 }  // namespace
@@ -174,6 +184,12 @@ void bind_loader(py::module_& m) {
       .def_readonly("license", &BpfObject::license)
       .def_readonly("log", &BpfObject::log, "The verifier's log of the program loaded last.")
       .def_readonly("btf_fd", &BpfObject::btf_fd)
+      .def_property_readonly(
+          "refused", &refused,
+          "(command, what it was for) of the bpf(2) call whose refusal ended the load, or None.")
+      .def(
+          "copy", [](const ObjectFile& self) { return std::make_shared<BpfObject>(*self); },
+          "An object of its own, as this one is now.")
       .def("section_rows", &sections)
       .def("symbol_rows", &symbols)
       .def("map_rows", &maps)
@@ -185,9 +201,9 @@ void bind_loader(py::module_& m) {
            "The function of that program which the program `name` will be attached to.");
   m.def("open_object_file", &open_object, py::arg("code"), py::arg("name"),
         "Reads the bytes of a BPF ELF object. ValueError that says what is wrong with them.");
-  m.def("load_simulated", &load_simulated, py::arg("object").none(false), py::arg("task"),
-        py::arg("log_level"), py::arg("reuse_maps") = NamedFds{},
-        "`reuse_maps`: (name, descriptor) of maps that are there already.");
+  m.def("load", &load, py::arg("object").none(false), py::arg("task"), py::arg("log_level"),
+        py::arg("reuse_maps") = NamedFds{},
+        "Into a simulated machine. `reuse_maps`: (name, descriptor) of maps that are there already.");
   m.def("load_live", &load_live, py::arg("object").none(false), py::arg("log_level"),
         py::arg("reuse_maps") = NamedFds{});
 }

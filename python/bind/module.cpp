@@ -4,6 +4,29 @@
 
 namespace bpfsim {
 
+void raise_error(PyObject* type, const std::string& text) {
+  PyErr_SetObject(type, py::cast(text).ptr());
+  throw py::error_already_set();
+}
+
+// pybind11 loses an exception whose text is no UTF-8. Left to it are those whose texts are our own.
+static void raise_with_any_bytes(std::exception_ptr thrown) {
+  const auto raise = [](PyObject* type, const std::exception& error) {
+    PyErr_SetObject(type, py::cast(error.what()).ptr());
+  };
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const py::value_error& error) {
+    raise(PyExc_ValueError, error);
+  } catch (const py::key_error& error) {
+    raise(PyExc_KeyError, error);
+  } catch (const py::type_error& error) {
+    raise(PyExc_TypeError, error);
+  } catch (const py::attribute_error& error) {
+    raise(PyExc_AttributeError, error);
+  }
+}
+
 void raise_refusal(const Refusal& refusal) {
   if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
@@ -36,9 +59,7 @@ py::dict event_fields(const Event& event) {
     py::dict fields;
     void number(const char* name, int64_t value) override { fields[name] = value; }
     void address(const char* name, uint64_t value) override { fields[name] = value; }
-    void text(const char* name, std::string_view value) override {
-      fields[name] = py::str(value.data(), value.size());
-    }
+    void text(const char* name, std::string_view value) override { fields[name] = value; }
   } sink;
   event.fields(sink);
   return sink.fields;
@@ -59,6 +80,7 @@ PYBIND11_MODULE(_core, m) {
   using namespace bpfsim;
   m.doc() = "The C++ core of bpfsim: a simulated machine with Linux's BPF subsystem. Import bpfsim instead.";
   m.attr("__version__") = BPFSIM_VERSION;
+  py::register_local_exception_translator(raise_with_any_bytes);
   bind_tables(m);
   bind_info(m);
   bind_isa(m);

@@ -14,9 +14,7 @@ struct PyDevice {
   std::string name;
   NetDevice& get() const {
     if (NetDevice* device = owner->enter().net().by_index(ifindex)) return *device;
-    PyErr_SetString(PyExc_ReferenceError,
-                    ("netdev " + std::to_string(ifindex) + " (" + name + ") is gone").c_str());
-    throw py::error_already_set();
+    raise_error(PyExc_ReferenceError, "netdev " + std::to_string(ifindex) + " (" + name + ") is gone");
   }
 };
 

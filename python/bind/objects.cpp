@@ -115,8 +115,7 @@ Object& ObjectView::get() const {
   auto& objects = owner->machine().objects;
   auto it = objects.find(serial);
   if (it != objects.end()) return *it->second;
-  PyErr_SetString(PyExc_ReferenceError, (label + " is gone").c_str());
-  throw py::error_already_set();
+  raise_error(PyExc_ReferenceError, label + " is gone");
 }
 
 ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object) {

@@ -16,11 +16,11 @@ from typing import Any
 from . import _core, attach, attr, handles, history, map_types, objects, races, struct_ops, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
 from .attr import Reply
-from .compiler import CompileError, NoClang, compile_c
+from .compiler import CompileError, NoClang, compile_c, compile_file
 from .handles import Link, Map, Prog, VerifierError
 from .history import Break, diff
 from .map_types import map_ops
-from .objects import ObjectFile, open_object
+from .objects import LoadedObject, ObjectFile, open_object
 from .trace import Trace
 
 __version__ = _core.__version__
@@ -31,6 +31,7 @@ __all__ = [
     "Link",
     "LiveKernel",
     "LiveTask",
+    "LoadedObject",
     "Map",
     "NoClang",
     "ObjectFile",
@@ -42,6 +43,7 @@ __all__ = [
     "VerifierError",
     "assemble",
     "compile_c",
+    "compile_file",
     "diff",
     "load_ipython_extension",
     "map_ops",

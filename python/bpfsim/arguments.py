@@ -21,6 +21,7 @@ _WORDS = {
     _INT: "an int",
     "typing_extensions.Buffer": "bytes or another buffer",
     "collections.abc.Sequence[str]": "a list of str",
+    f"collections.abc.Sequence[tuple[str, {_INT}]]": "a list of names with an int each",
     "collections.abc.Mapping[str, bool]": "a dict of names to True or False",
 }
 
@@ -92,8 +93,9 @@ def _complaint(parameters: list[Parameter], args: Sequence[Any], kwargs: Mapping
         if p.name in given and not p.fits(given[p.name]):
             return f"{p.name} must be {p.wanted}, is {shown(given[p.name])}"
     for p in own:
-        if isinstance(given.get(p.name), int) and _INT in p.type:
-            return f"{p.name} is out of range: {given[p.name]}"
+        value = given.get(p.name)
+        if isinstance(value, int) and p.type.startswith(_INT) and not 0 <= value < 1 << 31:
+            return f"{p.name} is out of range: {value}"
     return "these arguments do not fit" + _takes(own)
 
 

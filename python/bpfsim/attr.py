@@ -52,7 +52,7 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
     if not isinstance(command, int | str):
         raise TypeError(f"a command is a name such as 'MAP_CREATE' or a number, not {shown(command)}")
     cmd = command if isinstance(command, int) else _core.command_number(command)
-    layout = {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
+    layout = _layout(cmd)
     attr = bytearray(ATTR_SIZE)
     alive: list[Any] = []  # what the pointers point at
     if "insns" in fields and "insn_cnt" not in fields and "insn_cnt" in layout:
@@ -68,7 +68,7 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
         attr[offset : offset + width] = _encode(name, value if own is None else own, width, kind, alive)
     result = task.sys_bpf(cmd, attr, size)
     if result < 0:
-        raise _name_byte(refused(task, -result), layout)
+        raise name_byte(refused(task, -result), cmd)
     reply = Reply(result)
     reply.fields = {n: int.from_bytes(attr[o : o + w], "little") for n, (o, w, k) in layout.items() if k != "Name"}
     return reply
@@ -84,9 +84,15 @@ def refused(task: Any, errno: int) -> OSError:
     return error
 
 
-def _name_byte(error: OSError, layout: Mapping[str, tuple[int, int, str]]) -> OSError:
+def _layout(cmd: int) -> dict[str, tuple[int, int, str]]:
+    """The fields of a command's part of bpf_attr: offset, width and kind."""
+    return {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
+
+
+def name_byte(error: OSError, cmd: int) -> OSError:
     """Says which field a byte is that the kernel refused to see set: an older kernel lacks the field."""
     reason = getattr(error, "reason", None) or ""
+    layout = _layout(cmd)
     byte = re.search(r"byte (\d+)\b(?! of (?:the context|iter_info))", reason)
     if byte:
         fields = [n for n, (at, width, _) in layout.items() if at <= int(byte[1]) < at + width]

@@ -50,7 +50,21 @@ def compile_c(source: str, name: str = "prog.c", cflags: Sequence[str] = (), mcp
 
     ``mcpu`` is LLVM's BPF level, v1 to v4. Raises CompileError with clang's diagnostics, NoClang without one.
     """
+    if not isinstance(source, str):
+        a_file = "; compile_file() takes a file" if isinstance(source, os.PathLike) else ""
+        raise TypeError(f"compile_c(): source must be C text, is of type {type(source).__name__}{a_file}")
+    if source.endswith(".c") and not set(source) & {";", "\n"}:
+        raise ValueError(f"{source!r} is the name of a file, not C text; did you mean compile_file({source!r})?")
     return compile_files({Path(name).name: source}, [f"-mcpu={mcpu}", *cflags])
+
+
+def compile_file(path: str | os.PathLike[str], cflags: Sequence[str] = (), mcpu: str = "v3") -> bytes:
+    """As compile_c, for a file; it may include others that lie beside it."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"compile_file(): path must be a str or a Path, is of type {type(path).__name__}")
+    file = Path(path)
+    source = file.read_text(errors="surrogateescape")
+    return compile_files({file.name: source}, [f"-mcpu={mcpu}", f"-I{file.parent.resolve()}", *cflags])
 
 
 def compile_files(files: Mapping[str, str], options: Sequence[str]) -> bytes:
@@ -75,9 +89,11 @@ def _clang(files: Mapping[str, str], options: Sequence[str], output: str = "") -
     here = [f"-I{Path(o[2:]).resolve()}" if o.startswith("-I") and len(o) > 2 else o for o in options]
     with tempfile.TemporaryDirectory(prefix="bpfsim-") as folder:
         for name, text in files.items():
-            (Path(folder) / name).write_text(text)
+            (Path(folder) / name).write_text(text, errors="surrogateescape")
         command += ["-fdebug-compilation-dir=.", *here]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="backslashreplace", timeout=60, check=False
+        )
         if done.returncode != 0:
             raise CompileError(done.stderr.strip())
         return done.stdout, (Path(folder) / output).read_bytes() if output else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 from . import _core
 from .arguments import is_buffer, shown
-from .handles import Map, Prog, VerifierError, close_fd
+from .attr import name_byte
+from .handles import Map, Prog, VerifierError, _recording, close_fd
 from .views.page import Rows, mono, table
 
 _KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
@@ -52,19 +54,67 @@ class LoadSteps(list[LoadStep]):
         return f'<div class="bpfsim">{table(["", "step", "what happened"], rows)}</div>'
 
 
+class LoadedObject:
+    """What one load of an ObjectFile made in a task: ``maps`` and ``progs`` are handles by name.
+
+    ``close()`` closes them, as does the end of ``with ob.load(task) as loaded:``. A handle that was taken out of
+    ``maps`` or ``progs`` before stays open.
+    """
+
+    def __init__(self, task: Any, made: _core.ObjectFile):
+        self.task, self._made, self._btf_fd = task, made, made.btf_fd
+        self.maps = {row["name"]: Map(task, row["fd"]) for row in made.map_rows() if row["fd"] >= 0}
+        programs = [row for row in made.program_rows() if row["fd"] >= 0]
+        self.progs = {row["name"]: Prog(task, row["fd"], row["log"]) for row in programs}
+        for row in programs:
+            self.progs[row["name"]].expected_attach_type = row["expected_attach_type"] or None
+
+    @property
+    def steps(self) -> LoadSteps:
+        """What the loader did, in order."""
+        return _steps(self._made)
+
+    def close(self) -> None:
+        """Closes every descriptor that the load left: programs, maps, types. Harmless when already closed."""
+        for handle in (*self.progs.values(), *self.maps.values()):
+            handle.close()
+        fd, self._btf_fd = self._btf_fd, -1
+        close_fd(self.task, fd)
+
+    def __enter__(self) -> LoadedObject:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        def listed(handles: dict[str, Any]) -> str:
+            return ", ".join(f"{name} {handle}" for name, handle in handles.items()) or "none"
+
+        return f"<LoadedObject {self._made.name}: programs {listed(self.progs)}; maps {listed(self.maps)}>"
+
+
 class ObjectFile:
     """A BPF object file. Opened it can be looked into; ``load(task)`` creates its maps and loads its programs.
 
-    After the load ``maps`` and ``progs`` are handles by name.
+    It may be loaded any number of times, into any machine. ``maps`` and ``progs`` are those of the latest load.
     """
 
     def __init__(self, code: bytes, name: str = "object"):
         self.code, self.name = bytes(code), name
         self._file = _core.open_object_file(self.code, name)
-        self.maps: dict[str, Map] = {}
-        self.progs: dict[str, Prog] = {}
-        self._task: Any = None
-        self._closed = False
+        self._made = self._file  # by the latest load, also a refused one
+        self._loaded: LoadedObject | None = None
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        """The maps of the latest load, by name."""
+        return self._loaded.maps if self._loaded else {}
+
+    @property
+    def progs(self) -> dict[str, Prog]:
+        """The programs of the latest load, by name."""
+        return self._loaded.progs if self._loaded else {}
 
     @property
     def license(self) -> str:
@@ -104,22 +154,11 @@ class ObjectFile:
 
     @property
     def steps(self) -> LoadSteps:
-        """What the loader did, in order; each change of an instruction with before and after.
+        """What the loader did in the latest load, in order; each change of an instruction with before and after.
 
         What it merely read stands in ``sections`` and ``symbols``.
         """
-        return LoadSteps(
-            LoadStep(
-                row["kind"],
-                row["text"],
-                row["program"],
-                row["insn"],
-                _line(row["before"]),
-                _line(row["after"]),
-            )
-            for row in self._file.step_rows()
-            if row["kind"] not in ("section", "symbol")
-        )
+        return _steps(self._made)
 
     def set_attach_target(self, program: str, target: Prog, function: str) -> None:
         """Says what ``SEC("freplace")`` replaces, or ``SEC("fentry")`` watches: a function of another program.
@@ -128,48 +167,71 @@ class ObjectFile:
         """
         self._file.set_attach_target(program, target.fd, function)
 
-    def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> ObjectFile:
+    def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> LoadedObject:
         """Does what libbpf does: BTF_LOAD, MAP_CREATE, patch descriptors into the instructions, PROG_LOAD.
 
-        ``task`` is one of a simulated machine or of the live kernel. Raises VerifierError with ``.log`` where a
-        program is refused, OSError for any other refused call; what was created before it is closed again.
-        ``reuse_maps`` names maps that are there already and their descriptors, which the load takes over.
+        ``task`` is one of a simulated machine or of the live kernel. Raises VerifierError with ``.log`` and, of a
+        simulated machine, ``.trace`` where a program is refused, OSError for any other refused call; ``.check`` and
+        ``.reason`` are the kernel's, ``.step`` is what the loader was at. What was created before is closed again.
+        ``reuse_maps`` names maps that are there already and their descriptors; the load works on copies of them.
         """
-        reuse = list(reuse_maps)
+        if not isinstance(task, _core.Task | _core.LiveTask):
+            raise TypeError(f"load(): task must be a Task, as kernel.spawn() makes one, is {shown(task)}")
+        made = self._made = self._file.copy()
+        trace = _recording(task)
         try:
-            if isinstance(task, _core.LiveTask):
-                _core.load_live(self._file, log_level, reuse)
-            else:
-                _core.load_simulated(self._file, task, log_level, reuse)
+            with contextlib.nullcontext() if trace is None else trace:
+                if isinstance(task, _core.LiveTask):
+                    _core.load_live(made, log_level, reuse_maps)
+                else:
+                    _core.load(made, task, log_level, reuse_maps)
         except OSError as error:
-            if not self._file.log:
-                raise
-            refused = VerifierError(*error.args)
-            refused.__dict__.update(error.__dict__)
-            refused.log = self._file.log
-            raise refused.explained() from None
-        self._task, self._closed = task, False
-        self.maps = {row["name"]: Map(task, row["fd"]) for row in self._file.map_rows() if row["fd"] >= 0}
-        self.progs = {
-            row["name"]: Prog(task, row["fd"], row["log"]) for row in self._file.program_rows() if row["fd"] >= 0
-        }
-        for row in self._file.program_rows():
-            if row["fd"] >= 0:
-                self.progs[row["name"]].expected_attach_type = row["expected_attach_type"] or None
-        return self
+            raise _refused(error, made, trace) from None
+        self._loaded = LoadedObject(task, made)
+        return self._loaded
 
     def close(self) -> None:
-        """Closes every descriptor that the load left: programs, maps, types."""
-        for handle in (*self.progs.values(), *self.maps.values()):
-            handle.close()
-        if self._task is not None and not self._closed:
-            close_fd(self._task, self._file.btf_fd)
-        self._closed = True
+        """Closes every descriptor that the latest load left: programs, maps, types."""
+        if self._loaded:
+            self._loaded.close()
 
     def __repr__(self) -> str:
         programs = ", ".join(f"{p['name']} ({p['section']})" for p in self.programs)
         maps = ", ".join(m["name"] for m in self.map_definitions)
         return f"<ObjectFile {self.name}: programs {programs or 'none'}; maps {maps or 'none'}>"
+
+
+def _refused(error: Any, made: _core.ObjectFile, trace: Any) -> OSError:
+    """The kernel's refusal of a bpf(2) call, and what the loader wanted with that call. The loader's own stays."""
+    error.step = None
+    if made.refused is None:
+        return error
+    command, error.step = made.refused
+    error.check, error.reason = error.check or None, error.reason or None  # the live kernel tells neither
+    if command == "BPF_PROG_LOAD":
+        refused = VerifierError(*error.args)
+        refused.__dict__.update(error.__dict__)
+        refused.log, refused.trace = made.log, trace
+        error = refused.explained()
+    error = name_byte(error, _core.command_number(command))
+    error.strerror = f"{error.step}: {error.args[-1]}"
+    error.args = (error.errno, error.strerror)
+    return error
+
+
+def _steps(made: _core.ObjectFile) -> LoadSteps:
+    return LoadSteps(
+        LoadStep(
+            row["kind"],
+            row["text"],
+            row["program"],
+            row["insn"],
+            _line(row["before"]),
+            _line(row["after"]),
+        )
+        for row in made.step_rows()
+        if row["kind"] not in ("section", "symbol")
+    )
 
 
 def _line(code: bytes) -> str:
@@ -223,7 +285,7 @@ def rtnl_setlink_xdp(
     return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
 
 
-def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> ObjectFile:
+def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> LoadedObject:
     """Loads a BPF object file: creates its maps and loads its programs. As ``object_file.load(task)``."""
     if not isinstance(object_file, ObjectFile):
         raise TypeError(f"an ObjectFile is wanted (bpfsim.open_object makes one), not {shown(object_file)}")

@@ -68,6 +68,7 @@ struct SectionDef {
 };
 const SectionDef* find_section_def(std::string_view section);            // as libbpf 1.x matches
 const SectionDef* find_section_def_by_prefix(std::string_view section);  // as before 1.0: "xdp_prog1" is xdp
+std::string nearest_section(std::string_view section);  // the name that was meant, or "" if none is near
 
 struct BpfMap {
   enum class Origin { Btf, Legacy, Data, Rodata, Bss };  // .maps, maps, and the three kinds of variables
@@ -133,6 +134,13 @@ struct BpfObject {
   std::string btf_log;
   std::string log;  // the verifier's, of the program loaded last
 
+  struct RefusedCall {
+    int cmd;
+    std::string what;  // "MAP_CREATE of 'counts' (type 1)"
+  };
+  std::optional<RefusedCall>
+      refused;  // the bpf(2) call that ended the load; none where the loader itself did
+
   BpfMap* find_map(std::string_view map_name);
   BpfProgram* find_program(std::string_view program_name);
 };
@@ -147,7 +155,9 @@ struct LoadOptions {
   bool pin_maps = true;  // for maps that ask for LIBBPF_PIN_BY_NAME
   std::string pin_root_path = "/sys/fs/bpf";
   std::vector<std::pair<std::string, int>> reuse_maps;  // name, fd: do not create, use this
-  std::function<void(int fd)> close_fd;                 // how to give an fd back; without it the caller does
+  std::function<int(int fd)> dup_fd;      // how to copy an fd; without it reuse_maps are taken over
+  std::function<void(int fd)> close_fd;   // how to give an fd back; without it the caller does
+  std::function<Refusal()> last_refusal;  // why the last call was refused, where the kernel says it
 };
 
 // name is the file's base name without ".o"; the names of data maps begin with it.

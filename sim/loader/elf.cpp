@@ -53,15 +53,15 @@ const char* elf_reloc_type_name(uint32_t type) {
 
 template <class T>
 std::optional<T> ElfFile::read(uint64_t offset) const {
-  if (offset > bytes_.size() || bytes_.size() - offset < sizeof(T)) return {};
+  if (offset > bytes_->size() || bytes_->size() - offset < sizeof(T)) return {};
   T value;
-  std::memcpy(&value, bytes_.data() + offset, sizeof value);
+  std::memcpy(&value, bytes_->data() + offset, sizeof value);
   return value;
 }
 
 Result<ElfFile> ElfFile::parse(std::span<const uint8_t> bytes) {
   ElfFile elf;
-  elf.bytes_.assign(bytes.begin(), bytes.end());
+  elf.bytes_ = std::make_shared<const std::vector<uint8_t>>(bytes.begin(), bytes.end());
   TRY(elf.read_sections());
   for (const Section& section : elf.sections_)
     if (section.type == SHT_SYMTAB) TRY(elf.read_symbols(section));
@@ -70,7 +70,7 @@ Result<ElfFile> ElfFile::parse(std::span<const uint8_t> bytes) {
 
 Result<void> ElfFile::read_sections() {
   const auto ehdr = read<Ehdr>(0);
-  if (!ehdr) return refuse(Errno::Inval, "{} bytes are too few for an ELF header", bytes_.size());
+  if (!ehdr) return refuse(Errno::Inval, "{} bytes are too few for an ELF header", bytes_->size());
   if (std::memcmp(ehdr->ident, "\177ELF", 4) != 0)
     return refuse(Errno::Inval, "not an ELF file (no \\177ELF magic)");
   if (ehdr->ident[4] != 2) return refuse(Errno::Inval, "not a 64-bit ELF file (class {})", ehdr->ident[4]);
@@ -88,12 +88,12 @@ Result<void> ElfFile::read_sections() {
   std::vector<uint32_t> names;
   for (uint32_t i = 0; i < ehdr->shnum; ++i) {
     const auto sh = read<Shdr>(ehdr->shoff + uint64_t(i) * sizeof(Shdr));
-    if (ehdr->shoff > bytes_.size() || !sh)
+    if (ehdr->shoff > bytes_->size() || !sh)
       return refuse(Errno::Inval, "ELF section header {} of {} is cut off: truncated file?", i, ehdr->shnum);
     if (sh->type != SHT_NOBITS && sh->type != SHT_NULL &&
-        (sh->offset > bytes_.size() || bytes_.size() - sh->offset < sh->size))
+        (sh->offset > bytes_->size() || bytes_->size() - sh->offset < sh->size))
       return refuse(Errno::Inval, "ELF section {} ends beyond the file's {} bytes: truncated file?", i,
-                    bytes_.size());
+                    bytes_->size());
     sections_.push_back({.index = i,
                          .name = "",
                          .type = sh->type,
@@ -161,7 +161,7 @@ std::string_view ElfFile::section_name(uint32_t index) const {
 
 std::span<const uint8_t> ElfFile::data(const Section& section) const {
   if (section.type == SHT_NOBITS || section.type == SHT_NULL) return {};
-  return std::span(bytes_).subspan(section.offset, section.size);
+  return std::span(*bytes_).subspan(section.offset, section.size);
 }
 
 Result<std::vector<ElfFile::Relocation>> ElfFile::relocations(const Section& target) const {

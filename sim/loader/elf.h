@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -64,10 +65,6 @@ class ElfFile {
     uint32_t type = 0, symbol = 0;
   };
 
-  ElfFile() = default;
-  ElfFile(ElfFile&&) = default;
-  ElfFile& operator=(ElfFile&&) = default;
-
   static Result<ElfFile> parse(std::span<const uint8_t> bytes);
 
   const std::vector<Section>& sections() const { return sections_; }
@@ -91,7 +88,7 @@ class ElfFile {
   std::optional<T> read(uint64_t offset) const;
   Result<std::string_view> string_at(const Section& strtab, uint64_t offset) const;
 
-  std::vector<uint8_t> bytes_;
+  std::shared_ptr<const std::vector<uint8_t>> bytes_;  // which the names point into: copies share them
   std::vector<Section> sections_;
   std::vector<Symbol> symbols_;
 };

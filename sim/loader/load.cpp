@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "loader/open_parts.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -49,6 +50,12 @@ class ObjectLoader {
     return object_.steps.back().result;
   }
 
+  // The load ends with this call, for the reason that the kernel gives.
+  Refusal refused(bpf_cmd cmd, long result, const std::string& of) {
+    object_.refused = {int(cmd), std::string(find_command(cmd)->name).substr(4) + " of " + of};
+    return options_.last_refusal ? options_.last_refusal() : Refusal{Errno(-result), "", "", {}};
+  }
+
   void close_now(int fd) {
     if (fd >= 0 && options_.close_fd) options_.close_fd(fd);
   }
@@ -81,7 +88,9 @@ class ObjectLoader {
     if (map.fd >= 0) return {};  // made already, for a slot of another
     for (const auto& [name, fd] : options_.reuse_maps) {
       if (name != map.name && name != map.full_name) continue;
-      map.fd = fd;
+      map.fd = options_.dup_fd ? options_.dup_fd(fd) : fd;
+      if (map.fd < 0)
+        return refuse(Errno(-map.fd), "map '{}': fd {}, given for it, cannot be copied", name, fd);
       loader::note(object_, Step::Kind::Note, "map " + map.name + " is given: fd " + std::to_string(fd));
       return {};
     }
@@ -99,7 +108,7 @@ class ObjectLoader {
       attr.pathname = address(path.c_str());
       attr.bpf_fd = uint32_t(map.fd);
       if (const long ret = call(BPF_OBJ_PIN, attr, "pin map " + map.name + " at " + path); ret < 0)
-        return refuse(Errno(-ret), "OBJ_PIN of map '{}' at '{}' failed", map.name, path);
+        return refused(BPF_OBJ_PIN, ret, "map '" + map.name + "' at '" + path + "'");
     }
     return {};
   }
@@ -110,7 +119,7 @@ class ObjectLoader {
     attr.pathname = address(path.c_str());
     const long fd = call(BPF_OBJ_GET, attr, "is map " + map.name + " pinned at " + path + "?");
     if (fd == -long(Errno::NoEnt)) return false;
-    if (fd < 0) return refuse(Errno(-fd), "OBJ_GET of map '{}' at '{}' failed", map.name, path);
+    if (fd < 0) return refused(BPF_OBJ_GET, fd, "map '" + map.name + "' at '" + path + "'");
     bpf_map_info info{};
     bpf_attr get;
     get.info.bpf_fd = uint32_t(fd);
@@ -185,7 +194,8 @@ class ObjectLoader {
       close_now(map.inner[0].fd);
       if (options_.close_fd) map.inner[0].fd = -1;
     }
-    if (fd < 0) return refuse(Errno(-fd), "MAP_CREATE of '{}' (type {}) was refused", map.name, map.type);
+    if (fd < 0)
+      return refused(BPF_MAP_CREATE, fd, "'" + map.name + "' (type " + std::to_string(map.type) + ")");
     map.fd = int(fd);
     return {};
   }
@@ -196,7 +206,7 @@ class ObjectLoader {
     attr.key = address(&key);
     attr.value = address(value);
     if (const long ret = call(BPF_MAP_UPDATE_ELEM, attr, std::move(text)); ret < 0)
-      return refuse(Errno(-ret), "MAP_UPDATE_ELEM of '{}' at {} was refused", map.name, key);
+      return refused(BPF_MAP_UPDATE_ELEM, ret, "'" + map.name + "' at " + std::to_string(key));
     return {};
   }
 
@@ -210,7 +220,7 @@ class ObjectLoader {
     attr.map_fd = uint32_t(map.fd);
     if (const long ret = call(BPF_MAP_FREEZE, attr, "freeze map " + map.name + ": constants stay constant");
         ret < 0)
-      return refuse(Errno(-ret), "MAP_FREEZE of '{}' was refused", map.name);
+      return refused(BPF_MAP_FREEZE, ret, "'" + map.name + "'");
     return {};
   }
 
@@ -246,7 +256,7 @@ class ObjectLoader {
     bpf_attr by_id;
     by_id.btf_id = id;
     const long fd = call(BPF_BTF_GET_FD_BY_ID, by_id, "open " + whose);
-    if (fd < 0) return refuse(Errno(-fd), "{} cannot be opened", whose);
+    if (fd < 0) return refused(BPF_BTF_GET_FD_BY_ID, fd, whose);
     std::vector<uint8_t> bytes;
     long done = 0;
     for (int pass = 0; pass < 2 && done >= 0; ++pass) {  // how large it is, then the bytes
@@ -261,7 +271,7 @@ class ObjectLoader {
       if (done >= 0 && !pass) bytes.resize(info.btf_size);
     }
     close_now(int(fd));
-    if (done < 0) return refuse(Errno(-done), "{} cannot be read", whose);
+    if (done < 0) return refused(BPF_OBJ_GET_INFO_BY_FD, done, whose);
     return BtfTypes::parse(bytes);
   }
 
@@ -276,8 +286,7 @@ class ObjectLoader {
     attr.info.info_len = sizeof info;
     attr.info.info = address(&info);
     const long done = call(BPF_OBJ_GET_INFO_BY_FD, attr, "which BTF the target has");
-    if (done < 0)
-      return refuse(Errno(-done), "program '{}': the target's info cannot be read", program.name);
+    if (done < 0) return refused(BPF_OBJ_GET_INFO_BY_FD, done, "the target of '" + program.name + "'");
     if (!info.btf_id) return refuse(Errno::Inval, "program '{}': its target has no BTF", program.name);
     const BtfTypes types = TRY(read_btf(info.btf_id, "the target's BTF"));
     program.attach_btf_id = types.find_by_name(function, BTF_KIND_FUNC);
@@ -307,9 +316,14 @@ class ObjectLoader {
   }
 
   Result<void> load_program(BpfProgram& program, const std::vector<BpfProgram>& pristine) {
-    if (!program.def && program.type == BPF_PROG_TYPE_UNSPEC)
-      return refuse(Errno::Inval, "program '{}': section '{}' names no program type", program.name,
-                    program.section);
+    if (!program.def && program.type == BPF_PROG_TYPE_UNSPEC) {
+      const std::string near = nearest_section(program.section);
+      return near.empty() ? refuse(Errno::Inval, "program '{}': section '{}' names no program type",
+                                   program.name, program.section)
+                          : refuse(Errno::Inval,
+                                   "program '{}': section '{}' names no program type; did you mean '{}'?",
+                                   program.name, program.section, near);
+    }
     if (program.def && (program.def->flags & SectionDef::SEC_ATTACH_BTF)) TRY(find_attach_btf_id(program));
     // What was opened may have been given another type since.
     const BpfProgram asked = program;
@@ -334,7 +348,9 @@ class ObjectLoader {
     attr.insn_cnt = uint32_t(program.insns.size());
     attr.insns = address(program.insns.data());
     attr.license = address(object_.license.c_str());
-    attr.kern_version = object_.kern_version;
+    const Version kernel = options_.kernel_version;
+    attr.kern_version = object_.kern_version ? object_.kern_version
+                                             : uint32_t(kernel.major) << 16 | uint32_t(kernel.minor) << 8;
     attr.prog_flags = program.prog_flags;
     attr.attach_btf_id = program.attach_btf_id;
     attr.attach_prog_fd = uint32_t(program.attach_prog_fd);
@@ -376,7 +392,7 @@ class ObjectLoader {
       } else if (fd == -long(Errno::NoSpc) && log.size() < max_log_size) {
         log.assign(log.size() * 4, 0);
       } else {
-        return refuse(Errno(-fd), "PROG_LOAD of '{}' was refused", program.name);
+        return refused(BPF_PROG_LOAD, fd, "'" + program.name + "'");
       }
     }
   }

@@ -2,6 +2,7 @@
 //
 // From the name of a section to the type of its programs.
 #include "loader/bpf_object.h"
+#include "uapi/suggest.h"
 
 namespace bpfsim {
 
@@ -42,6 +43,19 @@ const SectionDef* find_section_def_by_prefix(std::string_view section) {
     }
   }
   return best;
+}
+
+std::string nearest_section(std::string_view section) {
+  std::vector<std::string> names, before_slash;  // "tc/egress"; "kprobe", as of kprobe/do_exit
+  for (const SectionDef& def : kSectionDefs) {
+    std::string name = def.name;
+    if (name.back() == '+') before_slash.push_back(name = name.substr(0, name.size() - 1));
+    names.push_back(name);
+  }
+  if (std::string whole = nearest_name(section, names); !whole.empty()) return whole;
+  const size_t slash = std::min(section.find('/'), section.size());
+  const std::string begin = nearest_name(section.substr(0, slash), before_slash);
+  return begin.empty() ? "" : begin + std::string(section.substr(slash));
 }
 
 }  // namespace bpfsim

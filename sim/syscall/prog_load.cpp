@@ -26,6 +26,10 @@ void bpf_prog_load_fixup_attach_type(bpf_attr& attr) {
   if (attr.prog_type == BPF_PROG_TYPE_SK_REUSEPORT) attr.expected_attach_type = BPF_SK_REUSEPORT_SELECT;
 }
 
+// What a later version brought is to this one a number without a meaning: no rule of its own, no need of its
+// own.
+bool is_known(const auto* row, Version version) { return row && row->since <= version; }
+
 // Who may load a program of this type, and how long it may be.
 Result<void> check_privileges(const Machine& machine, const bpf_attr& attr) {
   const bool bpf_cap = bpf_capable(machine);
@@ -40,7 +44,7 @@ Result<void> check_privileges(const Machine& machine, const bpf_attr& attr) {
   const char* wanted = has(Gate::cap_bpf, machine.version) ? "CAP_BPF" : "CAP_SYS_ADMIN";
   if (!free && !bpf_cap) return refuse(Errno::Perm, "program type {} needs {}", attr.prog_type, wanted);
   const ProgTypeRow* row = find_prog_type(attr.prog_type);
-  const uint8_t needs = row ? row->capabilities : 0;
+  const uint8_t needs = is_known(row, machine.version) ? row->capabilities : 0;
   if ((needs & LOAD_NET_ADMIN) && !bpf_net_capable(machine))
     return refuse(Errno::Perm, "program type {} needs CAP_NET_ADMIN", attr.prog_type);
   if ((needs & LOAD_PERFMON) && !perfmon_capable(machine))
@@ -49,7 +53,7 @@ Result<void> check_privileges(const Machine& machine, const bpf_attr& attr) {
 }
 
 // Program types that must say at load time where they will be attached.
-bool attach_type_fits(uint32_t prog_type, uint32_t attach_type) {
+bool attach_type_fits(Version version, uint32_t prog_type, uint32_t attach_type) {
   switch (prog_type) {
     case BPF_PROG_TYPE_CGROUP_SOCK:
     case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
@@ -57,7 +61,7 @@ bool attach_type_fits(uint32_t prog_type, uint32_t attach_type) {
     case BPF_PROG_TYPE_CGROUP_SOCKOPT:
     case BPF_PROG_TYPE_SK_LOOKUP: {
       const AttachTypeRow* row = find_attach_type(attach_type);
-      return row && row->prog_type == prog_type;
+      return is_known(row, version) && row->prog_type == prog_type;
     }
     case BPF_PROG_TYPE_SK_REUSEPORT:
       return attach_type == BPF_SK_REUSEPORT_SELECT || attach_type == BPF_SK_REUSEPORT_SELECT_OR_MIGRATE;
@@ -92,7 +96,7 @@ Result<AttachTarget> find_attach_target(Machine& machine, const bpf_attr& attr) 
   return refuse(Errno::NotSupp, "attaching through a program's own BTF");
 }
 
-Result<void> bpf_prog_load_check_attach(const bpf_attr& attr, const AttachTarget& target) {
+Result<void> bpf_prog_load_check_attach(Version version, const bpf_attr& attr, const AttachTarget& target) {
   const uint32_t type = attr.prog_type;
   const bool traces = type == BPF_PROG_TYPE_TRACING || type == BPF_PROG_TYPE_EXT;
   if (attr.attach_btf_id) {
@@ -105,10 +109,14 @@ Result<void> bpf_prog_load_check_attach(const bpf_attr& attr, const AttachTarget
   if (target.attach_btf && !attr.attach_btf_id) return refuse(Errno::Inval, "a BTF without attach_btf_id");
   if (target.dst_prog && !traces)
     return refuse(Errno::Inval, "program type {} is not attached to a program", type);
-  if (!attach_type_fits(type, attr.expected_attach_type))
-    return refuse(Errno::Inval, "program type {} is not attached as expected_attach_type {}", type,
-                  attr.expected_attach_type);
-  return {};
+  if (!is_known(find_prog_type(type), version) || attach_type_fits(version, type, attr.expected_attach_type))
+    return {};
+  const AttachTypeRow* row = find_attach_type(attr.expected_attach_type);
+  if (row && !is_known(row, version))
+    return refuse(Errno::Inval, "expected_attach_type {} came with Linux {}.{}", attr.expected_attach_type,
+                  row->since.major, row->since.minor);
+  return refuse(Errno::Inval, "program type {} is not attached as expected_attach_type {}", type,
+                attr.expected_attach_type);
 }
 
 bool license_is_gpl_compatible(const std::string& license) {
@@ -193,7 +201,7 @@ SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32
     return refuse(Errno::Inval, "kern_version {} is not this kernel's", attr.kern_version);
   TRY(check_privileges(machine, attr));
   const AttachTarget target = TRY(find_attach_target(machine, attr));
-  if (Result<void> fits = bpf_prog_load_check_attach(attr, target); !fits) {
+  if (Result<void> fits = bpf_prog_load_check_attach(machine.version, attr, target); !fits) {
     if (target.dst_prog) bpf_prog_put(*target.dst_prog, {"not attached to"});
     if (target.attach_btf) btf_put(*target.attach_btf, {"no attach target"});
     return fits.refusal();

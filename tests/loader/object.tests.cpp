@@ -1,4 +1,5 @@
 // bpf_object_open and bpf_object_load on the objects of tests/data, with a kernel that says yes.
+#include <memory>
 #include <random>
 
 #include "catch.h"
@@ -201,7 +202,9 @@ TEST_CASE("a refused program is loaded again for its log, and everything is give
   options.close_fd = kernel.close_fd();
   const auto loaded = bpf_object_load(object, kernel.sys_bpf(), options);
   CHECK(loaded.err() == Errno::Access);
-  CHECK(loaded.refusal().reason() == "PROG_LOAD of 'xdp_drop' was refused");
+  REQUIRE(object.refused);
+  CHECK(object.refused->cmd == BPF_PROG_LOAD);
+  CHECK(object.refused->what == "PROG_LOAD of 'xdp_drop'");
   CHECK(object.log == "the verifier's words\n");
   REQUIRE(kernel.of(BPF_PROG_LOAD).size() == 2);
   CHECK(kernel.of(BPF_PROG_LOAD)[0].attr.log_level == 0);
@@ -221,6 +224,78 @@ TEST_CASE("every fd of a loaded object is given back by close") {
     bpf_object_close(object, kernel.close_fd());
     CHECK(kernel.open_fds.empty());
   }
+}
+
+TEST_CASE("why a call was refused is what the kernel says") {
+  BpfObject object = open_object("xdp_drop");
+  FakeKernel kernel;
+  kernel.refuse_cmd = BPF_MAP_CREATE;
+  kernel.refuse_err = 22;
+  LoadOptions options;
+  options.close_fd = kernel.close_fd();
+  options.last_refusal = [] { return refuse(Errno::Inval, "{} is a bad number", 3); };
+  CHECK(bpf_object_load(object, kernel.sys_bpf(), options).refusal().reason() == "3 is a bad number");
+  REQUIRE(object.refused);
+  CHECK(object.refused->what == "MAP_CREATE of 'blocked_ports' (type 1)");
+  CHECK(kernel.open_fds.empty());
+}
+
+TEST_CASE("a copy of an opened object loads by itself, also when the first is gone") {
+  auto first = std::make_unique<BpfObject>(open_object("maps"));
+  BpfObject second = *first;
+  FakeKernel kernel;
+  REQUIRE(bpf_object_load(*first, kernel.sys_bpf()));
+  CHECK(second.btf_fd == -1);
+  first.reset();
+  CHECK(second.elf.find_section(".maps"));
+  CHECK(bpf_object_load(second, kernel.sys_bpf()));
+}
+
+TEST_CASE("a map that is given is copied where that can be done, and only the copy is given back") {
+  BpfObject object = open_object("xdp_drop");
+  FakeKernel kernel;
+  kernel.open_fds = {100};
+  LoadOptions options;
+  options.reuse_maps = {{"blocked_ports", 100}};
+  options.close_fd = kernel.close_fd();
+  options.dup_fd = [&](int fd) { return *kernel.open_fds.insert(fd + 1).first; };
+  REQUIRE(bpf_object_load(object, kernel.sys_bpf(), options));
+  CHECK(object.find_map("blocked_ports")->fd == 101);
+  CHECK(kernel.of(BPF_MAP_CREATE).empty());
+  bpf_object_close(object, options.close_fd);
+  CHECK(kernel.open_fds == std::set<int>{100});
+}
+
+TEST_CASE("every program names the kernel that it is loaded into, unless the file does") {
+  LoadOptions options;
+  options.kernel_version = "4.19"_v;
+  FakeKernel kernel;
+  BpfObject object = open_object("xdp_drop");
+  REQUIRE(bpf_object_load(object, kernel.sys_bpf(), options));
+  BpfObject named = open_object("xdp_drop");
+  named.kern_version = 7;
+  REQUIRE(bpf_object_load(named, kernel.sys_bpf(), options));
+  CHECK(kernel.of(BPF_PROG_LOAD)[0].attr.kern_version == (4u << 16 | 19u << 8));
+  CHECK(kernel.of(BPF_PROG_LOAD)[1].attr.kern_version == 7);
+}
+
+TEST_CASE("a mistyped section is told the name that was meant") {
+  for (const auto& [section, meant] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"xpd", "xdp"},
+           {"kprob/do_exit", "kprobe/do_exit"},
+           {"cgroup_skb/egres", "cgroup_skb/egress"},
+           {"tracepiont/syscalls/sys_enter_openat", "tracepoint/syscalls/sys_enter_openat"},
+           {".text", ""},
+           {"", ""},
+           {"something else", ""}}) {
+    INFO(section);
+    CHECK(nearest_section(section) == meant);
+  }
+  BpfObject object = open_object("no_section");
+  object.find_program("forgotten")->section = "xpd";
+  FakeKernel kernel;
+  CHECK(bpf_object_load(object, kernel.sys_bpf()).refusal().reason() ==
+        "program 'forgotten': section 'xpd' names no program type; did you mean 'xdp'?");
 }
 
 TEST_CASE("an old kernel gets no names, no types and no maps of variables") {

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from .. import _core
 from ..compiler import INCLUDE, CompileError, compile_files, preprocess
 from ..handles import Map, Prog, close_fd
-from ..objects import ObjectFile
+from ..objects import LoadedObject, ObjectFile
 from .dialect import Dialect, translate
 from .tables import QueueStack, Table, make_table
 from .types import MapTypes
@@ -92,7 +92,8 @@ class BPF:
         self._object = ObjectFile(code, name.rsplit(".", 1)[0])
         btf = next(row["data"] for row in self._object._file.section_rows() if row["name"] == ".BTF")
         self._types = MapTypes(btf)
-        self._fds = {row["name"]: row["fd"] for row in self._load("", "")._file.map_rows()}
+        with self._load("", "") as loaded:
+            self._fds = {name: loaded.maps.pop(name).fd for name in list(loaded.maps)}
 
     @classmethod
     def _shared_task(cls) -> Any:
@@ -123,7 +124,8 @@ class BPF:
         types = {number: type_name for number, type_name, _ in _core.prog_type_rows()}
         if prog_type not in types:
             raise ValueError(f"no program type has the number {prog_type}; BPF.XDP is one")
-        prog = self._load(name, types[prog_type]).progs[name]
+        with self._load(name, types[prog_type]) as loaded:
+            prog = loaded.progs.pop(name)
         if self.debug:
             print(prog.log)
         self.funcs[name] = prog
@@ -133,16 +135,10 @@ class BPF:
         """Loads every function of the text as this type."""
         return [self.load_func(name, prog_type) for name in self.dialect.functions]
 
-    def _load(self, name: str, type_name: str) -> ObjectFile:
-        """Loads one program, or with an empty name the maps alone. The object takes over the descriptors that it is
-        given: it gets copies."""
-        loading = ObjectFile(self._object.code, self._object.name)
-        loading._file.only_program(name, type_name)
-        copies = [(table, self.task.dup(fd)) for table, fd in self._fds.items()]
-        loading.load(self.task, reuse_maps=copies)
-        for fd in [fd for _, fd in copies] + [loading._file.btf_fd]:
-            close_fd(self.task, fd)
-        return loading
+    def _load(self, name: str, type_name: str) -> LoadedObject:
+        """Loads one program, or with an empty name the maps alone."""
+        self._object._file.only_program(name, type_name)
+        return self._object.load(self.task, reuse_maps=list(self._fds.items()))
 
     # ---- tables ------------------------------------------------------------------------------------------------------
 
