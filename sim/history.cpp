@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "kernel.h"
@@ -37,6 +38,14 @@ class LifetimeWatcher final : public Watcher {
   OnEvent on_event_;
   size_t seen_ = 0;
 };
+
+GraphPicture without(const std::set<uint64_t>& serials, GraphPicture picture) {
+  std::erase_if(picture.nodes, [&](const auto& node) { return serials.contains(node.serial); });
+  std::erase_if(picture.edges, [&](const auto& edge) {
+    return serials.contains(edge.holder) || serials.contains(edge.held);
+  });
+  return picture;
+}
 
 // Where the memory of two arenas differs first; its size if nowhere. What the kernel itself chains there are
 // addresses of this process: into the arena they must lead to the same place, to other objects they may
@@ -158,9 +167,11 @@ Result<GraphPicture> History::graph_in(size_t step, size_t event) {
   graphs_inside_.clear();
   Machine& machine = TRY(at(step))->machine();
   {
+    std::set<uint64_t> freed;  // their memory may go a little later, when what they held has been put
     auto look = [&](const Moment& moment) {
+      if (!moment.counted && moment.cause == "freed") freed.insert(moment.serial);
       if (moment.event + kWindow > event && moment.event < event + kWindow)
-        graphs_inside_.emplace(moment.event, graph_picture(machine));
+        graphs_inside_.emplace(moment.event, without(freed, graph_picture(machine)));
     };
     LifetimeWatcher<decltype(look)> watcher(machine, look);
     TRY(at(step + 1));

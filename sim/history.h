@@ -53,7 +53,7 @@ class History {
 
   // Who held whom after the first `steps` steps.
   Result<GraphPicture> graph(size_t steps);
-  // The lifetime events of a step, and the graph when one of them had just happened.
+  // The lifetime events of a step, and the graph when one of them had just happened, without what is freed.
   Result<std::vector<Moment>> moments(size_t step);
   Result<GraphPicture> graph_in(size_t step, size_t event);
   // Every change of an object's counters, its birth and its end: (step, event), in order.

@@ -168,9 +168,13 @@ bool gives_a_descriptor(int command) {
 
 }  // namespace
 
+std::string describe_command(int command) {
+  const CommandRow* row = find_command(uint32_t(command));
+  return "BPF(" + (row ? std::string(row->name).substr(4) : std::to_string(command)) + ")";
+}
+
 std::string describe_bpf(const JournalStep& step, const Tape& tape, size_t tape_end) {
-  const CommandRow* row = find_command(uint32_t(step.command));
-  std::string text = "BPF(" + (row ? std::string(row->name).substr(4) : std::to_string(step.command)) + ")";
+  std::string text = describe_command(step.command);
   const Seen seen(tape, step.tape, tape_end);
   if (std::optional<bpf_attr> attr = seen.attr(step.uattr)) text += details(step.command, *attr, seen);
   return text;

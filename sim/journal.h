@@ -71,6 +71,8 @@ int64_t outcome(const Result<T>& result) {
     return outcome(*result);
 }
 
+std::string describe_command(int command);  // "BPF(MAP_CREATE)" (history_text.cpp)
+
 // A call is about to enter the machine through one of its doors.
 struct CallEvent final : Event {
   CallEvent(int pid, std::string text) : pid(pid), text(std::move(text)) {}

@@ -142,6 +142,10 @@ const Machine& Kernel::machine() const { return state_->machine; }
 const MachineOptions& Kernel::options() const { return state_->options; }
 Journal* Kernel::journal() { return state_->journal.get(); }
 
+Refusal task_has_exited(const Task& task) {
+  return refuse(Errno::Srch, "task {} has exited, and makes no more calls", task.pid);
+}
+
 // ---- the doors ----
 
 namespace {
@@ -168,7 +172,8 @@ bool Kernel::busy() const {
 template <class Call>
 decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
   if (state_->machine.watched && state_->machine.current->kernel_depth == 0) [[unlikely]]
-    emit<CallEvent>(state_->machine, task ? task->pid : 0, says.command < 0 ? says.str() : "bpf()");
+    emit<CallEvent>(state_->machine, task ? task->pid : 0,
+                    says.command < 0 ? says.str() : describe_command(says.command));
   Inside inside(*state_);
   Journal* journal = state_->journal.get();
   if (!journal || !journal->listens()) [[likely]]
@@ -199,7 +204,7 @@ decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
 // A task enters: `call(Kernel&, Task&)` gives a Result.
 template <class Call>
 auto Kernel::door(Task& task, const Says& says, Call call) -> decltype(call(*this, task)) {
-  if (task.exited) return refuse(Errno::Srch, "task {} has exited", task.pid);
+  if (task.exited) return task_has_exited(task);
   return through(&task, says, [call](Kernel& kernel, Task* task) {
     TaskEntry in(kernel.machine(), *task);
     return call(kernel, *task);
@@ -403,7 +408,7 @@ Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
 }
 
 Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {
-  if (moved.exited) return refuse(Errno::Srch, "task {} has exited", moved.pid);
+  if (moved.exited) return task_has_exited(moved);
   return door(
       task, {"write({} to {}/cgroup.procs)", moved.pid, path},
       [=, pid = moved.pid](Kernel& k, Task&) { return cgroup_procs_write(k.machine(), path, *k.task(pid)); });

@@ -34,6 +34,9 @@ struct Receipt;
 struct JournalStep;
 struct SockAddr;
 
+// What every call of such a task is answered.
+Refusal task_has_exited(const Task& task);
+
 class Kernel {
  public:
   // Keeps a history of at most so many bytes; none for 0.

@@ -66,7 +66,6 @@ std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t se
 int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
   Bytes bytes(attr, true);
   uint32_t length = size.value_or(uint32_t(bytes.size()));
-  if (self.task->exited) return -int64_t(Errno::Srch);
   int64_t result = self.kernel().sys_bpf(*self.task, cmd, uint64_t(uintptr_t(bytes.data())), length);
   raise_pending(*self.owner);
   return result;
@@ -142,8 +141,10 @@ void bind_task(py::module_& m) {
       .def_property_readonly("exited", [](const PyTask& t) { return t.task->exited; })
       .def_property_readonly("possible_cpus", [](const PyTask& t) { return t.owner->machine().cpus; })
       .def_property_readonly("kernel", [](const PyTask& t) { return t.owner; })
-      .def_property_readonly("last_refusal", &last_refusal,
-                             "(function that refused, reason) of the last sys_bpf on this machine, or None.")
+      .def_property_readonly(
+          "last_refusal", &last_refusal,
+          "(check that refused, reason) of the last sys_bpf on this machine, or None. The check has the "
+          "name of\nthe kernel's function where it has one.")
       .def(
           "sys_bpf", &sys_bpf, py::arg("cmd"), py::arg("attr"), py::arg("size") = py::none(),
           "bpf(2), exactly: `attr` is a writable buffer in the layout of union bpf_attr, pointers in it are\n"
@@ -159,7 +160,7 @@ void bind_task(py::module_& m) {
       .def(
           "fork",
           [](const PyTask& t) {
-            if (t.task->exited) raise_refusal(refuse(Errno::Srch, "task {} has exited", t.task->pid));
+            if (t.task->exited) raise_refusal(task_has_exited(*t.task));
             return PyTask{t.owner, &t.kernel().fork(*t.task)};
           },
           "fork(2): a child whose descriptors share this task's open files.")
@@ -217,6 +218,7 @@ PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel
 }
 
 ObjectView object_at(const PyTask& self, int fd) {
+  if (self.task->exited) raise_refusal(task_has_exited(*self.task));
   File* file = self.task->files.get(fd);
   if (!file || !file->private_data)
     raise_refusal(refuse(Errno::BadF, "descriptor {} of task {} holds no BPF object", fd, self.task->pid));

@@ -165,6 +165,18 @@ struct ToPython {
     fields["count"] = std::max<size_t>(view.count, view.slots.size());
     fields["slots"] = slots;
   }
+  void operator()(const CpuMapView& view) {
+    kind("objects");
+    py::list slots;
+    for (const CpuSlotView& slot : view.slots) {
+      std::string queue = "a queue of " + std::to_string(slot.qsize) + " frames";
+      if (slot.prog) queue += ", " + slot.prog->label();
+      slots.append(py::make_tuple(to_bytes(bytes_of(&slot.cpu, sizeof slot.cpu)), "cpu", queue));
+    }
+    fields["max_entries"] = view.max_entries;
+    fields["count"] = view.slots.size();
+    fields["slots"] = slots;
+  }
   void operator()(const RingView& view) {
     kind("ring");
     py::list slots;
@@ -225,11 +237,20 @@ struct ToPython {
   }
 };
 
-py::dict map_inside(const ObjectView& self, size_t limit) {
-  const Map& map = map_of(self);
+py::dict inside_of(const Map& map, size_t limit) {
   ToPython to{limit, {}};
   std::visit(to, view_map(map, limit));
   return to.fields;
+}
+
+py::dict map_inside(const ObjectView& self, size_t limit) { return inside_of(map_of(self), limit); }
+
+py::list maps_inside(PyKernel& kernel, size_t limit) {
+  py::list maps;
+  for (const auto& [serial, object] : kernel.machine().objects)
+    if (object->kind == ObjectKind::Map)
+      maps.append(py::make_tuple(object->label(), inside_of(static_cast<const Map&>(*object), limit)));
+  return maps;
 }
 
 }  // namespace
@@ -243,6 +264,8 @@ void bind_maps(py::module_& m) {
         "empty strings where the type leaves the member NULL.");
   m.def("map_inside", &map_inside, py::arg("map"), py::arg("limit") = 256,
         "How the elements of a map lie, as plain data; at most `limit` elements.");
+  m.def("maps_inside", &maps_inside, py::arg("kernel"), py::arg("limit") = 256,
+        "(label, map_inside) of every map of a machine.");
   bind_python_maps(m);
 }
 

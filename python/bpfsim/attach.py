@@ -84,6 +84,10 @@ def link_create(
         same_machine(task, target.task, "the map")
         info = target.fd.to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
         target, fields = None, {"iter_info": info, "iter_info_len": len(info)} | fields
+    if target is None and kind in _device_types() and "target_ifindex" not in fields:
+        raise ValueError(
+            "this program goes onto a network device: target must be one, its name or its ifindex, is None"
+        )
     with _named(task, target, kind) as hook:
         fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, attach_type=kind, **(hook | fields))
     return Link(task, int(fd))
@@ -181,6 +185,10 @@ def _attach_type(prog: Prog | None, given: str | int | None) -> int:
     return _number(given)
 
 
+def _device_types() -> set[int]:
+    return {_core.type_number("AttachType", name) for name in _ON_DEVICES}
+
+
 def _is_prog(prog: Any) -> None:
     if not isinstance(prog, Prog):
         raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
@@ -205,8 +213,7 @@ def _named(task: Any, target: Any, attach_type: int) -> Iterator[dict[str, int]]
         same_machine(task, target.task, "the map")
         yield {"target_fd": target.fd}
     elif isinstance(target, int):
-        on_device = attach_type in {_core.type_number("AttachType", name) for name in _ON_DEVICES}
-        yield {"target_ifindex" if on_device else "target_fd": target}
+        yield {"target_ifindex" if attach_type in _device_types() else "target_fd": target}
     elif hasattr(target, "ifindex"):
         same_machine(task, target, "the device")
         yield {"target_ifindex": target.ifindex}

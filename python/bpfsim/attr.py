@@ -46,8 +46,8 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
     (ctypes, bytearray, numpy) or an address; map, program and attach types take a name or a number; ``insns`` takes
     bytes or assembler text and sets ``insn_cnt``. ``size`` is the attr size passed (bytes; default: 6.18's).
 
-    Raises OSError with ``errno``, ``errname``, and on a simulated machine ``check`` (the function that refused) and
-    ``reason``; TypeError and ValueError for names that do not exist.
+    Raises OSError with ``errno``, ``errname``, and on a simulated machine ``check`` (what refused, by the name of the
+    kernel's function where it has one) and ``reason``; TypeError and ValueError for names that do not exist.
     """
     if not isinstance(command, int | str):
         raise TypeError(f"a command is a name such as 'MAP_CREATE' or a number, not {shown(command)}")
@@ -107,7 +107,10 @@ def _instructions(program: Any) -> bytes:
         return _core.assemble(program).code
     if isinstance(program, int) or not (is_buffer(program) or hasattr(program, "__bytes__")):
         raise TypeError(f"insns must be assembler text, bytes or a Program, is {shown(program)}")
-    return bytes(program)
+    code = bytes(program)
+    if len(code) % 8:
+        raise ValueError(f"instructions have 8 bytes each, and insns has {len(code)}: the last one is not whole")
+    return code
 
 
 def _encode(name: str, value: Any, width: int, kind: str, alive: list[Any]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import itertools
 import operator
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .views.map_ops import OpsTable
 from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}
+_BLOOM_FILTER = "BPF_MAP_TYPE_BLOOM_FILTER"
 _PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
 
 
@@ -92,6 +94,8 @@ class Handle:
 
     def on(self, task: Any) -> Any:
         """The same descriptor number of another task: of a child, or of a fork of the machine."""
+        if not hasattr(task, "sys_bpf"):
+            raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
         other = copy.copy(self)
         other.task = task
         return other
@@ -136,7 +140,9 @@ class Map(Handle):
 
     def _pack(self, value: Any, size: int, what: str) -> bytes:
         if size == 0:
-            raise ValueError(f"this map has no {what}s")
+            raise ValueError(f"this map has no {what}s{self._asked}")
+        if isinstance(value, Handle):
+            raise TypeError(f"a {what} is an int or bytes: of a {type(value).__name__} give its .fd")
         if isinstance(value, str | float) or not (
             hasattr(value, "__index__") or isinstance(value, list | tuple) or is_buffer(value)
         ):
@@ -196,6 +202,8 @@ class Map(Handle):
             return default
 
     def __contains__(self, key: Any) -> bool:
+        if self._asked:
+            return self.peek(key)
         missing = object()
         return self.get(key, missing) is not missing
 
@@ -250,19 +258,41 @@ class Map(Handle):
 
     def push(self, value: Any, flags: int = 0) -> None:
         """Queues and stacks: UPDATE without a key pushes. OSError E2BIG when full (BPF_EXIST 2: drop the oldest)."""
+        self._has_no_keys("write it as m[key] = value")
         bpf(self.task, "MAP_UPDATE_ELEM", map_fd=self.fd, value=self._pack_value(value), flags=flags)
 
-    def peek(self) -> Any:
-        """Queues and stacks: LOOKUP without a key shows the next value. KeyError when empty."""
-        return self._keyless("MAP_LOOKUP_ELEM")
+    def peek(self, *value: Any) -> Any:
+        """Queues and stacks: LOOKUP without a key shows the next value. KeyError when empty.
+
+        A bloom filter is asked about a value: ``bf.peek(3)``, or ``3 in bf``. False: it was never pushed. True: it may
+        have been.
+        """
+        self._has_no_keys("read it as m[key]")
+        if len(value) != bool(self._asked):
+            raise TypeError("peek() wants one value" + self._asked if self._asked else "peek() takes no value here")
+        if not value:
+            return self._next("MAP_LOOKUP_ELEM")
+        try:
+            bpf(self.task, "MAP_LOOKUP_ELEM", map_fd=self.fd, value=bytearray(self._pack_value(value[0])))
+        except FileNotFoundError:
+            return False
+        return True
 
     def pop(self) -> Any:
         """Queues and stacks: LOOKUP_AND_DELETE takes the next value. KeyError when empty."""
-        return self._keyless("MAP_LOOKUP_AND_DELETE_ELEM")
+        self._has_no_keys("read it as m[key]")
+        return self._next("MAP_LOOKUP_AND_DELETE_ELEM")
 
-    def _keyless(self, command: str) -> Any:
+    @property
+    def _asked(self) -> str:
+        """How a map that only answers yes or no is asked; empty for every other."""
+        return "; ask a bloom filter whether a value is in it: 3 in bf" if self.type == _BLOOM_FILTER else ""
+
+    def _has_no_keys(self, instead: str) -> None:
         if self.key_size:
-            raise TypeError(f"a {self.type} has keys: read it as m[key]")
+            raise TypeError(f"a {self.type} has keys: {instead}")
+
+    def _next(self, command: str) -> Any:
         value = self._value_buffer()
         try:
             bpf(self.task, command, map_fd=self.fd, value=value)
@@ -391,6 +421,13 @@ class VerifierError(OSError):
 
     def explained(self) -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole."""
+        if self.errno == errno.ENOSPC:  # the log is cut, and what stands last in it is not why
+            self.reason = self.reason or "the log does not fit into log_size bytes"
+            self.args = (
+                self.errno,
+                f"{_core.errno_text(errno.ENOSPC)[1]} ({self.check or 'bpf_check'}: {self.reason})",
+            )
+            return self
         words = [line for line in self.log.splitlines() if not line.startswith(("processed ", "verification time"))]
         if words:
             self.reason = words[-1]
@@ -414,6 +451,9 @@ def map_create(
 ) -> Map:
     """BPF_MAP_CREATE. Sizes in bytes; further fields as in bpf_attr. Raises OSError with the check that refused."""
     sizes = {"key_size": key_size, "value_size": value_size, "max_entries": max_entries}
+    for label, size in sizes.items():
+        if isinstance(size, int) and size < 0:
+            raise ValueError(f"{label} is not negative, is {size}")
     fd = bpf(task, "MAP_CREATE", map_type=map_type, map_name=name, **sizes, **fields)
     return Map(task, int(fd))
 
@@ -449,6 +489,10 @@ def prog_load(
                 raise TypeError(f"maps[{label!r}] must be a Map, is {type(m).__name__}")
             same_machine(task, m.task, f"map {label!r}")
         insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
+    if license is None:
+        raise TypeError("license must be a str such as 'GPL', is None")
+    if not isinstance(log_size, int) or log_size < 0:
+        raise ValueError(f"log_size is the room for the log in bytes, not {shown(log_size)}")
     log = bytearray(log_size if log_level else 0)
     if log_level:
         fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}

@@ -3,11 +3,15 @@
 Past states are not stored. The machine is deterministic, so another one does the first calls again; objects have the
 same serial number and id there. Where that would not be true any more (the bound on memory is reached, a context is
 parked) the history ends, and ``k.history.ended`` says before which step and why.
+
+Steps are counted from 0, and from the end by negative numbers, as the elements of a list: ``h[-1]`` is the last step,
+``h.cursor(-1)`` stands after it, ``h.graph(-1)`` and ``h.fork_from(-1)`` are what was before it, after ``h[:-1]``.
 """
 
 from __future__ import annotations
 
 import html
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -33,6 +37,9 @@ class Break(Exception):
     after: int
     cause: str
     result: int
+
+
+_UNDRAWN = {"file (tty)": "the terminal"}  # what every task has open says nothing about BPF
 
 
 @dataclass(frozen=True)
@@ -211,9 +218,9 @@ class Cursor:
     place before the last move; after ``into()``, from before the call.
     """
 
-    def __init__(self, history: History, step: int | None = None):
+    def __init__(self, history: History, step: int | Step | None = None):
         self._history = history
-        self._steps = len(history) if step is None else step + 1
+        self._steps = len(history) if step is None else history._number(step) + 1
         self._event: int | None = None
         self._events: Events = Events()
         self._shown = self.graph
@@ -270,9 +277,13 @@ class Cursor:
         """To the end of the call."""
         return self._moved(self._steps, None)
 
-    def to(self, step: int) -> Cursor:
-        """To the place after a step; -1 is boot."""
-        return self._moved(step + 1, None)
+    def to(self, step: int | Step) -> Cursor:
+        """To the place after a step."""
+        return self._moved(self._history._number(step) + 1, None)
+
+    def boot(self) -> Cursor:
+        """To the place before the first step."""
+        return self._moved(0, None)
 
     def fork(self) -> Any:
         """A live machine that has done the calls up to here; inside a call, those before it."""
@@ -287,14 +298,23 @@ class Cursor:
             return f"after step {self.step.number}: {self.step.text} -> {self.step.answer}"
         return f"inside step {self.step.number}, event {self.event.number}: {self.event.text}"
 
+    @property
+    def _undrawn(self) -> str:
+        """What happened to an object that drawings leave out; empty where the drawing shows it."""
+        event = self.event
+        if event is None or self.changed or any(node.serial == event.serial for node in self._shown.nodes):
+            return ""
+        return f"nothing changed in the drawing, which leaves out {_UNDRAWN.get(event.object, event.object)}"
+
     def __repr__(self) -> str:
-        return f"{self.text}\n{self.changed}"
+        return f"{self.text}\n{self._undrawn or self.changed}"
 
     def _repr_html_(self) -> str:
         graph = self.graph
         graph.new = {node.serial for node in self.changed.born} | {node.serial for node, _, _ in self.changed.counters}
         words = f"<p><b>{html.escape(self.text)}</b></p>"
-        return f'<div class="bpfsim">{words}{self.changed._repr_html_()}{graph._repr_html_()}</div>'
+        changes = f"<p>{html.escape(self._undrawn)}</p>" if self._undrawn else self.changed._repr_html_()
+        return f'<div class="bpfsim">{words}{changes}{graph._repr_html_()}</div>'
 
 
 class History(Sequence[Step]):
@@ -313,14 +333,21 @@ class History(Sequence[Step]):
     def __getitem__(self, at: int | slice) -> Step | Steps:
         if isinstance(at, slice):
             return Steps(Step(self, number) for number in range(*at.indices(len(self))))
-        if not isinstance(at, int):
-            raise TypeError(f"a step is a number or a slice, not {shown(at)}")
-        if not -len(self) <= at < len(self):
-            raise IndexError(f"the history has {len(self)} steps")
-        return Step(self, at % len(self))
+        return Step(self, self._number(at))
 
     def __iter__(self) -> Iterator[Step]:
         return (Step(self, number) for number in range(len(self)))
+
+    def _number(self, step: int | Step, end: int = 0) -> int:
+        """A step's number, from the end too; where a place between steps is meant, ``end=1`` lets it be the last."""
+        if isinstance(step, Step):
+            return step.number
+        if not hasattr(step, "__index__"):
+            raise TypeError(f"a step is a number, not {shown(step)}")
+        number = operator.index(step)
+        if not -len(self) <= number < len(self) + end:
+            raise IndexError(f"the history has {len(self)} steps, there is no {number}")
+        return number if number >= 0 else number + len(self)
 
     @property
     def ended(self) -> str:
@@ -328,16 +355,16 @@ class History(Sequence[Step]):
         return self._past.ended
 
     def graph(self, steps: int) -> ObjectGraph:
-        """Who held whom after the first so many steps; 0 is boot."""
-        return graph_view(self._past.graph(steps))
+        """Who held whom after the first so many steps, ``h[:steps]``; 0 is boot."""
+        return graph_view(self._past.graph(self._number(steps, end=1)))
 
     def fork_from(self, step: int | Step) -> Any:
         """A live machine that has done exactly the steps before this one: ``fork_from(0)`` has just booted,
         ``fork_from(len(k.history))`` stands where this one does. Its own history goes on from there."""
-        return self._past.fork_from(step.number if isinstance(step, Step) else step)
+        return self._past.fork_from(self._number(step, end=1))
 
-    def cursor(self, step: int | None = None) -> Cursor:
-        """A place to walk from: after this step (-1: boot), by default after the last."""
+    def cursor(self, step: int | Step | None = None) -> Cursor:
+        """A place to walk from: after this step, by default after the last. ``cursor().boot()`` is before the first."""
         return Cursor(self, step)
 
     def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Stepper:
@@ -345,9 +372,10 @@ class History(Sequence[Step]):
         arrow keys. Every object keeps its place, and what has changed since the drawing before is marked.
 
         With ``events`` each lifetime event inside the steps is a drawing too; with ``quiet`` also the steps that
-        changed nothing. ValueError for more than 500 drawings.
+        changed nothing. ValueError for more than 500 drawings, IndexError for steps that there are not.
         """
-        numbers = range(*slice(start, stop).indices(len(self)))
+        last = len(self) if stop is None else self._number(stop, end=1)
+        numbers = range(self._number(start, end=1), last)
         shots: list[tuple[str, ObjectGraph, GraphDiff]] = []
         first = before = self.graph(numbers.start)
         for number in numbers:
@@ -408,11 +436,13 @@ def load_again(kernel: Any, prog: Any) -> Trace:
 
 def _serial(kernel: Any, obj: Any) -> int:
     task = getattr(obj, "task", None)
-    if task is not None and getattr(task, "kernel", None) is not kernel:
-        raise ValueError(f"{obj!r} belongs to another machine")
     serial = obj if isinstance(obj, int) else getattr(getattr(obj, "object", obj), "serial", None)
     if serial is None:
         raise TypeError(f"an object is a handle, its .object or its number in the order of birth, not {shown(obj)}")
+    if task is not None and getattr(task, "kernel", None) is not kernel:
+        raise ValueError(f"{obj!r} belongs to another machine")
+    if serial < 0:
+        raise ValueError(f"objects are numbered from 0 in the order of birth, there is no {serial}")
     return serial
 
 

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from . import _core
 from .trace import object_graph
 from .views import ObjectGraph
+from .views.drawing import cut
+from .views.map_inside import contents
 from .views.page import mono, table
 
+KEPT = 100  # schedules of each outcome that can be looked at
+_TOLD = 12  # lines of what differs
+_ELEMENTS = 256  # of each map that count
 Script = Callable[[Any], Any]
+Contents = dict[str, dict[str, str]]  # of every map, by its label: see views.map_inside.contents
 _Name = tuple[int, int]  # of an object, the same in every schedule: see python/bind/guests.cpp
 
 
@@ -33,24 +39,15 @@ class Turn:
         return f"{self.who}: {self.where}"
 
 
-@dataclass
-class Outcome:
-    """One thing that can happen: what each script answered (or raised), and the machine afterwards.
-
-    ``schedules`` is how many interleavings end like this, ``schedule`` one of them with the fewest changes of turn.
-    """
-
-    results: dict[str, str]
-    graph: ObjectGraph
-    schedule: list[Turn]
-    schedules: int = 1
+class Schedule(list[Turn]):
+    """The turns of one interleaving, in order."""
 
     @property
     def runs(self) -> list[str]:
-        """The schedule in words: the turns of each script that it has in a row."""
+        """In words: the turns of each script that it has in a row."""
         lines: list[str] = []
         last = ""
-        for turn in self.schedule:
+        for turn in self:
             if turn.who == last:
                 lines[-1] += f", {turn.where}"
             else:
@@ -58,11 +55,82 @@ class Outcome:
             last = turn.who
         return lines
 
+    @property
+    def changes(self) -> int:
+        """How often the turn goes to another script."""
+        return sum(a.who != b.who for a, b in zip(self, self[1:], strict=False))
+
+    def __repr__(self) -> str:
+        return "\n".join(self.runs)
+
+    def _repr_html_(self) -> str:
+        return f'<div class="bpfsim">{self.rows()}</div>'
+
+    def rows(self, answers: Mapping[str, str] | None = None, caption: str = "") -> str:
+        """An HTML table: a row for each turn, a column for each script; with ``answers`` a last row of these."""
+        scripts = list(answers or dict.fromkeys(turn.who for turn in self))
+        rows = [
+            [str(n), *(html.escape(turn.where) if who == turn.who else "" for who in scripts)]
+            for n, turn in enumerate(self, 1)
+        ]
+        if answers:
+            rows.append(["answer", *(mono(answers[who], "font-weight:600") for who in scripts)])
+        return table(["turn", *scripts], rows, caption)
+
+
+class Schedules(list[Schedule]):
+    """Schedules one below the other."""
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{number}.\n{schedule}" for number, schedule in enumerate(self, 1))
+
+    def _repr_html_(self) -> str:
+        tables = "".join(schedule.rows(caption=f"{number}.") for number, schedule in enumerate(self, 1))
+        return f'<div class="bpfsim">{tables}</div>'
+
+
+@dataclass(repr=False)
+class Outcome:
+    """One thing that can happen: what each script answered (or raised), and the machine afterwards.
+
+    That is ``graph``, who holds whom, and ``contents``, what the maps hold; of a map with more than 256 elements those
+    that a walk meets first. ``differs`` says which of it is not so in every outcome. ``schedules`` is how many
+    interleavings end like this, ``schedule`` one of them with the fewest changes of turn, and ``every_schedule`` all of
+    them, at most the first 100.
+    """
+
+    results: dict[str, str]
+    graph: ObjectGraph
+    contents: Contents
+    schedule: Schedule
+    every_schedule: Schedules
+    schedules: int = 0
+    differs: list[str] = field(default_factory=list)
+
+    def add(self, schedule: Schedule) -> None:
+        """One more schedule ends like this."""
+        self.schedules += 1
+        if len(self.every_schedule) < KEPT:
+            self.every_schedule.append(schedule)
+        if schedule.changes < self.schedule.changes:
+            self.schedule = schedule
+
+    @property
+    def runs(self) -> list[str]:
+        """The schedule in words: the turns of each script that it has in a row."""
+        return self.schedule.runs
+
+    def told(self) -> list[str]:
+        """What differs, a line each; where that is much, the first lines."""
+        more = len(self.differs) - _TOLD
+        return [*self.differs[:_TOLD], *([f"… and {more} more lines, in .differs"] if more > 0 else [])]
+
     def __repr__(self) -> str:
         answers = "; ".join(f"{who} -> {answer}" for who, answer in self.results.items())
         return "\n".join(
             [
-                f"{answers}   ({self.schedules} schedule{'s' * (self.schedules > 1)})",
+                f"{answers}   ({_many(self.schedules, 'schedule')})",
+                *(f"  afterwards: {line}" for line in self.told()),
                 *(f"    {line}" for line in self.runs),
             ]
         )
@@ -74,12 +142,18 @@ class Races(list[Outcome]):
     def __init__(self, outcomes: list[Outcome], tried: int, complete: bool):
         super().__init__(outcomes)
         self.tried, self.complete = tried, complete
+        facts = [[*_told_graph(outcome.graph), *_told_contents(outcome.contents, self)] for outcome in self]
+        shared = set.intersection(*map(set, facts)) if facts else set()
+        for outcome, lines in zip(self, facts, strict=True):
+            outcome.differs = [line for line in lines if line not in shared]
 
     @property
     def summary(self) -> str:
         """How much was tried."""
         which = "every one of the" if self.complete else "the first"
-        return f"{len(self)} different outcomes of {which} {self.tried} schedules"
+        return (
+            f"{_many(len(self), 'different outcome' if len(self) > 1 else 'outcome')} of {which} {self.tried} schedules"
+        )
 
     def __repr__(self) -> str:
         return "\n\n".join([self.summary, *map(repr, self)])
@@ -87,17 +161,14 @@ class Races(list[Outcome]):
     def _repr_html_(self) -> str:
         blocks = [f"<p>{html.escape(self.summary)}. Each with one of its schedules, turn by turn:</p>"]
         for number, outcome in enumerate(self, 1):
-            scripts = list(outcome.results)
-            rows = [
-                [str(n), *(html.escape(turn.where) if who == turn.who else "" for who in scripts)]
-                for n, turn in enumerate(outcome.schedule, 1)
-            ]
-            rows.append(["answer", *(mono(outcome.results[who], "font-weight:600") for who in scripts)])
             caption = (
                 f"{number}. {outcome.schedules} of {self.tried} schedules end{'s' * (outcome.schedules == 1)} like this"
             )
+            differs = "<br>".join(mono(line) for line in outcome.told())
             blocks.append(
-                table(["turn", *scripts], rows, caption) + f"<p>The objects afterwards:</p>{outcome.graph.image()}"
+                outcome.schedule.rows(outcome.results, caption)
+                + (f"<p>Afterwards, and not in every outcome:<br>{differs}</p>" if differs else "")
+                + f"<p>The objects afterwards:</p>{outcome.graph.image()}"
             )
         return f'<div class="bpfsim">{"".join(blocks)}</div>'
 
@@ -107,9 +178,11 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
 
     ``scripts`` maps a name to (task, function of the task). Turns change before each call that a script makes; with
     ``at="reference"`` also wherever a counter changes inside a call, of an object that more than one script touches:
-    one that is there now, or one that a script makes and another finds. Stops after ``limit`` schedules; ``.complete``
-    tells. The machine itself stays as it is; a script that calls it anyway raises RuntimeError, as does a machine
-    without a history.
+    one that is there now, or one that a script makes and another finds. Two ends are one outcome where the answers,
+    who holds whom, and what the maps hold are the same.
+
+    Stops after ``limit`` schedules; ``.complete`` tells. The machine itself stays as it is; a script that calls it
+    anyway raises RuntimeError, as does a machine without a history.
     """
     if at not in ("call", "reference"):
         raise ValueError(f'at is "call" or "reference", not {at!r}')
@@ -135,16 +208,12 @@ def _search(stage: _Stage, held_at: set[_Name], limit: int) -> tuple[Races, set[
     tried = 0
     prefix: list[str] | None = []
     while prefix is not None and tried < limit:
-        results, graph, turns, choices, seen = stage.play(prefix, held_at)
+        results, fork, turns, choices, seen = stage.play(prefix, held_at)
         tried += 1
         shared |= seen
-        key = (tuple(results.items()), str(graph))
-        if key in outcomes:
-            outcomes[key].schedules += 1
-            if _changes(turns) < _changes(outcomes[key].schedule):
-                outcomes[key].schedule = turns
-        else:
-            outcomes[key] = Outcome(results, graph, turns)
+        graph, held = object_graph(fork), _contents(fork)
+        key = (repr(results), str(graph), repr(held))
+        outcomes.setdefault(key, Outcome(results, graph, held, turns, Schedules())).add(turns)
         prefix = _next(turns, choices)
     return Races(list(outcomes.values()), tried, prefix is None), shared
 
@@ -168,7 +237,7 @@ class _Stage:
 
     def play(
         self, prefix: list[str], held_at: set[_Name]
-    ) -> tuple[dict[str, str], ObjectGraph, list[Turn], list[list[str]], set[_Name]]:
+    ) -> tuple[dict[str, str], Any, Schedule, list[list[str]], set[_Name]]:
         """One schedule: turns as the prefix has them, then the one who ran last goes on as long as it can."""
         fork = self._kernel.history.fork_from(self._start)
         answers: dict[str, str] = {}
@@ -176,7 +245,7 @@ class _Stage:
         guests = _core.Guests(fork, held_at)
         try:
             number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
-            turns: list[Turn] = []
+            turns = Schedule()
             choices: list[list[str]] = []
             while ready := [who for who in number if guests.parked(number[who])]:
                 if len(turns) < len(prefix):
@@ -195,7 +264,7 @@ class _Stage:
             raise RuntimeError(
                 "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
             )
-        return {who: answers[who] for who in number}, object_graph(fork), turns, choices, guests.shared()
+        return {who: answers[who] for who in number}, fork, turns, choices, guests.shared()
 
     def _run(self, who: str, fork: Any, answers: dict[str, str]) -> None:
         task, script = self._scripts[who]
@@ -215,8 +284,36 @@ def _answer(script: Script, task: Any) -> str:
         return repr(error)
 
 
-def _changes(turns: list[Turn]) -> int:
-    return sum(a.who != b.who for a, b in zip(turns, turns[1:], strict=False))
+def _contents(machine: Any) -> Contents:
+    return {label: dict(sorted(contents(data).items())) for label, data in _core.maps_inside(machine, _ELEMENTS)}
+
+
+def _told_graph(graph: ObjectGraph) -> list[str]:
+    """Each object with its counters, and each reference, a line each."""
+    name = {node.serial: node.label for node in graph.nodes}
+    return [
+        *(f"{node.label}" + (f" [{node.counters}]" if node.counters else "") for node in graph.nodes),
+        *(
+            f"{name.get(e.holder, '?')} {'->' if e.strong else '.>'} {name.get(e.held, '?')} ({e.via})"
+            for e in graph.edges
+        ),
+    ]
+
+
+def _told_contents(held: Contents, outcomes: list[Outcome]) -> list[str]:
+    """What the maps hold, a line for each key that some outcome has; of maps that every outcome has."""
+    lines = []
+    for label, elements in held.items():
+        others = [outcome.contents[label] for outcome in outcomes if label in outcome.contents]
+        keys = dict.fromkeys(key for other in others for key in other) if len(others) == len(outcomes) else elements
+        lines += [
+            f"{label}[{key}] = {cut(elements[key], 60)}" if key in elements else f"{label}[{key}]: none" for key in keys
+        ]
+    return lines
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" + "s" * (count != 1)
 
 
 def _next(turns: list[Turn], choices: list[list[str]]) -> list[str] | None:

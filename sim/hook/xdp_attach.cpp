@@ -49,9 +49,13 @@ Result<void> dev_xdp_install(NetDevice& dev, bpf_xdp_mode mode, Prog* prog) {
   if (mode == XDP_MODE_HW)
     return refuse(dev.has_native_xdp ? Errno::Inval : Errno::OpNotSupp,
                   "no device here runs XDP in hardware");
-  if (prog) bpf_prog_inc(*prog, {"installed in the driver of netdev {}", dev.ifindex});
+  const bool generic = mode == XDP_MODE_SKB;  // then the stack runs it, and the driver knows nothing of it
+  if (prog)
+    bpf_prog_inc(*prog, {generic ? "dev->xdp_prog of netdev {}" : "installed in the driver of netdev {}",
+                         dev.ifindex});
   if (Prog* old = std::exchange(dev.xdp_state[mode].installed, prog))
-    bpf_prog_put(*old, {"out of the driver of netdev {}", dev.ifindex});
+    bpf_prog_put(*old, {generic ? "no more dev->xdp_prog of netdev {}" : "out of the driver of netdev {}",
+                        dev.ifindex});
   return {};
 }
 

@@ -48,7 +48,9 @@ void NetDevice::each_held(const HoldVisitor& visit) const {
     std::string where = xdp_mode_name(bpf_xdp_mode(mode));
     if (state.prog) visit({state.prog, Counter::Refs, true, where + " program"});
     if (state.link) visit({state.link, Counter::Refs, false, where + " link"});
-    if (state.installed) visit({state.installed, Counter::Refs, true, where + " in the driver"});
+    if (state.installed)
+      visit({state.installed, Counter::Refs, true,
+             where + (mode == XDP_MODE_SKB ? " as dev->xdp_prog" : " in the driver")});
   }
   tcx_ingress.each_held(visit, "tcx ingress");
   netkit.each_held(visit, "netkit");

@@ -173,13 +173,10 @@ CpuTarget cpu_map_target(const void* tgt_value) {
   return {entry->cpu, entry->prog};
 }
 
-ArrayView cpu_map_view(const Map& map) {
-  ArrayView view;
-  view.elem_size = map.value_size;
+CpuMapView cpu_map_view(const Map& map) {
+  CpuMapView view{map.max_entries, {}};
   for (const CpuMapEntry* entry : cpu_map(map).cpu_map)
-    if (entry)
-      view.elements.push_back(
-          {0, bytes_of(&entry->cpu, sizeof entry->cpu), {bytes_of(&entry->value, map.value_size)}, 0});
+    if (entry) view.slots.push_back({entry->cpu, entry->value.qsize, entry->prog});
   return view;
 }
 

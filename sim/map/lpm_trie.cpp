@@ -154,7 +154,7 @@ Place find_place(LpmTrie& trie, const LpmKey& key) {
   return place;
 }
 
-Result<void> check_add(const LpmTrie& trie, uint64_t flags) {
+Result<void> trie_check_add_elem(const LpmTrie& trie, uint64_t flags) {
   if (flags == BPF_EXIST) return refuse(Errno::NoEnt, "BPF_EXIST, but the prefix is not there");
   if (trie.n_entries == trie.max_entries)
     return refuse(Errno::NoSpc, "all {} elements are in use", trie.max_entries);
@@ -173,7 +173,7 @@ Result<void> trie_update_elem(Map& map, const void* key_bytes, const void* value
   if (same && !node->intermediate) {
     if (flags == BPF_NOEXIST) return refuse(Errno::Exist, "BPF_NOEXIST, but the prefix is there");
   } else {
-    TRY(check_add(trie, flags));
+    TRY(trie_check_add_elem(trie, flags));
   }
 
   LpmNode* fresh = TRY(node_alloc(trie));

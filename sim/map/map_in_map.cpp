@@ -77,10 +77,13 @@ uint32_t bpf_map_fd_sys_lookup_elem(Object* inner) { return inner->id; }
 
 Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op) {
   File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
-  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
-  if (&file->f_op != &f_op)
-    return refuse(Errno::Inval, "fd {} is a {}, not a {}", fd, file->f_op.name, f_op.name);
-  return file->private_data;
+  if (file && &file->f_op == &f_op) return file->private_data;
+  Refusal refusal = !file ? refuse(Errno::BadF, "fd {} is not open", fd)
+                          : refuse(Errno::Inval, "fd {} is a {}, not a {}", fd, file->f_op.name, f_op.name);
+  refusal.function = &f_op == &bpf_map_fops    ? "__bpf_map_get"  // the kernel has one for each kind
+                     : &f_op == &bpf_prog_fops ? "__bpf_prog_get"
+                                               : "__btf_get_by_fd";
+  return refusal;
 }
 
 }  // namespace bpfsim

@@ -84,6 +84,15 @@ struct FdArrayView {
   std::vector<FdSlotView> slots;  // those that hold something
 };
 
+struct CpuSlotView {
+  uint32_t cpu, qsize;
+  const Object* prog;  // or null
+};
+struct CpuMapView {
+  uint32_t max_entries = 0;
+  std::vector<CpuSlotView> slots;  // those that hold something
+};
+
 struct RingSlot {
   uint32_t index;
   Addr addr;
@@ -126,8 +135,8 @@ struct PagesView {  // an arena
   Addr addr;                            // where the pages lie; 0: none yet
 };
 
-using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, RingView,
-                             BloomView, RingbufView, OwnedView, PagesView>;
+using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, CpuMapView,
+                             RingView, BloomView, RingbufView, OwnedView, PagesView>;
 inline constexpr size_t kNoLimit = SIZE_MAX;
 MapView view_map(const Map& map, size_t limit = kNoLimit);
 
@@ -142,7 +151,7 @@ FdArrayView dev_map_view(const Map& map);
 FdArrayView sock_map_view(const Map& map);
 FdArrayView reuseport_array_view(const Map& map);
 FdArrayView xsk_map_view(const Map& map);
-ArrayView cpu_map_view(const Map& map);
+CpuMapView cpu_map_view(const Map& map);
 RingView queue_stack_view(const Map& map);
 BloomView bloom_view(const Map& map, size_t limit = kNoLimit);  // of bytes
 RingbufView ringbuf_view(const Map& map);

@@ -5,6 +5,7 @@
 #include "syscall/bpf.h"
 
 #include <algorithm>
+#include <source_location>
 
 #include "uapi/gates.h"
 #include "uapi/tables.h"
@@ -40,14 +41,15 @@ Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& att
                 at, last->field);
 }
 
-// Who kernel.unprivileged_bpf_disabled keeps out, on a kernel where bpf(2) itself asks.
-static Result<void> unprivileged_gate(const Machine& machine, int cmd) {
+// Who kernel.unprivileged_bpf_disabled keeps out, on a kernel where bpf(2) itself asks and refuses.
+static Result<void> unprivileged_gate(const Machine& machine, int cmd,
+                                      std::source_location where = std::source_location::current()) {
   if (has(Gate::unpriv_asked_late, machine.version) || !machine.sysctl.unprivileged_bpf_disabled ||
       bpf_capable(machine))
     return {};
   const bool creates = cmd == BPF_MAP_CREATE || cmd == BPF_PROG_LOAD;
   if (has(Gate::unpriv_gate_narrow, machine.version) && !creates) return {};
-  return refuse(Errno::Perm, "kernel.unprivileged_bpf_disabled is {} and the task lacks {}",
+  return refuse(Errno::Perm, Fact("kernel.unprivileged_bpf_disabled is {} and the task lacks {}", where),
                 machine.sysctl.unprivileged_bpf_disabled,
                 has(Gate::cap_bpf, machine.version) ? "CAP_BPF" : "CAP_SYS_ADMIN");
 }

@@ -5,6 +5,7 @@
 // for each CPU, a descriptor) a function of the map's file, chosen by type as the kernel does.
 // BPF_F_LOCK takes the value's bpf_spin_lock, and nobody else can hold it: one simulated CPU runs at a time.
 #include <optional>
+#include <source_location>
 
 #include "map/map_value.h"
 #include "object/file.h"
@@ -43,10 +44,12 @@ class WriteActive {
   Map& map_;
 };
 
-Result<void> need_perms(const MapFd& fd, uint32_t mode) {
+// In the kernel each command asks this itself, so it is the command that refuses.
+Result<void> need_perms(const MapFd& fd, uint32_t mode,
+                        std::source_location where = std::source_location::current()) {
   if ((fd.sys_perms() & mode) == mode) return {};
-  if (fd.map->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, "the map is frozen");
-  return refuse(Errno::Perm, "the descriptor was not opened for that: its mode is {}, wanted {}",
+  if (fd.map->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, Fact("the map is frozen", where));
+  return refuse(Errno::Perm, Fact("the descriptor was not opened for that: its mode is {}, wanted {}", where),
                 fd.borrowed.get()->f_mode, mode);
 }
 

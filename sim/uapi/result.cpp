@@ -28,7 +28,8 @@ std::string FactArg::str() const {
   switch (kind_) {
     case Kind::Signed: return std::to_string(int64_t(number_));
     case Kind::Unsigned: return std::to_string(number_);
-    case Kind::Text: return text_;
+    case Kind::Text:
+    case Kind::Part: return text_;
     case Kind::Absent: break;
   }
   return "";
@@ -45,11 +46,20 @@ std::string Refusal::check() const {
   return std::string(name);
 }
 
+void Refusal::put_name(std::string_view name, size_t& at, size_t& spare) {
+  for (; name.size() > FactArg::kLongest && spare; --spare) {
+    args[at++] = FactArg::part(name.substr(0, FactArg::kLongest));
+    name.remove_prefix(FactArg::kLongest);
+  }
+  args[at++] = FactArg(name);
+}
+
 std::string Refusal::reason() const {
   std::string text;
   size_t arg = 0;
   for (const char* p = fact; *p; ++p) {
     if (p[0] == '{' && p[1] == '}' && arg < 3) {
+      while (args[arg].goes_on()) text += args[arg++].str();
       text += args[arg++].str();
       ++p;
     } else {

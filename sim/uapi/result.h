@@ -3,8 +3,9 @@
 //
 // A kernel function returns Result<T>: a value, or a Refusal that says which check refused and what it wanted
 // and got. Failures are a hot path too (a lookup that misses), so a Refusal stores the fact unformatted, as
-// the address of a literal and up to three arguments, and formats it only when somebody reads it. Nothing
-// here throws.
+// the address of a literal and up to three arguments, and formats it only when somebody reads it. It stays
+// small, since each caller on the way out copies it: a long name goes on in the places that the fact's other
+// values leave free. Nothing here throws.
 #pragma once
 
 #include <cstdint>
@@ -35,26 +36,34 @@ struct Fact {
       : text(text), where(where) {}
 };
 
-// One argument of a fact, held by value: a number, or a name, of which 39 characters are kept.
+// One argument of a fact, held by value: a number, a name, or a part of a name that the next one goes on
+// with.
 class FactArg {
  public:
+  static constexpr size_t kLongest = 39;  // of a name
   FactArg() {}  // written out, as that of Result<void>: a defaulted one would zero every byte of a {}
   template <class T>
     requires std::is_integral_v<T> || std::is_enum_v<T>
   FactArg(T value) : kind_(std::is_signed_v<T> ? Kind::Signed : Kind::Unsigned), number_(uint64_t(value)) {}
   FactArg(std::string_view text) : kind_(Kind::Text), text_{} {
-    text.copy(text_, sizeof text_ - 1);
-    if (text.size() >= sizeof text_) std::memcpy(text_ + sizeof text_ - 4, "...", 3);
+    text.copy(text_, kLongest);
+    if (text.size() > kLongest) std::memcpy(text_ + kLongest - 3, "...", 3);
   }
   FactArg(const char* text) : FactArg(std::string_view(text)) {}
   FactArg(const std::string& text) : FactArg(std::string_view(text)) {}
+  static FactArg part(std::string_view text) {
+    FactArg arg(text);
+    arg.kind_ = Kind::Part;
+    return arg;
+  }
+  bool goes_on() const { return kind_ == Kind::Part; }
   std::string str() const;
 
  private:
-  enum class Kind : uint8_t { Absent, Signed, Unsigned, Text } kind_ = Kind::Absent;
+  enum class Kind : uint8_t { Absent, Signed, Unsigned, Text, Part } kind_ = Kind::Absent;
   union {
     uint64_t number_ = 0;
-    char text_[40];
+    char text_[kLongest + 1];
   };
 };
 
@@ -66,12 +75,29 @@ struct Refusal {
 
   std::string check() const;   // which function refused: "queue_stack_map_alloc_check"
   std::string reason() const;  // "key_size must be 0, is 4"
+
+  // Appends a name from args[at] on. Up to `spare` places more than one are free for it.
+  void put_name(std::string_view name, size_t& at, size_t& spare);
 };
 
 template <class... Args>
 [[nodiscard]] Refusal refuse(Errno err, Fact fact, const Args&... args) {
   static_assert(sizeof...(args) <= 3, "a fact names at most three values");
-  return Refusal{err, fact.text, fact.where.function_name(), {FactArg(args)...}};
+  const char* function = fact.where.function_name();
+  if constexpr ((std::is_convertible_v<const Args&, std::string_view> || ...)) {
+    Refusal refusal{err, fact.text, function, {}};
+    size_t at = 0, spare = 3 - sizeof...(args);
+    auto put = [&](const auto& arg) {
+      if constexpr (std::is_convertible_v<decltype(arg), std::string_view>)
+        refusal.put_name(arg, at, spare);
+      else
+        refusal.args[at++] = FactArg(arg);
+    };
+    (put(args), ...);
+    return refusal;
+  } else {
+    return Refusal{err, fact.text, function, {FactArg(args)...}};
+  }
 }
 
 template <class T = void>

@@ -67,7 +67,7 @@ TEST_CASE("An entry of a map of CPUs holds its program until it is replaced, del
   CHECK(s.map_delete(map, (cpu = 0, &cpu)) == 0);
   CHECK(s.map_delete(map, &cpu) == 0);
   CHECK(put(s, map, 0, 8, prog) == 0);
-  CHECK(std::get<ArrayView>(view_map(s.map(map))).elements.size() == 1);
+  CHECK(std::get<CpuMapView>(view_map(s.map(map))).slots.size() == 1);
   CHECK(s.close(map) == 0);
   CHECK(held.aux->refcnt.value() == 1);
 }

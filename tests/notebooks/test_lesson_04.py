@@ -3,6 +3,7 @@
 import ast
 import errno
 import json
+import re
 from pathlib import Path
 
 import bpfsim
@@ -121,6 +122,43 @@ WRONG = [
     ("q4", once(never_full), "Nobody counts"),
     ("q4", once(lambda map, key, value, flags: map.state[9]), "KeyError"),
 ]
+
+
+def puts(*entries):
+    """An answer to q3 that puts these (length, bytes of the address, value)."""
+
+    def fill(trie):
+        for length, address, value in entries:
+            trie[bytes([length, 0, 0, 0, *address, *bytes(4 - len(address))])] = value
+
+    return fill
+
+
+def nearly_right(net, sub):
+    """Answers that do well for most addresses, and the hints that they are to get."""
+    wide, narrow, rest = (8, [net], 3), (16, [net, sub], 7), (0, [], 1)
+    return [
+        (puts(wide, narrow, (32, [8, 8, 8, 8], 1)), "one address only"),
+        (puts(wide, narrow), "fits every address"),
+        (puts(wide, narrow, (1, [], 1)), "fits every address"),
+        (puts(rest, narrow, (7, [net], 3)), "how long is each prefix"),
+        (puts(rest, narrow, (9, [net], 3)), "how long is each prefix"),
+        (puts(rest, wide, (15, [net, sub], 7)), "how long is each prefix"),
+        (puts(rest, wide, (17, [net, sub], 7)), "how long is each prefix"),
+        (puts(rest, wide, (24, [net, sub, 2], 7)), "how long is each prefix"),
+        (puts(rest, narrow, (8, [net + 1], 3)), "longest prefix that fits wins"),
+        (puts(rest, (8, [net], 7), (16, [net, sub], 3)), "longest prefix that fits wins"),
+    ]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_routes_that_are_nearly_right_are_not_right(lesson, seed):
+    variant = lesson["q3"].variant(seed)
+    net, sub = map(int, re.search(r"begins with (\d+)\.(\d+) finds 7", repr(variant)).groups())
+    for answer, says in nearly_right(net, sub):
+        verdict = variant.check(answer)
+        assert not verdict and says in verdict.text, verdict
+    assert variant.check(puts((0, [], 1), (8, [net], 3), (16, [net, sub], 7)))
 
 
 @pytest.mark.parametrize(("exercise", "answer", "says"), WRONG)

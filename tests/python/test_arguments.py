@@ -20,8 +20,14 @@ WRONG = [
     ("k.rcu_hold(3)", "rcu_hold(): it takes no arguments"),
     ("k.net_device(3)", "net_device(): name must be a str, is 3"),
     ("k.remove_net_device(eth0)", "remove_net_device(): name must be a str, is of type NetDevice"),
-    ("k.history.fork_from(None)", "fork_from(): steps must be an int, is None"),
-    ("k.history['a']", "a step is a number or a slice, not 'a'"),
+    ("k.history.fork_from(None)", "a step is a number, not None"),
+    ("k.history['a']", "a step is a number, not 'a'"),
+    ("k.history.cursor('a')", "a step is a number, not 'a'"),
+    ("k.history.film('a')", "a step is a number, not 'a'"),
+    (
+        "k.history.watch(k)",
+        "an object is a handle, its .object or its number in the order of birth, not of type Kernel",
+    ),
     ("k.break_on('m')", "an object is a handle, its .object or its number in the order of birth, not 'm'"),
     ("eth0.receive('text')", "receive(): packet must be bytes or another buffer, is 'text'"),
     ("bpfsim.Kernel(6.18)", "Kernel(): version must be a str, is 6.18"),
@@ -52,6 +58,22 @@ WRONG = [
     ("m.update(1, 'x' * 60)", "a value is an int or bytes, not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx ..., of type str"),
     ("prog.test_run('text')", "a packet is bytes, not 'text'"),
     ("m.view('x')", "map_inside(): limit must be an int, is 'x'"),
+    ("m.on(k)", "descriptors are a task's: a Task is wanted, not of type Kernel"),
+    ("m.push(3)", "a BPF_MAP_TYPE_HASH has keys: write it as m[key] = value"),
+    ("m.peek()", "a BPF_MAP_TYPE_HASH has keys: read it as m[key]"),
+    ("m.update(0, prog)", "a value is an int or bytes: of a Prog give its .fd"),
+    ("task.prog_load('xdp', 'exit', license=None)", "license must be a str such as 'GPL', is None"),
+]
+
+UNFIT = [
+    (
+        "task.link_create(prog, None)",
+        "this program goes onto a network device: target must be one, its name or its ifindex, is None",
+    ),
+    ("task.prog_load('xdp', 'exit', log_size=-1)", "log_size is the room for the log in bytes, not -1"),
+    ("task.prog_load('xdp', bytes(7))", "instructions have 8 bytes each, and insns has 7: the last one is not whole"),
+    ("task.map_create('hash', key_size=-4)", "key_size is not negative, is -4"),
+    ("k.history.watch(-1)", "objects are numbered from 0 in the order of birth, there is no -1"),
 ]
 
 
@@ -63,6 +85,15 @@ def test_a_wrong_argument_is_named(call, says):
     names["prog"] = task.prog_load("xdp", "r0 = 2\nexit")
     with pytest.raises(TypeError) as raised:
         eval(call, names)
+    assert str(raised.value) == says
+
+
+@pytest.mark.parametrize(("call", "says"), UNFIT, ids=[call for call, _ in UNFIT])
+def test_a_value_that_cannot_be_is_named(call, says):
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    with pytest.raises(ValueError, match=".") as raised:
+        eval(call, {"k": k, "task": task, "prog": task.prog_load("xdp", "r0 = 2\nexit")})
     assert str(raised.value) == says
 
 

@@ -110,3 +110,18 @@ def test_what_is_not_clear_is_asked_for(task):
         task.link_create(load(task, "xdp"), "eth7")
     with pytest.raises(FileNotFoundError):
         task.link_create(load(task, "cgroup_device"), "/sys/fs/cgroup/none")
+
+
+def test_who_holds_an_xdp_program_depends_on_its_mode():
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    native, generic = (task.prog_load("xdp", "r0 = 2\nexit") for _ in range(2))
+    task.rtnl_setlink_xdp("eth0", native)
+    task.rtnl_setlink_xdp("lo", generic)
+    assert "netdev 2 (eth0) by xdp in the driver" in native.holders()
+    assert "netdev 1 (lo) by xdpgeneric as dev->xdp_prog" in generic.holders()
+    assert not any("driver" in line for line in generic.holders())
+    task.rtnl_setlink_xdp("lo", -1)
+    causes = [row["cause"] for row in generic.ledger]
+    assert "dev->xdp_prog of netdev 1" in causes and "no more dev->xdp_prog of netdev 1" in causes
+    assert not any("driver" in cause for cause in causes)

@@ -80,6 +80,84 @@ def test_a_simulated_machine_says_which_check_refused():
     assert task.last_refusal == (caught.value.check, caught.value.reason)
 
 
+AFTER_EXIT = {
+    "map_create": lambda t, m: t.map_create("array"),
+    "lookup": lambda t, m: m[0],
+    "prog_load": lambda t, m: t.prog_load("xdp", "r0 = 2\nexit"),
+    "dup": lambda t, m: t.dup(m.fd),
+    "close": lambda t, m: t.close(m.fd),
+    "open": lambda t, m: t.open("/sys/fs/bpf"),
+    "mkdir": lambda t, m: t.mkdir("/sys/fs/bpf/d"),
+    "set_caps": lambda t, m: t.set_caps([]),
+    "mmap": lambda t, m: t.mmap(m.fd, 4096),
+    "socket": lambda t, m: t.socket("inet"),
+    "fork": lambda t, m: t.fork(),
+    "object_at": lambda t, m: m.view(),
+}
+
+
+@pytest.mark.parametrize("call", AFTER_EXIT)
+def test_whatever_an_exited_task_calls_says_that_it_has_exited(call):
+    task = bpfsim.Kernel().spawn()
+    m = task.map_create("hash")
+    assert m.get(9) is None, "an older refusal"
+    task.exit()
+    with pytest.raises(OSError, match="No such process") as caught:
+        AFTER_EXIT[call](task, m)
+    assert caught.value.errname == "ESRCH"
+    assert caught.value.check == "task_has_exited"
+    assert caught.value.reason == f"task {task.pid} has exited, and makes no more calls"
+    assert caught.value.reason in str(caught.value)
+
+
+LONG = "/sys/fs/bpf/" + "d" * 30 + "/" + "e" * 30 + "/" + "f" * 20
+
+
+def test_a_reason_has_the_whole_name():
+    k = bpfsim.Kernel()
+    with pytest.raises(FileNotFoundError, match="did you mean kernel.unprivileged_bpf_disabled"):
+        k.sysctl_write("kernel.unprivileged_bpf_disable", 1)
+    task = k.spawn()
+    task.mkdir(LONG[:42])
+    task.mkdir(LONG[:73])
+    with pytest.raises(FileNotFoundError) as caught:
+        task.unlink(LONG)
+    assert LONG[74:] in caught.value.reason
+    with pytest.raises(FileNotFoundError) as caught:
+        task.unlink("/sys/fs/bpf/" + "g" * 100)
+    assert "g" * 100 in caught.value.reason
+    with pytest.raises(FileNotFoundError) as caught:
+        task.unlink("/sys/fs/bpf/" + "g" * 200)
+    assert caught.value.reason.endswith("ggg...")
+
+
+def test_a_check_has_the_kernel_s_name():
+    task = bpfsim.Kernel().spawn()
+    m = task.map_create("hash")
+    m.freeze()
+    with pytest.raises(PermissionError) as frozen:
+        m[1] = 2
+    assert frozen.value.check == "map_update_elem"
+    jumps = task.map_create("prog_array", value_size=4)
+    with pytest.raises(OSError) as not_a_program:
+        jumps[0] = m.fd
+    assert not_a_program.value.check == "__bpf_prog_get"
+    old = bpfsim.Kernel("5.15")
+    old.sysctl_write("kernel.unprivileged_bpf_disabled", 1)
+    with pytest.raises(PermissionError) as outside:
+        old.spawn(uid=1000).map_create("array")
+    assert outside.value.check == "__sys_bpf"
+
+
+def test_a_log_that_does_not_fit_is_said():
+    task = bpfsim.Kernel().spawn()
+    with pytest.raises(bpfsim.VerifierError) as caught:
+        task.prog_load("xdp", "r0 = 2\nexit", log_level=2, log_size=128)
+    assert caught.value.errname == "ENOSPC"
+    assert "the log needs" in caught.value.reason and caught.value.reason.endswith("log_size is 128")
+    assert caught.value.reason in str(caught.value) and caught.value.log
+
+
 def test_a_reply_is_the_number_and_the_fields():
     reply = bpf(Kept(7), "PROG_TEST_RUN", prog_fd=3, repeat=5)
     assert reply == 7 and reply.repeat == 5

@@ -127,7 +127,7 @@ def test_a_fork_is_a_live_machine_of_its_own(k):
 
 def test_a_cursor_walks_calls_and_into_them(k):
     a_life(k)
-    h = k.history.cursor(-1)
+    h = k.history.cursor().boot()
     assert h.text == "boot" and h.step is None
     with pytest.raises(IndexError):
         h.back()
@@ -154,11 +154,50 @@ def test_a_cursor_walks_calls_and_into_them(k):
     h.out().back()
     assert h.text.startswith("after step 0")
     assert [node.kind for node in h.changed.freed] == ["map", "file"]
-    h.to(len(k.history) - 1)
+    h.to(-1)
     with pytest.raises(IndexError):
         h.forward()
     assert len(h.to(3).fork().history) == 4
     assert "counts" in h._repr_html_() and "after step 3" in repr(h)
+
+
+def test_steps_are_counted_from_the_end_by_negative_numbers(k):
+    a_life(k)
+    h, last = k.history, len(k.history) - 1
+    assert h[-1].number == h.cursor(-1).step.number == h.cursor(h[-1]).step.number == last
+    assert text(h.graph(-1)) == text(h[-1].before()) == text(h.graph(last))
+    assert text(h.graph(len(h))) == text(h[-1].graph())
+    assert len(h.fork_from(-1).history) == len(h.fork_from(h[-1]).history) == last
+    assert len(h.film(-2, quiet=True).frames) == 2
+    for beyond in (h.__getitem__, h.cursor, h.graph, h.fork_from, h.film):
+        for number in (len(h) + 1, -len(h) - 1):
+            with pytest.raises(IndexError, match=f"the history has {len(h)} steps, there is no {number}"):
+                beyond(number)
+
+
+def test_what_is_freed_is_not_drawn_from_that_event_on(k):
+    t = k.spawn()
+    m = t.map_create("array", name="counts")
+    t.prog_load("xdp", "r1 = map[counts]\nr0 = 1\nexit", maps={"counts": m}, name="prog")
+    t.exit()
+    seen = []
+    for frame in k.history.film(-1, events=True).frames:
+        if frame.caption.endswith(": freed"):
+            name = frame.caption.split(" ", 1)[1].removesuffix(": freed")
+            assert frame.text.splitlines()[0] == f"- {name}", frame.text
+            seen.append(name)
+    assert seen == ["file (bpf-map)", "file (bpf-prog)", "task 470 (bash)", "prog 0 (prog)", "map 0 (counts)"]
+    for event in k.history[-1].events:
+        gone = {e.serial for e in k.history[-1].events[: event.number + 1] if e.cause == "freed"}
+        assert not gone & {node.serial for node in event.graph().nodes}
+
+
+def test_what_drawings_leave_out_is_said(k):
+    k.spawn().fork().exit()
+    here = k.history.cursor().into()
+    assert "f_count -1 = 5" in here.text
+    assert repr(here).endswith("nothing changed in the drawing, which leaves out the terminal")
+    assert "which leaves out the terminal" in here._repr_html_()
 
 
 def test_diff_says_in_words_what_changed(k):

@@ -239,7 +239,7 @@ OTHERS = {
     "user_ringbuf": (dict(key_size=0, value_size=0, max_entries=4096), "ringbuf"),
     "devmap": (dict(value_size=4, max_entries=4), "objects"),
     "devmap_hash": (dict(value_size=4, max_entries=4), "objects"),
-    "cpumap": (dict(value_size=4, max_entries=2), "array"),
+    "cpumap": (dict(value_size=4, max_entries=2), "objects"),
     "xskmap": (dict(value_size=4, max_entries=4), "objects"),
     "sockmap": (dict(value_size=4, max_entries=4), "objects"),
     "sockhash": (dict(value_size=4, max_entries=4), "objects"),
@@ -256,6 +256,32 @@ def test_every_type_says_what_is_inside(task, kind):
     view = task.map_create(kind, **fields).view()
     assert view.kind == picture
     assert view.facts() in str(view) and kind in view._repr_html_()
+
+
+def test_a_cpumap_s_slots(task):
+    m = task.map_create("cpumap", value_size=8, max_entries=4)
+    prog = task.prog_load("xdp", "r0 = 2\nexit", name="on_cpu", expected_attach_type="BPF_XDP_CPUMAP")
+    m[0] = (192).to_bytes(4, "little") + prog.fd.to_bytes(4, "little")
+    m[1] = 64
+    view = str(m.view())
+    assert "2 of 4 slots hold something" in view and "0x0" not in view
+    assert "a queue of 192 frames, prog 1 (on_cpu)" in view and "a queue of 64 frames\n" in view + "\n"
+
+
+def test_a_bloom_filter_is_asked_about_values(task):
+    bf = task.map_create("bloom_filter", key_size=0, value_size=4, max_entries=10)
+    bf.push(3)
+    assert 3 in bf and bf.peek(3) is True
+    assert 4 not in bf and bf.peek(4) is False
+    for ask in (bf.peek, lambda: bf.peek(1, 2)):
+        with pytest.raises(TypeError, match="wants one value; ask a bloom filter .*: 3 in bf"):
+            ask()
+    for ask in (lambda: bf[3], lambda: bf.get(3)):
+        with pytest.raises(ValueError, match="has no keys; ask a bloom filter .*: 3 in bf"):
+            ask()
+    queue = task.map_create("queue", key_size=0, value_size=4, max_entries=2)
+    with pytest.raises(TypeError, match="takes no value"):
+        queue.peek(3)
 
 
 def test_a_ring_buffer_s_records():

@@ -110,6 +110,100 @@ def test_the_last_close_of_a_prog_arrays_map_empties_it_whoever_is_late():
     assert not [n for n in found[0].graph.nodes if n.kind in ("prog", "map")]
 
 
+def pinned_counter():
+    k, a, b = machine()
+    c = a.map_create("array", value_size=4, name="c")
+    c.pin("/sys/fs/bpf/c")
+    return k, a, b
+
+
+def inc(task):
+    c = bpfsim.Map(task, task.bpf("OBJ_GET", pathname="/sys/fs/bpf/c"))
+    c[0] = c[0] + 1
+
+
+def test_a_lost_update_is_an_outcome_of_its_own():
+    k, a, b = pinned_counter()
+    found = k.races({"a": (a, inc), "b": (b, inc)})
+    assert found.complete and found.tried == math.comb(8, 4)
+    assert {o.contents["map 1 (c)"]["0"] for o in found} == {"1", "2"}
+    assert [o.differs for o in found] == [["map 1 (c)[0] = 2"], ["map 1 (c)[0] = 1"]]
+    assert "afterwards: map 1 (c)[0] = 1" in repr(found) and "map 1 (c)[0] = 1" in found._repr_html_()
+    lost = found[1]
+    calls = [(turn.who, turn.where) for turn in lost.schedule]
+    look, change = "before BPF(MAP_LOOKUP_ELEM)", "before BPF(MAP_UPDATE_ELEM)"
+    first_change = min(calls.index((who, change)) for who in "ab")
+    assert max(calls.index((who, look)) for who in "ab") < first_change
+
+
+def test_every_schedule_of_an_outcome_can_be_seen():
+    k, a, b = pinned_counter()
+    found = k.races({"a": (a, inc), "b": (b, inc)})
+    for outcome in found:
+        assert len(outcome.every_schedule) == outcome.schedules <= 100
+        assert outcome.schedule in outcome.every_schedule
+        assert all(outcome.schedule.changes <= s.changes for s in outcome.every_schedule)
+        assert len({repr(s) for s in outcome.every_schedule}) == outcome.schedules
+    assert repr(found[0].every_schedule).startswith("1.\na: before BPF(OBJ_GET)")
+    assert found[0].every_schedule._repr_html_().count("<table") == found[0].schedules
+    many = lambda t: [t.dup(0) for _ in range(5)]  # noqa: E731
+    (only,) = k.races({"a": (a, many), "b": (b, many)})
+    assert only.schedules == 252 and len(only.every_schedule) == 100
+
+
+def test_one_outcome_is_not_many():
+    k, a, b = machine()
+    found = k.races({"a": (a, lambda t: t.close(99)), "b": (b, lambda t: t.close(98))})
+    assert found.summary == "1 outcome of every one of the 2 schedules" and found[0].differs == []
+
+
+FILLS = {
+    "hash": (dict(max_entries=4), lambda m, n: m.update(n, n)),
+    "lpm_trie": (
+        dict(key_size=8, max_entries=4, map_flags=1),
+        lambda m, n: m.update(bytes([8, 0, 0, 0, n, 0, 0, 0]), n),
+    ),
+    "bloom_filter": (dict(key_size=0, max_entries=4), lambda m, n: m.push(n)),
+    "percpu_array": (dict(max_entries=4), lambda m, n: m.update(n, n)),
+    "cpumap": (dict(value_size=4, max_entries=2), lambda m, n: m.update(n - 1, n)),
+}
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_how_elements_lie_does_not_count_only_what_they_are(kind):
+    k, a, b = machine()
+    fields, fill = FILLS[kind]
+    m = a.map_create(kind, name="m", **fields)
+    b = a.fork()
+    found = k.races({"a": (a, lambda t: fill(m.on(t), 1)), "b": (b, lambda t: fill(m.on(t), 2))})
+    assert found.tried == 2 and len(found) == 1
+    assert found[0].contents["map 1 (m)"]
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack"])
+def test_the_order_of_a_queue_counts(kind):
+    k, a, b = machine()
+    m = a.map_create(kind, key_size=0, value_size=4, max_entries=4, name="m")
+    b = a.fork()
+    found = k.races({"a": (a, lambda t: m.on(t).push(1)), "b": (b, lambda t: m.on(t).push(2))})
+    assert len(found) == 2 and all(len(o.differs) == 2 for o in found)
+
+
+def test_of_a_big_map_a_part_counts_and_of_much_that_differs_a_part_is_told():
+    k, a, b = machine()
+    m = a.map_create("array", value_size=4, max_entries=1000, name="big")
+    b = a.fork()
+    values, keys = (bytes([n, 0, 0, 0]) * 20 for n in (1, 2)), b"".join(n.to_bytes(4, "little") for n in range(20))
+
+    def fill(value):
+        return lambda t: t.bpf("MAP_UPDATE_BATCH", map_fd=m.fd, keys=keys, values=value, count=20) and None
+
+    found = k.races({who: (task, fill(value)) for who, task, value in zip("ab", (a, b), values, strict=True)})
+    assert len(found) == 2 and len(found[0].contents["map 1 (big)"]) == 256
+    assert len(found[0].differs) == 20
+    assert "afterwards: … and 8 more lines, in .differs" in repr(found)
+
+
 def test_what_a_script_raises_is_its_answer_and_wrong_use_is_said():
     k, a, b = machine()
     m = a.map_create("array")

@@ -41,6 +41,36 @@ def prefix(data: bytes, length: int, exact: bool = False) -> str:
     return (cut(bits, 24) or "(empty)") + f"/{length}"
 
 
+def contents(data: dict[str, Any]) -> dict[str, str]:
+    """What a map holds, in words: a value by its key, or by its place where there are no keys.
+
+    How it lies does not count: two hashes with the same elements are the same. An arena's pages are not looked into.
+    """
+    match data["kind"]:
+        case "array":
+            return {shown(e["key"]): ", ".join(map(shown, e["values"])) for e in data["elements"]}
+        case "hash" | "lru":
+            elements = [e for _, chain in data["buckets"] for e in chain]
+            return {shown(e["key"]): ", ".join(map(shown, e["values"])) for e in elements}
+        case "trie":
+            held = [node for node in data["nodes"] if not node["intermediate"]]
+            return {prefix(n["data"], n["prefixlen"], exact=True): shown(n["value"]) for n in held}
+        case "objects":
+            return {shown(key): label for key, _, label in data["slots"]}
+        case "ring":
+            return {str(place): shown(value) for place, (_, value) in enumerate(data["slots"])}
+        case "bloom":
+            return {"bits": data["bits"].hex()}
+        case "ringbuf":
+            return {
+                str(place): f"{length} bytes, {_record_state(busy, discarded)}: {shown(begin)}"
+                for place, (_, busy, discarded, length, begin) in enumerate(data["records"])
+            }
+        case "owned":
+            return {f"{label} {at}".strip(): ", ".join(map(shown, values)) for _, label, at, values in data["owned"]}
+    return {}
+
+
 class MapView:
     """What a map looks like inside now. A picture in Jupyter, ``str()`` in a terminal, ``to_json()`` for programs.
 
