@@ -48,11 +48,49 @@ py::dict parse(const bpf_prog_info& info) {
   return fields;
 }
 
+#define PUT_OF(type, field) fields[#field] = info.type.field
+
+// The numbers that a type of link adds. What user space gives a buffer for (names, addresses) is left out.
+void put_link_type(py::dict& fields, const bpf_link_info& info) {
+  switch (info.type) {
+    case BPF_LINK_TYPE_RAW_TRACEPOINT: PUT_OF(raw_tracepoint, cookie); break;
+    case BPF_LINK_TYPE_TRACING:
+      PUT_OF(tracing, attach_type), PUT_OF(tracing, target_obj_id), PUT_OF(tracing, target_btf_id);
+      PUT_OF(tracing, cookie);
+      break;
+    case BPF_LINK_TYPE_CGROUP: PUT_OF(cgroup, cgroup_id), PUT_OF(cgroup, attach_type); break;
+    case BPF_LINK_TYPE_ITER:
+      if (info.iter.map.map_id) fields["map_id"] = info.iter.map.map_id;
+      break;
+    case BPF_LINK_TYPE_NETNS: PUT_OF(netns, netns_ino), PUT_OF(netns, attach_type); break;
+    case BPF_LINK_TYPE_XDP: PUT_OF(xdp, ifindex); break;
+    case BPF_LINK_TYPE_PERF_EVENT: fields["perf_event_type"] = info.perf_event.type; break;
+    case BPF_LINK_TYPE_KPROBE_MULTI:
+      PUT_OF(kprobe_multi, count), PUT_OF(kprobe_multi, flags), PUT_OF(kprobe_multi, missed);
+      break;
+    case BPF_LINK_TYPE_STRUCT_OPS: PUT_OF(struct_ops, map_id); break;
+    case BPF_LINK_TYPE_NETFILTER:
+      PUT_OF(netfilter, pf), PUT_OF(netfilter, hooknum), PUT_OF(netfilter, priority);
+      PUT_OF(netfilter, flags);
+      break;
+    case BPF_LINK_TYPE_TCX: PUT_OF(tcx, ifindex), PUT_OF(tcx, attach_type); break;
+    case BPF_LINK_TYPE_UPROBE_MULTI:
+      PUT_OF(uprobe_multi, count), PUT_OF(uprobe_multi, flags), PUT_OF(uprobe_multi, pid);
+      break;
+    case BPF_LINK_TYPE_NETKIT: PUT_OF(netkit, ifindex), PUT_OF(netkit, attach_type); break;
+    case BPF_LINK_TYPE_SOCKMAP: PUT_OF(sockmap, map_id), PUT_OF(sockmap, attach_type); break;
+    default: break;
+  }
+}
+#undef PUT_OF
+
 py::dict parse(const bpf_link_info& info) {
   py::dict fields;
   PUT(type), PUT(id), PUT(prog_id);
   fields["type_name"] = row_name(find_link_type(info.type));
-  if (info.type == BPF_LINK_TYPE_XDP) fields["ifindex"] = info.xdp.ifindex;
+  put_link_type(fields, info);
+  if (fields.contains("attach_type"))
+    fields["attach_type_name"] = row_name(find_attach_type(fields["attach_type"].cast<uint32_t>()));
   return fields;
 }
 #undef PUT

@@ -6,6 +6,7 @@
 #include "host/tcp_cong.h"
 #include "machine.h"
 #include "object/btf.h"
+#include "uapi/suggest.h"
 
 namespace bpfsim {
 
@@ -126,8 +127,13 @@ void bind_tracing(py::class_<PyKernel, std::shared_ptr<PyKernel>>& kernel) {
             if (!btf) throw py::value_error("this machine has no BTF of its own");
             for (uint32_t kind : {BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_STRUCT})
               if (uint32_t id = btf->types->find_by_name(name, kind)) return id;
+            std::vector<std::string> functions;
+            for (uint32_t id = 1; id < btf->types->nr_types(); ++id)
+              if (const btf_type& t = *btf->types->type_by_id(id); btf_kind(t) == BTF_KIND_FUNC)
+                functions.push_back(btf->types->name_of(t));
+            const std::string near = nearest_name(name, functions);
             throw py::value_error("the machine's BTF has no function, typedef or struct called '" + name +
-                                  "'");
+                                  "'" + (near.empty() ? "" : "; did you mean '" + near + "'?"));
           },
           py::arg("name"),
           "The id in the machine's own BTF of a function (bpf_iter_bpf_map), typedef (btf_trace_sys_enter) "

@@ -35,7 +35,11 @@ def test_a_link_takes_whatever_names_its_hook(task, kind, fields, target, attach
     before = dict(task.fds)
     prog = load(task, kind, **fields)
     link = task.link_create(prog, target, attach_type)
-    assert link.info["prog_id"] == prog.id
+    info = link.info
+    assert info["prog_id"] == prog.id
+    told = {"BPF_LINK_TYPE_XDP": "ifindex", "BPF_LINK_TYPE_TCX": "ifindex", "BPF_LINK_TYPE_CGROUP": "cgroup_id"}
+    assert info[told.get(info["type_name"], "netns_ino")]
+    assert info["type_name"] == "BPF_LINK_TYPE_XDP" or info["attach_type_name"].lower().startswith("bpf_")
     link.close()
     prog.close()
     assert task.fds == before, "what was opened to name the hook is closed again"
@@ -54,6 +58,7 @@ def test_a_link_of_an_iterator_takes_the_map_whose_elements_it_walks(task):
     before = m.refcnt
     link = task.link_create(prog, m)
     assert m.refcnt == before + 1, "the link holds the map"
+    assert link.info["map_id"] == m.id
     link.close()
     assert m.refcnt == before
 

@@ -51,6 +51,7 @@ def test_a_function_of_a_program_is_replaced_by_name(task):
     assert extension.info["attach_btf_obj_id"] == target.info["btf_id"]
     link = task.link_create(extension)
     assert link.info["type_name"] == "BPF_LINK_TYPE_TRACING"
+    assert link.info["target_obj_id"] == target.id
     assert f"target_obj_id:\t{target.id}\n" in task.fdinfo(link.fd)
     with pytest.raises(OSError, match="replaces the function already") as refused:
         task.link_create(task.prog_load("ext", "r0 = 2\nexit", target=target, function="verdict"))
@@ -135,3 +136,8 @@ def test_what_is_no_target_is_told_in_words(task):
         task.prog_load("ext", "r0 = 2\nexit", target=plain, function="main")
     with pytest.raises(ValueError, match="bpf_lsm_nothing"):
         task.prog_load("lsm", "r0 = 0\nexit", target="nothing")
+
+
+def test_a_mistyped_hook_is_guessed(task):
+    with pytest.raises(ValueError, match="did you mean 'bpf_lsm_file_open'"):
+        task.prog_load("lsm", "r0 = 0\nexit", target="file_opn")
