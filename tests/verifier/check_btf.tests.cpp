@@ -78,7 +78,7 @@ TEST_CASE("CO-RE relocations that cannot be read are refused as by the live kern
       {{{4, 1, 0, 0}}},
       {{{16, 1, 0, 0}}},
       {{{0, 99, 0, 0}}},
-      {{{0, 2, 0, 0}}},                     // a prototype has no name
+      {{{0, 2, 0, 0}}},                    // a prototype has no name
       {{{0, 1, 0, 0}, {1, 0, 0, 0}}, 20},  // the second begins with what the first has behind
   };
   for (const auto& c : cases) {
