@@ -2,31 +2,22 @@
 // (Linux 6.18)
 //
 // SK_LOOKUP programs: for which socket is this new connection? Their context tells who talks to whom; each
-// access becomes one of struct bpf_sk_lookup_kern. Not modelled yet: that a packet's arrival asks them, and
-// bpf_sk_assign, so that a test run selects no socket.
+// access becomes one of struct bpf_sk_lookup_kern. A test run tells the cookie of the socket that the program
+// selected. Not modelled yet: that a packet's arrival asks them, and reading the members of a socket.
+#include "host/sk_lookup.h"
+
 #include <cstddef>
 #include <cstring>
 
 #include "hook/ctx_fields.h"
 #include "hook/hook.h"
 #include "hook/types.h"
+#include "host/socket.h"
 #include "uapi/context.h"
 
 namespace bpfsim {
 
 namespace {
-
-// The context as it lies in memory. Addresses of version 6 stand elsewhere.
-struct bpf_sk_lookup_kern {
-  uint16_t family, protocol;
-  uint16_t sport;  // in network order
-  uint16_t dport;
-  uint32_t v4_saddr, v4_daddr;
-  Addr v6_saddr, v6_daddr;
-  Addr selected_sk;
-  uint32_t ingress_ifindex;
-  uint8_t no_reuseport;
-};
 
 using enum CtxAccess;
 constexpr CtxField sk_lookup_fields[] = {
@@ -78,9 +69,9 @@ Insns sk_lookup_convert_ctx_access(bpf_access_type, const bpf_insn& insn, const 
 }
 
 // What the caller says of the connection: no socket yet, nothing behind the ports.
-Result<const bpf_sk_lookup*> connection_of(const TestContext& given) {
+Result<bpf_sk_lookup*> connection_of(TestContext& given) {
   if (!given.given) return refuse(Errno::Inval, "the connection must be told in ctx_in");
-  const auto* user = reinterpret_cast<const bpf_sk_lookup*>(given.bytes.data());
+  auto* user = reinterpret_cast<bpf_sk_lookup*>(given.bytes.data());
   if (user->sk) return refuse(Errno::Inval, "sk must be 0");
   for (size_t at = offsetof(bpf_sk_lookup, ingress_ifindex); at < sizeof *user; ++at)
     if (given.bytes[at]) return refuse(Errno::Inval, "byte {} of the context must be 0", at);
@@ -92,6 +83,17 @@ Result<const bpf_sk_lookup*> connection_of(const TestContext& given) {
   return user;
 }
 
+// The cookie of the socket that the run selected, 0 for none. Which socket of a group it would be, a test run
+// cannot tell.
+Result<uint64_t> cookie_of_selected(const Machine& machine, const bpf_sk_lookup_kern& ctx) {
+  Sock* selected = sock_from_handle(machine, ctx.selected_sk);
+  if (!selected) return 0;
+  if (selected->sk_reuseport && !ctx.no_reuseport)
+    return refuse(Errno::OpNotSupp, "{} may share its port, and BPF_SK_LOOKUP_F_NO_REUSEPORT is not set",
+                  selected->label());
+  return sock_gen_cookie(*selected);
+}
+
 Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_sk_lookup);
@@ -101,7 +103,7 @@ Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserA
   if (attr.test.data_in || attr.test.data_size_in || attr.test.data_out || attr.test.data_size_out)
     return refuse(Errno::Inval, "this program type sees no packet: no data");
   TestContext given = TRY(bpf_ctx_init(machine, attr, sizeof(bpf_sk_lookup)));
-  const bpf_sk_lookup& user = *TRY(connection_of(given));
+  bpf_sk_lookup& user = *TRY(connection_of(given));
 
   struct Frame {
     bpf_sk_lookup_kern ctx;
@@ -122,7 +124,13 @@ Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserA
     frame.ctx.v6_saddr = memory.span.addr + offsetof(Frame, saddr);
     frame.ctx.v6_daddr = memory.span.addr + offsetof(Frame, daddr);
   }
-  const TestOutcome outcome = TRY(bpf_test_run(machine, prog, memory.span.addr, attr.test.repeat));
+  auto select_none = [&] { frame.ctx.selected_sk = 0, frame.ctx.no_reuseport = 0; };
+  // A grace period in between must not free what the program selected.
+  RcuReader reading(machine.rcu);
+  const TestOutcome outcome =
+      TRY(bpf_test_run(machine, prog, memory.span.addr, attr.test.repeat, select_none));
+  if (outcome.retval != SK_PASS) select_none();
+  user.cookie = TRY(cookie_of_selected(machine, frame.ctx));
   TRY(bpf_test_finish(machine, attr, uattr, {}, 0, outcome.retval, outcome.duration));
   return bpf_ctx_finish(machine, attr, uattr, given);
 }

@@ -25,13 +25,14 @@ enum : uint32_t {
   SK_SKB = 1 << 6,
   REUSEPORT = 1 << 7,
   FLOW = 1 << 8,
-  SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, SOCK_OPS, SK_MSG, SK_LOOKUP
+  SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, SOCK_OPS, SK_MSG
   TRACE = 1 << 10,
   ITER = 1 << 11,
   LWT = 1 << 12,
   NETFILTER = 1 << 13,
   TCP_CA = 1 << 14,  // STRUCT_OPS; bpf_dummy_ops asks for none
-  ANY = (TRACE - 1) | LWT | NETFILTER | TCP_CA,
+  LOOKUP = 1 << 15,
+  ANY = (TRACE - 1) | LWT | NETFILTER | TCP_CA | LOOKUP,
 };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
@@ -72,7 +73,7 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_FLOW_DISSECTOR, FLOW, TABLES(flow_dissector)},
     {BPF_PROG_TYPE_CGROUP_SYSCTL, SOCK, TABLES(cg_sysctl)},
     {BPF_PROG_TYPE_CGROUP_SOCKOPT, CG_SOCKOPT, TABLES(cg_sockopt)},
-    {BPF_PROG_TYPE_SK_LOOKUP, SOCK, TABLES(sk_lookup)},
+    {BPF_PROG_TYPE_SK_LOOKUP, LOOKUP, TABLES(sk_lookup)},
     {BPF_PROG_TYPE_LWT_IN, LWT, TABLES(lwt_in)},
     {BPF_PROG_TYPE_LWT_OUT, LWT, TABLES(lwt_out)},
     {BPF_PROG_TYPE_LWT_XMIT, LWT, TABLES(lwt_xmit)},

@@ -170,7 +170,9 @@ Result<void> get_port(Sock& sk, const SockAddr& address) {
   if (!port) return refuse(Errno::AddrInUse, "every port is taken");
   sk.local = {address.address, port};
   sockets.bound.emplace(port, &sk);
-  if (sk.is_udp() && sk.sk_reuseport) reuseport_add_sock(sk);
+  if (!sk.is_udp()) return {};
+  sk.rcu_free = true;
+  if (sk.sk_reuseport) reuseport_add_sock(sk);
   return {};
 }
 
@@ -240,11 +242,16 @@ Sock::Sock(Machine& machine, int family, int type, int protocol)
       sk_family(family),
       sk_type(type),
       sk_protocol(protocol),
-      sk_uid(machine.current->cred ? machine.current->cred->uid : 0) {
+      sk_uid(machine.current->cred ? machine.current->cred->uid : 0),
+      handle(machine.handles.publish(HandleKind::Socket, this)) {
   id = init_sockets(machine).next_ino++;
 }
 
-Sock::~Sock() = default;
+Sock::~Sock() { machine.handles.withdraw(handle); }
+
+Sock* sock_from_handle(const Machine& machine, Addr handle) {
+  return static_cast<Sock*>(machine.handles.resolve(HandleKind::Socket, handle));
+}
 
 std::string Sock::label() const {
   std::string text = "sock " + std::to_string(id) + " (" + kind_of(*this);
@@ -373,6 +380,7 @@ Result<void> __sys_listen(Machine& machine, int fd) {
     if (at->second->sk_state == TCP_LISTEN && conflict(sk, *at->second, sk.local.address))
       return refuse(Errno::AddrInUse, "another socket listens on port {}", sk.local.port);
   sk.sk_state = TCP_LISTEN;
+  sk.rcu_free = true;
   if (sk.sk_reuseport) reuseport_add_sock(sk);
   return {};
 }

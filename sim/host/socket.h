@@ -2,7 +2,8 @@
 //
 // Sockets, as far as programs and maps hold them or are held by them: a descriptor, an address on the
 // loopback device, a state, options. struct socket and struct sock are one here. What a map keeps at a socket
-// that it holds stands in sk_user_data, as in the kernel, and hears when the socket is closed. Departs from
+// that it holds stands in sk_user_data, as in the kernel, and hears when the socket is closed. A program's
+// register holds a socket by its handle. Departs from
 // the kernel: no call waits (an accept without a connection is EAGAIN), a listener's queue has room for all,
 // and IPv4 and IPv6 do not share ports. Not modelled yet: data (nothing is sent), disconnecting, names of
 // AF_UNIX.
@@ -78,6 +79,8 @@ struct Sock final : Object {
   const uint32_t sk_uid;
   int sk_state = TCP_CLOSE;
   bool sk_reuse = false, sk_reuseport = false, filter_locked = false, closed = false;
+  bool rcu_free = false;  // SOCK_RCU_FREE: programs use it without a reference, a grace period keeps it
+  const Addr handle;      // what a register holds: kHandleBase + slot
   SockAddr local, remote;
   Sock* peer = nullptr;            // of a connection, or of a pair, which is counted
   std::deque<Sock*> accept_queue;  // connections that nobody has accepted yet
@@ -105,6 +108,9 @@ Result<Sock*> sockfd_lookup(Machine& machine, int fd);
 void sock_hold(Sock& sk, const Cause& cause);
 void sock_put(Sock& sk, const Cause& cause);
 uint64_t sock_gen_cookie(Sock& sk);
+// Whether a program that looks it up gets a reference, which it gives back by bpf_sk_release.
+inline bool sk_is_refcounted(const Sock& sk) { return !sk.rcu_free; }
+Sock* sock_from_handle(const Machine& machine, Addr handle);
 
 // System calls of the current task.
 Result<int64_t> __sys_socket(Machine& machine, int family, int type, int protocol);

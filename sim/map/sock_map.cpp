@@ -4,8 +4,9 @@
 // socket in the right state and reads its cookie back. A socket in such a map has a psock, which knows each
 // slot it stands in and has the programs of the maps; when the socket is closed it leaves them all. Programs
 // are attached to the map, and go to each socket that is added afterwards. Departs from the kernel: each slot
-// holds its socket, where the psock does so once for all slots; a psock is freed at once. Not modelled yet:
-// that the programs run (no data is sent), sockets in programs (bpf_sock_map_update, lookups).
+// holds its socket, where the psock does so once for all slots; a psock is freed at once. A program that
+// looks up a key gets the socket, with a reference where no grace period protects it. Not modelled yet: that
+// the map's programs run (no data is sent), bpf_sock_map_update and its like.
 #include "map/sock_map.h"
 
 #include <bit>
@@ -213,8 +214,15 @@ Result<void*> cookie_of(const Map& map, Sock* sk) {
   return &sk->sk_cookie;
 }
 
+// The handle, in the form of a host pointer, as bpf_map_lookup_elem expects it.
+Result<void*> sock_for_program(const Map& map, Sock* sk) {
+  if (!sk) return refuse(Errno::NoEnt, "the key has no socket");
+  if (sk_is_refcounted(*sk)) sock_hold(*sk, {"looked up in map {} by a program", map.id});
+  return static_cast<void*>(map.machine.arena.host(sk->handle));
+}
+
 Result<void> sock_map_update_elem(Map&, const void*, const void*, uint64_t) {
-  return refuse(Errno::OpNotSupp, "not modelled yet: sockets in programs");
+  return refuse(Errno::OpNotSupp, "not modelled yet: programs that put sockets into maps");
 }
 
 void release_progs(Map& map) {
@@ -250,8 +258,9 @@ void sock_map_free(Map& map) {
 
 void sock_map_release_progs(Map& map) { release_progs(map); }
 
-Result<void*> sock_map_lookup(Map&, const void*) {
-  return refuse(Errno::OpNotSupp, "not modelled yet: sockets in programs");
+Result<void*> sock_map_lookup(Map& map, const void* key) {
+  const uint32_t index = index_of(key);
+  return sock_for_program(map, index < map.max_entries ? stab_of(map).slot(index) : nullptr);
 }
 
 Result<void*> sock_map_lookup_sys(Map& map, const void* key) {
@@ -349,8 +358,9 @@ void sock_hash_free(Map& map) {
 
 void sock_hash_release_progs(Map& map) { release_progs(map); }
 
-Result<void*> sock_hash_lookup(Map&, const void*) {
-  return refuse(Errno::OpNotSupp, "not modelled yet: sockets in programs");
+Result<void*> sock_hash_lookup(Map& map, const void* key) {
+  const ShtabElem* elem = sock_hash_lookup_elem_raw(shtab_of(map), key);
+  return sock_for_program(map, elem ? elem->sk : nullptr);
 }
 
 Result<void*> sock_hash_lookup_sys(Map& map, const void* key) {

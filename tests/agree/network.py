@@ -1,4 +1,5 @@
-"""Maps of devices, CPUs and sockets: the same bpf(2) commands on both sides, with sockets made alike on both.
+"""Maps of devices, CPUs and sockets: the same bpf(2) commands on both sides, with sockets made alike on both; and
+SK_LOOKUP programs that look such sockets up and select one.
 
 The live side runs in a child process with a network namespace of its own, so that nothing of the host is met or left
 behind. There a case makes its sockets with Python's socket module, here with the calls of the simulated task.
@@ -25,6 +26,7 @@ STREAM, DGRAM, RAW, RDM, SEQPACKET = 1, 2, 3, 4, 5
 SO_REUSEADDR, SO_REUSEPORT, SO_DETACH_BPF, SO_LOCK_FILTER, SO_ATTACH_BPF = 2, 15, 27, 44, 50
 SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_REUSEPORT_BPF = 52, 68
 XDP_DEVMAP, XDP_CPUMAP, XDP_ATTACH, XDP_HAS_FRAGS = 33, 35, 37, 32
+ARRAY, SK_LOOKUP, AT_SK_LOOKUP = 2, 30, 36
 
 
 class LiveSockets:
@@ -114,6 +116,17 @@ class NetSide(commands.Side):
         if result == 0:
             self.note(f"  value {[self.numbers.setdefault(value, len(self.numbers))]}")
         return result, value
+
+    def select(self, what, fd, connection, repeat):
+        """TEST_RUN of a SK_LOOKUP program; which cookie comes back is told by number."""
+        given, out = wire.Buffer(connection), wire.Buffer(b"\xee" * len(connection))
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<I", attr, 0, fd & 0xFFFFFFFF)
+        struct.pack_into("<4I2Q", attr, 32, repeat, 0, len(connection), len(connection), given.address, out.address)
+        self.call(f"TEST_RUN {what}", wire.PROG_TEST_RUN, attr)
+        cookie, rest = bytes(out)[:8], bytes(out)[8:].hex()
+        named = cookie if cookie in (bytes(8), b"\xee" * 8) else self.numbers.setdefault(cookie, len(self.numbers))
+        self.note(f"  retval {struct.unpack_from('<I', attr, 4)[0]}, cookie {named}, {rest}")
 
 
 def u32(*numbers):
@@ -289,6 +302,84 @@ def socket_options(s):
             s.sockets.close(fd)
 
 
+def insn(code, dst=0, src=0, off=0, imm=0):
+    return struct.pack("<BBhi", code, src << 4 | dst, off, imm)
+
+
+def selecting(socks, results, steps, verdict, release=(86,)):
+    """A SK_LOOKUP program. A step is (key or None for no socket, flags); what each answers goes into `results`, 77
+    where the key has no socket, and behind that whether a socket is selected."""
+    code = insn(0xBF, 6, 1) + insn(0x18, 9, 2, imm=results) + bytes(8)
+    for at, (key, flags) in enumerate(steps):
+        assign = insn(0xBF, 1, 6) + insn(0xB7, 3, imm=flags) + insn(0x85, imm=124) + insn(0x7B, 9, 0, 8 * at)
+        if key is None:
+            code += insn(0xB7, 2) + assign
+            continue
+        found = insn(0xBF, 7, 0) + insn(0xBF, 2, 7) + assign
+        found += b"".join(insn(0xBF, 1, 7) + insn(0x85, imm=helper) for helper in release)
+        code += insn(0x62, 10, 0, -4, key) + insn(0xBF, 2, 10) + insn(0x07, 2, imm=-4)
+        code += insn(0x18, 1, 1, imm=socks) + bytes(8) + insn(0x85, imm=1) + insn(0x55, 0, 0, 2)
+        code += insn(0x7A, 9, 0, 8 * at, 77) + insn(0x05, off=len(found) // 8) + found
+    last = 8 * len(steps)
+    code += insn(0x79, 8, 6) + insn(0x7A, 9, 0, last) + insn(0x15, 8, 0, 1) + insn(0x7A, 9, 0, last, 1)
+    return code + insn(0xB7, imm=verdict) + insn(0x95)
+
+
+def sockets_to_select(s):
+    """Bound, listening, connected, with and without SO_REUSEPORT, of both versions; and two of AF_UNIX."""
+    fds = []
+    for port, address, kind, shares in (
+        (7100, "127.0.0.1", DGRAM, 0),
+        (7101, "0.0.0.0", DGRAM, 1),
+        (7102, "127.0.0.1", STREAM, 0),
+        (7103, "127.0.0.1", STREAM, 1),
+        (7104, "::1", DGRAM, 0),
+        (7105, "::1", STREAM, 0),
+        (7106, "::", STREAM, 1),
+        (7107, "::", DGRAM, 0),
+    ):
+        fds.append(s.sock("socket", "socket", INET6 if ":" in address else INET, kind))
+        s.sock("SO_REUSEPORT", "setsockopt", fds[-1], SO_REUSEPORT, shares)
+        s.sock("bind", "bind", fds[-1], address, port)
+        if kind == STREAM:
+            s.sock("listen", "listen", fds[-1])
+    for kind, port in ((DGRAM, 7100), (STREAM, 7102)):
+        fds.append(s.sock("socket", "socket", INET, kind))
+        s.sock("connect", "connect", fds[-1], "127.0.0.1", port)
+    return fds + s.sock("socketpair", "socketpair", DGRAM)
+
+
+def programs_select_sockets(s):
+    """What bpf_sk_assign answers for each socket, flag and connection, and the cookie that a test run gives back."""
+    connections = [(family, protocol) for family in (2, 10) for protocol in (6, 17)]
+    sequences = [((key, flags),) for key in (*range(13), None) for flags in (0, 1, 2, 3, 4)]
+    for first, second in ((0, 0), (0, 4), (2, 5), (1, 0), (3, 2), (0, 1), (0, None), (None, 2), (8, 0)):
+        sequences += [((first, a), (second, b)) for a in (0, 2) for b in (0, 1, 2, 3)]
+    results = s.map_create(ARRAY, 4, 24, 1)
+    for kind in (SOCKMAP, SOCKHASH):
+        socks, fds = s.map_create(kind, 4, 8, 20), sockets_to_select(s)
+        for key, fd in enumerate(fds):
+            s.element("UPDATE", wire.MAP_UPDATE_ELEM, socks, (u32(key), fd.to_bytes(8, "little")))
+            s.lookup(socks, u32(key), 8)
+        for number, steps in enumerate(sequences):
+            for verdict in (0, 1) if number % 3 == 0 else (1,):
+                code = selecting(socks, results, steps, verdict)
+                prog = s.prog_load(f"{steps} {verdict}", code, SK_LOOKUP, at68=AT_SK_LOOKUP)
+                for family, protocol in connections:
+                    connection = struct.pack("<QII56x", 0, family, protocol)
+                    s.select(f"{family} {protocol}", prog, connection, 1 + number % 2)
+                    s.element("LOOKUP", wire.MAP_LOOKUP_ELEM, results, (u32(0), bytes(24)), shows=True)
+                s.close(prog)
+        for helpers in ((), (86, 86), (124,)):
+            for prog_type, at in ((SK_LOOKUP, AT_SK_LOOKUP), (wire.SOCKET_FILTER, 0)):
+                code = selecting(socks, results, ((0, 0),), 1, helpers)
+                s.prog_load(f"released by {helpers}", code, prog_type, at68=at)
+        for fd in fds:
+            s.sockets.close(fd)
+        s.lookup(socks, u32(0), 8)
+        s.close(socks)
+
+
 def sequence(seed, number):
     """A case: commands by chance over maps that share a few sockets, some of which are closed in between."""
 
@@ -336,7 +427,7 @@ def sequence(seed, number):
     return run
 
 
-CASES = (maps_take_sockets, maps_take_programs, socket_options)
+CASES = (maps_take_sockets, maps_take_programs, socket_options, programs_select_sockets)
 
 
 def set_lo_up():

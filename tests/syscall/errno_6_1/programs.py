@@ -57,6 +57,20 @@ LOOKUP = {"expected_attach_type": "sk_lookup"}
 ALLOW = answer(1)
 
 
+def selects_of_a_group(world):
+    """The program selects a listener that shares its port, and does not say that the group is not asked."""
+    listener, socks = world.task.socket(), world.map("sockmap")
+    world.task.setsockopt(listener, "SO_REUSEPORT", 1)
+    world.task.bind(listener, "127.0.0.1", 80)
+    world.task.listen(listener)
+    world.update(socks, value=listener.to_bytes(8, "little"))
+    look_up = insn(0xBF, 6, 1) + insn(0x62, 10, off=-4) + insn(0xBF, 2, 10) + insn(0x07, 2, imm=-4)
+    look_up += insn(0x18, 1, 1, imm=socks) + bytes(8) + call(1) + insn(0x55, 0, off=2) + answer(1)
+    select = insn(0xBF, 7) + insn(0xBF, 1, 6) + insn(0xBF, 2, 7) + insn(0xB7, 3) + call(124)
+    release = insn(0xBF, 1, 7) + call(86) + answer(1)
+    return run("sk_lookup", None, connection(), look_up + select + release, LOOKUP)(world)
+
+
 class Sealed:
     """A task whose attrs nobody can write into."""
 
@@ -221,6 +235,7 @@ CASES = {
     "bpf_prog_test_run_sk_lookup:1604": run("sk_lookup", None, connection(ingress=1), ALLOW, LOOKUP),
     "bpf_prog_test_run_sk_lookup:1607": run("sk_lookup", None, connection(local_port=65536), ALLOW, LOOKUP),
     "bpf_prog_test_run_sk_lookup:1630": run("sk_lookup", None, connection(family=1), ALLOW, LOOKUP),
+    "bpf_prog_test_run_sk_lookup:1655": selects_of_a_group,
     "bpf_prog_test_run_syscall:1687": run("syscall", load={"prog_flags": SLEEPABLE}),
     "bpf_prog_test_run_syscall:1691": run("syscall", None, bytes(65536), load={"prog_flags": SLEEPABLE}),
     "bpf_prog_test_run_syscall:1704": sealed,
