@@ -3,10 +3,9 @@
 // Sockets, as far as programs and maps hold them or are held by them: a descriptor, an address on the
 // loopback device, a state, options. struct socket and struct sock are one here. What a map keeps at a socket
 // that it holds stands in sk_user_data, as in the kernel, and hears when the socket is closed. A program's
-// register holds a socket by its handle. Departs from
-// the kernel: no call waits (an accept without a connection is EAGAIN), a listener's queue has room for all,
-// and IPv4 and IPv6 do not share ports. Not modelled yet: data (nothing is sent), disconnecting, names of
-// AF_UNIX.
+// register holds a socket by its handle. Departs from the kernel: no call waits (an accept without a
+// connection is EAGAIN), a listener's queue has room for all, and IPv4 and IPv6 do not share ports. Not
+// modelled yet: data (nothing is sent), disconnecting, names of AF_UNIX.
 #pragma once
 
 #include <cstdint>

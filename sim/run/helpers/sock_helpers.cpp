@@ -1,7 +1,8 @@
 // Models: net/core/filter.c (bpf_sk_release, bpf_sk_lookup_assign) (Linux 6.18)
 //
-// Helpers that take a socket, which a register holds by its handle. Not modelled yet: bpf_sk_assign of
-// SCHED_CLS, and helpers that find a socket by its address.
+// Helpers that take a socket, which a register holds by its handle. Departs from the kernel: a run that the
+// host interrupts keeps the references that it has. Not modelled yet: bpf_sk_assign of SCHED_CLS, and helpers
+// that find a socket by its address.
 #include "host/sk_lookup.h"
 #include "host/socket.h"
 #include "run/helpers/call.h"
