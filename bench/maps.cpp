@@ -1,9 +1,9 @@
 // How long one operation on a map takes: by a call through its table, through bpf(2), and from a program; the
 // live kernel's bpf(2) and its programs beside them in the same run, where it lets us. Not measured: what has
 // no operation through bpf(2) and no helper here yet (user ring buffers, arenas, stack traces), what the live
-// kernel would need a cgroup or a thread for (maps of cgroups, cpumaps), and the twins of what is: reuseport
-// arrays, AF_XDP and perf event maps hold their things as sockmaps do. bench/__main__.py makes the table from
-// the names "SUBJECT:HOW" and the counter `ops` of each.
+// kernel would need a cgroup or threads of its own for (storages of cgroups, cpumaps), and what holds sockets
+// as a sockmap does (reuseport arrays, AF_XDP maps). bench/__main__.py makes the table from the names
+// "SUBJECT:HOW" and the counter `ops` of each.
 #include <benchmark/benchmark.h>
 
 #include <ctime>
@@ -17,8 +17,10 @@
 #include "live_bpf.h"
 #include "map/map_types.h"
 #include "object/file.h"
+#include "uapi/perf_event.h"
 
 #ifdef __linux__
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #endif
@@ -27,8 +29,8 @@ using namespace bpfsim;
 
 namespace {
 
-enum class Holds { Values, Maps, Programs, Devices, Sockets };
-enum class Thing { Socket, Task, File };  // has a descriptor
+enum class Holds { Values, Maps, Programs, Devices, Sockets, Events, Cgroups };
+enum class Thing { Socket, Task, File, Event, Cgroup };  // has a descriptor
 struct Subject {
   const char* name;
   bpf_map_type type;
@@ -69,6 +71,11 @@ constexpr Subject kBySyscall[] = {
     {"task storage", BPF_MAP_TYPE_TASK_STORAGE, 4, 0, BPF_F_NO_PREALLOC, Holds::Values, Thing::Task},
     {"inode storage", BPF_MAP_TYPE_INODE_STORAGE, 4, 0, BPF_F_NO_PREALLOC, Holds::Values, Thing::File},
 };
+// What they hold is nothing that a lookup could show.
+constexpr Subject kUpdatedOnly[] = {
+    {"perf event array", BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 1 << 2, 0, Holds::Events},
+    {"cgroup array", BPF_MAP_TYPE_CGROUP_ARRAY, 4, 1 << 2, 0, Holds::Cgroups},
+};
 constexpr uint32_t kIfindexOfLo = 1;
 constexpr Subject kRing = {"ring buffer", BPF_MAP_TYPE_RINGBUF, 0, 1 << 22, 0};
 constexpr uint32_t kRecord = 16, kHeader = 8;  // bytes of a ring's record
@@ -94,6 +101,21 @@ void unmap_ring([[maybe_unused]] uint64_t* positions) {
 #endif
 }
 
+perf_event_attr an_event() {
+  perf_event_attr attr;
+  attr.type = PERF_TYPE_SOFTWARE;
+  attr.config = PERF_COUNT_SW_DUMMY;
+  return attr;
+}
+// The root of the hierarchy that programs attach to; a map only refers to it.
+long open_cgroup() {
+#ifdef __linux__
+  for (const char* root : {"/sys/fs/cgroup/unified", "/sys/fs/cgroup"})
+    if (const long fd = ::open(root, O_RDONLY | O_DIRECTORY); fd >= 0) return fd;
+#endif
+  return -1;
+}
+
 // Whose bpf(2) it is. Both answer the same bytes; a descriptor that stays open is the process' end to close.
 struct Side {
   virtual ~Side() = default;
@@ -108,8 +130,14 @@ struct Simulated final : Side {
     return kernel.sys_bpf(task, cmd, user(&attr), sizeof attr);
   }
   int64_t open(Thing thing) override {
-    if (thing == Thing::Socket) return (*kernel.socketpair(task, AF_UNIX_, SOCK_STREAM_)).first;
-    return thing == Thing::Task ? *kernel.pidfd_open(task, task.pid) : *kernel.open(task, "/sys/fs/bpf");
+    switch (thing) {
+      case Thing::Socket: return (*kernel.socketpair(task, AF_UNIX_, SOCK_STREAM_)).first;
+      case Thing::Task: return *kernel.pidfd_open(task, task.pid);
+      case Thing::File: return *kernel.open(task, "/sys/fs/bpf");
+      case Thing::Event: return *kernel.perf_event_open(task, an_event());
+      case Thing::Cgroup: return *kernel.open(task, "/sys/fs/cgroup");
+    }
+    return -1;
   }
   uint64_t consume(int64_t ring) override {
     constexpr uint32_t kRead = 1, kReadWrite = 3, kShared = 1;
@@ -144,6 +172,12 @@ struct Live final : Side {
         break;
       case Thing::Task: fds.push_back(syscall(SYS_pidfd_open, getpid(), 0)); break;
       case Thing::File: fds.push_back(memfd_create("bench", 0)); break;
+      case Thing::Event: {
+        perf_event_attr event = an_event();
+        fds.push_back(syscall(SYS_perf_event_open, &event, -1, 0, -1, 0));
+        break;
+      }
+      case Thing::Cgroup: fds.push_back(open_cgroup()); break;
     }
     return thing == Thing::Socket ? pair[0] : fds.back();
 #else
@@ -187,6 +221,8 @@ struct Bench {
     } else if (subject.holds == Holds::Sockets) {
       attr.value_size = 8;  // so that a lookup tells the socket's cookie
       held = side->open(Thing::Socket);
+    } else if (subject.holds == Holds::Events || subject.holds == Holds::Cgroups) {
+      held = side->open(subject.holds == Holds::Events ? Thing::Event : Thing::Cgroup);
     } else if (is_storage()) {
       attr.btf_fd = uint32_t(load_btf());
       attr.btf_key_type_id = 1;
@@ -402,6 +438,8 @@ void add_side(const char* syscall, const char* program) {
     add(s, "lookup", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_LOOKUP_ELEM); });
     add(s, "update", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_UPDATE_ELEM); });
   }
+  for (const Subject& s : kUpdatedOnly)
+    add(s, "update", syscall, [&s](auto& state) { through_syscall<On>(state, s, BPF_MAP_UPDATE_ELEM); });
   add(kRing, "reserve, submit", program,
       [](auto& state) { through_program<On>(state, kRing, kReserveSubmit, 1); });
 }
