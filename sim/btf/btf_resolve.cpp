@@ -13,19 +13,6 @@ static bool is_ptr(const btf_type& t) { return btf_kind(t) == BTF_KIND_PTR; }
 static bool is_var(const btf_type& t) { return btf_kind(t) == BTF_KIND_VAR; }
 static bool is_array(const btf_type& t) { return btf_kind(t) == BTF_KIND_ARRAY; }
 
-static bool type_has_size(const btf_type& t) {
-  switch (btf_kind(t)) {
-    case BTF_KIND_INT:
-    case BTF_KIND_STRUCT:
-    case BTF_KIND_UNION:
-    case BTF_KIND_ENUM:
-    case BTF_KIND_DATASEC:
-    case BTF_KIND_FLOAT:
-    case BTF_KIND_ENUM64: return true;
-  }
-  return false;
-}
-
 static bool type_nosize(const btf_type& t) {
   switch (btf_kind(t)) {
     case BTF_KIND_UNKN:
@@ -132,7 +119,7 @@ const btf_type* BtfChecker::btf_type_id_size(uint32_t& id, uint32_t* size) const
     if (type_nosize_or_null(t)) return nullptr;
   }
   uint32_t bytes;
-  if (type_has_size(*t))
+  if (btf_type_has_size(*t))
     bytes = t->size;
   else if (is_array(*t))
     bytes = resolved_sizes_[at];

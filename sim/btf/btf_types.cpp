@@ -57,6 +57,19 @@ bool btf_type_is_modifier(const btf_type& t) {
   return false;
 }
 
+bool btf_type_has_size(const btf_type& t) {
+  switch (btf_kind(t)) {
+    case BTF_KIND_INT:
+    case BTF_KIND_STRUCT:
+    case BTF_KIND_UNION:
+    case BTF_KIND_ENUM:
+    case BTF_KIND_DATASEC:
+    case BTF_KIND_FLOAT:
+    case BTF_KIND_ENUM64: return true;
+  }
+  return false;
+}
+
 bool btf_type_is_struct(const btf_type& t) {
   return btf_kind(t) == BTF_KIND_STRUCT || btf_kind(t) == BTF_KIND_UNION;
 }

@@ -60,5 +60,6 @@ class BtfTypes {
 bool btf_type_is_void(const btf_type& t);
 bool btf_type_is_modifier(const btf_type& t);  // typedef, volatile, const, restrict, type_tag
 bool btf_type_is_struct(const btf_type& t);    // struct or union
+bool btf_type_has_size(const btf_type& t);     // its record holds a size, where others name a type
 
 }  // namespace bpfsim

@@ -215,25 +215,12 @@ struct TargetCheck {
 
   static uint32_t info_of(const btf_type* t) { return t ? t->info : 0; }
   static const char* kind_of(const btf_type* t) { return t ? btf_kind_str(btf_kind(*t)) : "UNKNOWN"; }
-  static bool has_size(const btf_type& t) {
-    switch (btf_kind(t)) {
-      case BTF_KIND_INT:
-      case BTF_KIND_STRUCT:
-      case BTF_KIND_UNION:
-      case BTF_KIND_ENUM:
-      case BTF_KIND_DATASEC:
-      case BTF_KIND_FLOAT:
-      case BTF_KIND_ENUM64: return true;
-      default: return false;
-    }
-  }
-
   Errno check_arg(const Side& one, const Side& two, int i, const btf_type* t1, const btf_type* t2) {
     const char *fn1 = one.name.c_str(), *fn2 = two.name.c_str();
     if (!t1 || !t2 || t1->info != t2->info)
       return say(Errno::Inval, "arg%d in %s() is %s while %s() has %s\n", i, fn1, kind_of(t1), fn2,
                  kind_of(t2));
-    if (has_size(*t1) && t1->size != t2->size)
+    if (btf_type_has_size(*t1) && t1->size != t2->size)
       return say(Errno::Inval, "arg%d in %s() has size %d while %s() has %d\n", i, fn1, int(t1->size), fn2,
                  int(t2->size));
     const uint32_t kind = btf_kind(*t1);
