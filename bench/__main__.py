@@ -1,4 +1,4 @@
-"""`./dev bench [maps] [run] [python] [--write]`: how fast it is, beside the live kernel where that lets us.
+"""`./dev bench [maps] [run] [history] [python] [--write]`: how fast it is, beside the live kernel where that lets us.
 
 Each part runs its benchmarks several times in an order that mixes them, takes medians of the CPU time, and prints a
 table in Markdown; --write puts the tables into README between their markers. The raw figures are kept as JSON in
@@ -50,6 +50,12 @@ def figure(ns: float | None) -> str:
     return "" if ns is None else f"{ns:.0f}" if ns >= 20 else f"{ns:.1f}"
 
 
+def in_words(ns: float) -> str:
+    """Nanoseconds in the unit that suits them."""
+    unit, size = next(((u, s) for u, s in (("ms", 1e6), ("µs", 1e3)) if ns >= s), ("ns", 1))
+    return f"{figure(ns / size)} {unit}"
+
+
 def ratio(ours: float | None, theirs: float | None) -> str:
     """How many times the live kernel's time ours is."""
     return f"{ours / theirs:.2f}" if ours is not None and theirs else ""
@@ -78,6 +84,12 @@ def run_table(repetitions: int) -> tuple[str, Medians]:
     """ns per instruction in the interpreter."""
     medians = run_executable("run", repetitions)
     return markdown(["ns per instruction", "interpreter"], [[n, f"{ns:.2f}"] for n, ns in medians.items()]), medians
+
+
+def history_table(repetitions: int) -> tuple[str, Medians]:
+    """What a history of 64 MiB costs, and going back in it."""
+    medians = run_executable("history", repetitions)
+    return markdown(["", "time"], [[name, in_words(ns)] for name, ns in medians.items()]), medians
 
 
 def median_ns(make: Callable[[], Callable[[], Any]], repetitions: int, calls: int = 20_000) -> float:
@@ -139,7 +151,7 @@ def write_table(part: str, text: str) -> None:
     readme.write_text(filled)
 
 
-PARTS = {"maps": maps_table, "run": run_table, "python": python_table}
+PARTS = {"maps": maps_table, "run": run_table, "history": history_table, "python": python_table}
 
 
 def main() -> None:

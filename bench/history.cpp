@@ -1,5 +1,5 @@
-// What keeping a history costs a call, and what going back costs: a lookup through bpf(2) with and without,
-// ten thousand calls done again, and a walk back step by step.
+// What keeping a history costs a call, and what going back costs: one step of a walk, and a jump in a history
+// that is as long as it can get, which is as far as a machine ever has to be made anew.
 #include "history.h"
 
 #include <benchmark/benchmark.h>
@@ -12,6 +12,8 @@
 using namespace bpfsim;
 
 namespace {
+
+constexpr size_t kHistory = size_t(64) << 20;  // bytes; what Kernel() of Python keeps
 
 uint64_t user(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 
@@ -38,51 +40,61 @@ struct Bench {
   uint32_t fd;
 };
 
-void lookup_without(benchmark::State& state) {
-  Bench bench(0);
+void lookup(benchmark::State& state, size_t history_bytes) {
+  Bench bench(history_bytes);
   uint32_t n = 0;
   for (auto _ : state) benchmark::DoNotOptimize(bench.elem(BPF_MAP_LOOKUP_ELEM, n++ % 1024));
+  state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(lookup_without)->Iterations(200'000)->Repetitions(5);
-
-void lookup_with(benchmark::State& state) {
-  Bench bench(size_t(64) << 20);
-  uint32_t n = 0;
-  for (auto _ : state) benchmark::DoNotOptimize(bench.elem(BPF_MAP_LOOKUP_ELEM, n++ % 1024));
-  state.counters["bytes_per_call"] =
-      double(bench.kernel.journal()->bytes()) / double(bench.kernel.journal()->steps().size());
-}
-BENCHMARK(lookup_with)->Iterations(200'000)->Repetitions(5)->ReportAggregatesOnly(false);
+BENCHMARK_CAPTURE(lookup, without, 0)->Name("lookup through bpf(2), without a history")->Iterations(100'000);
+BENCHMARK_CAPTURE(lookup, kept, kHistory)->Name("the same, kept in the history")->Iterations(100'000);
 
 void boot(benchmark::State& state) {
   for (auto _ : state) Kernel kernel;
+  state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(boot)->Unit(benchmark::kMicrosecond);
+BENCHMARK(boot)->Name("boot of a machine");
 
-void ten_thousand_calls_again(benchmark::State& state) {
-  Bench bench(1 << 30);
-  for (uint32_t n = 0; n < 9'000; ++n)
-    bench.elem(n % 3 ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, n % 1024);
-  History history(bench.kernel);
+// Fills the history to its bound.
+struct FullHistory : Bench {
+  FullHistory() : Bench(kHistory), history(kernel) {
+    for (uint32_t n = 0; history.ended().empty(); ++n)
+      elem(n % 3 ? BPF_MAP_UPDATE_ELEM : BPF_MAP_DELETE_ELEM, n % 1024);
+  }
+  History history;
+};
+
+void call_again(benchmark::State& state) {
+  FullHistory full;
   for (auto _ : state) {
     Kernel again;
-    benchmark::DoNotOptimize(history.replay(again, 0, history.size()).ok());
+    benchmark::DoNotOptimize(full.history.replay(again, 0, full.history.size()).ok());
   }
-  state.counters["calls"] = double(history.size());
+  state.counters["ops"] = double(full.history.size());
 }
-BENCHMARK(ten_thousand_calls_again)->Unit(benchmark::kMillisecond);
+BENCHMARK(call_again)->Name("a call done again");
 
-// One step back, from a place a thousand steps in, that many times.
+// Walks back from a place a thousand steps in, again and again.
 void one_step_back(benchmark::State& state) {
-  Bench bench(1 << 30);
+  Bench bench(kHistory);
   History history(bench.kernel);
   size_t at = history.size();
   for (auto _ : state) {
     benchmark::DoNotOptimize(history.graph(at).ok());
     at = at > 1 ? at - 1 : history.size();
   }
+  state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(one_step_back)->Unit(benchmark::kMicrosecond);
+BENCHMARK(one_step_back)->Name("one step back, of a thousand");
+
+// Each jump lands below what the one before has kept, so all of the history before it is done again.
+void jump_back(benchmark::State& state) {
+  FullHistory full;
+  size_t at = full.history.size();
+  for (auto _ : state) benchmark::DoNotOptimize(full.history.graph(at -= 100).ok());
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(jump_back)->Name("a jump back in a full history")->Iterations(5);
 
 }  // namespace
 

@@ -7,8 +7,9 @@
 //
 // One machine is kept that stands at the position asked for last, so going forward costs one step. Going back
 // costs a new machine and all steps before; the graphs on the way to the goal are kept, so that a walk back
-// pays once for many. Departs from what design notes may suggest: no checkpoints, since boot and ten thousand
-// calls take a few milliseconds, and no parked guest, since a watcher can look while a call runs through.
+// pays once for many. Departs from what design notes may suggest: no checkpoints of machines, since to make one
+// anew from boot takes tens of milliseconds however long the journal (README, "Measured"), and no parked guest,
+// since a watcher can look while a call runs through.
 #pragma once
 
 #include <map>
