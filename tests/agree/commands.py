@@ -142,7 +142,7 @@ class Side:
                 struct.pack_into("<I", attr, int(field[2:]), value & 0xFFFFFFFF)
         return self.call(f"PROG_LOAD {what}", wire.PROG_LOAD, attr, size, fd=True)
 
-    def test_run(self, what, fd, data=bytes(64), room=None, *, size=None, ctx=None, ctx_room=None, **fields):
+    def prog_test_run(self, what, fd, data=bytes(64), room=None, *, size=None, ctx=None, ctx_room=None, **fields):
         """room, ctx_room: the size of data_out and ctx_out, None for none."""
         data_in, out = Buffer(data or b""), Buffer(b"\xee" * (room or 0))
         ctx_in, ctx_out = Buffer(ctx or b""), Buffer(b"\xee" * (ctx_room or 0))
@@ -475,35 +475,35 @@ def log_buffers(s):
             s.close()
 
 
-def test_run(s):
+def prog_test_run(s):
     progs = {kind: s.prog_load(f"type {kind}", prog_type=kind) for kind in (wire.SOCKET_FILTER, 3, wire.XDP)}
     for kind, fd in progs.items():
         for length in (0, 1, 13, 14, 15, 64, 1500, 3000, 4096, 9000, 65536):
-            s.test_run(
+            s.prog_test_run(
                 f"type {kind} {length} bytes", fd, bytes(range(256)) * (length // 256) + bytes(range(length % 256))
             )
         for room in (1, 13, 64, 65, 100):
-            s.test_run(f"type {kind} room {room}", fd, bytes(range(64)), room)
+            s.prog_test_run(f"type {kind} room {room}", fd, bytes(range(64)), room)
         for repeat in (0, 1, 2, 1000):
-            s.test_run(f"type {kind} repeat {repeat}", fd, repeat=repeat)
+            s.prog_test_run(f"type {kind} repeat {repeat}", fd, repeat=repeat)
         for flags in (1, 2, 3, 4, 8, 1 << 31):
-            s.test_run(f"type {kind} flags {flags}", fd, flags=flags)
-        s.test_run(f"type {kind} cpu", fd, cpu=1)
-        s.test_run(f"type {kind} batch", fd, batch=1)
-        s.test_run(f"type {kind} no data", fd, None)
-        s.test_run(f"type {kind} data nowhere", fd, at={16: 16})
-        s.test_run(f"type {kind} out nowhere", fd, room=64, at={24: 16})
+            s.prog_test_run(f"type {kind} flags {flags}", fd, flags=flags)
+        s.prog_test_run(f"type {kind} cpu", fd, cpu=1)
+        s.prog_test_run(f"type {kind} batch", fd, batch=1)
+        s.prog_test_run(f"type {kind} no data", fd, None)
+        s.prog_test_run(f"type {kind} data nowhere", fd, at={16: 16})
+        s.prog_test_run(f"type {kind} out nowhere", fd, room=64, at={24: 16})
         for length in (1, 4, 8, 12, 20, 24, 48, 80, 168, 184, 192, 200):
-            s.test_run(f"type {kind} ctx {length}", fd, ctx=bytes(length))
-            s.test_run(f"type {kind} ctx {length} set", fd, ctx=b"\1" * length)
-            s.test_run(f"type {kind} ctx out {length}", fd, ctx=bytes(24), ctx_room=length)
+            s.prog_test_run(f"type {kind} ctx {length}", fd, ctx=bytes(length))
+            s.prog_test_run(f"type {kind} ctx {length} set", fd, ctx=b"\1" * length)
+            s.prog_test_run(f"type {kind} ctx out {length}", fd, ctx=bytes(24), ctx_room=length)
         for data, end in ((0, 64), (8, 64), (4, 64), (3, 64), (0, 63), (16, 10), (40, 64), (32, 64)):
             ctx = struct.pack("<6I", data, end, 0, 0, 0, 0)
-            s.test_run(f"type {kind} ctx data {data}..{end}", fd, ctx=ctx, ctx_room=24, room=64)
+            s.prog_test_run(f"type {kind} ctx data {data}..{end}", fd, ctx=ctx, ctx_room=24, room=64)
         for size in (8, 32, 64, 72, 80, 88, 168):
-            s.test_run(f"type {kind} size {size}", fd, size=size)
-    s.test_run("no descriptor", 9999)
-    s.test_run("a map", s.map_create(ARRAY, 4, 8, 1))
+            s.prog_test_run(f"type {kind} size {size}", fd, size=size)
+    s.prog_test_run("no descriptor", 9999)
+    s.prog_test_run("a map", s.map_create(ARRAY, 4, 8, 1))
     s.close(s.prog_load("kprobe", prog_type=2))
 
 
@@ -638,7 +638,7 @@ WRITTEN = (
     ids,
     prog_load_refusals,
     log_buffers,
-    test_run,
+    prog_test_run,
     btf_load,
     other_attr,
     refused_before_they_attach,

@@ -187,21 +187,21 @@ def netfilter_test_run(s):
             for hook in (0, 1, 2, 3, 4, 5, 255):
                 for (name, bit), prog in progs.items():
                     if name in {"in", "out"} or (bit == 0 and name != "protocol") or (label, hook) == ("IPv4", 0):
-                        s.test_run(f"{label} pf {pf} hook {hook} {name} bit {bit}", prog, frame, ctx=nf_state(hook, pf))
+                        s.prog_test_run(f"{label} pf {pf} hook {hook} {name} bit {bit}", prog, frame, ctx=nf_state(hook, pf))
     prog = progs["len", 0]
     for size in (0, 13, 14, 19, 20, 33, 34, 3000, 4096, 9000):
         for ctx in (None, nf_state(), nf_state(0)):
-            s.test_run(
+            s.prog_test_run(
                 f"{size} bytes {ctx and ctx[0]}", prog, bytes(12) + b"\x08\x00" + bytes(max(size - 14, 0)), ctx=ctx
             )
-            s.test_run(f"{size} bytes of 0 {ctx and ctx[0]}", prog, bytes(size), room=8, ctx=ctx, ctx_room=8)
+            s.prog_test_run(f"{size} bytes of 0 {ctx and ctx[0]}", prog, bytes(size), room=8, ctx=ctx, ctx_room=8)
     for pointer in range(5):
-        s.test_run(f"pointer {pointer}", prog, bytes(64), ctx=nf_state(3, IPV4, *[0] * pointer, 1))
+        s.prog_test_run(f"pointer {pointer}", prog, bytes(64), ctx=nf_state(3, IPV4, *[0] * pointer, 1))
     for size in (0, 1, 2, 8, 47, 49, 64):
-        s.test_run(f"context of {size} bytes", prog, bytes(64), ctx=nf_state().ljust(64, b"\0")[:size] or None)
-    s.test_run("a longer context", prog, bytes(64), ctx=nf_state() + b"\1")
+        s.prog_test_run(f"context of {size} bytes", prog, bytes(64), ctx=nf_state().ljust(64, b"\0")[:size] or None)
+    s.prog_test_run("a longer context", prog, bytes(64), ctx=nf_state() + b"\1")
     for field in ("flags", "cpu", "batch", "repeat"):
-        s.test_run(field, prog, bytes(64), **{field: 1})
+        s.prog_test_run(field, prog, bytes(64), **{field: 1})
 
 
 # ---- uprobe_multi and kprobe_multi: only what is refused before anything is attached ----
@@ -358,7 +358,7 @@ def bound_to_a_device(s):
     elsewhere = s.link(plain, 3, 37, 4)
     s.update(elsewhere, bound)  # nobody asks then
     s.close(elsewhere)
-    s.test_run("bound", bound)
+    s.prog_test_run("bound", bound)
     progs = map_with(s, 3, 4, 4)
     key, value = Buffer(bytes(4)), Buffer(struct.pack("<I", bound))
     attr = bytearray(wire.ATTR_SIZE)
@@ -586,7 +586,7 @@ def struct_ops(s):
             for state in (False, True):
                 value = Buffer(struct.pack("<i", 1234))
                 ctx = struct.pack("<6Q", value.address if state else 0, 1, (1 << 33) + 2, 3, 4, 5)[:size]
-                s.test_run(f"{label} as {member}, {size} bytes, state {state}", fd, None, ctx=ctx or None)
+                s.prog_test_run(f"{label} as {member}, {size} bytes, state {state}", fd, None, ctx=ctx or None)
                 s.note(f"  {bytes(value).hex()}")
     if loaded:
         s.link(loaded[0][0], 0, 44)

@@ -22,7 +22,7 @@ std::vector<uint8_t> bytes_of(const T& value) {
 }
 
 // Runs the same bytes on both kernels and compares everything that user space sees.
-void agree(bpf_prog_type type, const std::vector<bpf_insn>& insns, const std::vector<TestInput>& inputs,
+void check_agrees(bpf_prog_type type, const std::vector<bpf_insn>& insns, const std::vector<TestInput>& inputs,
            int ctx = 1) {
   Kernel kernel(small_machine());
   HookProgram sim(kernel.machine(), type, insns, ctx);
@@ -82,7 +82,7 @@ TEST_CASE("XDP test runs take the sizes that the live kernel takes, and give bac
   TestInput flags = packet(64);
   flags.flags = 8;
   inputs.push_back(flags);
-  agree(BPF_PROG_TYPE_XDP, kPass, inputs);
+  check_agrees(BPF_PROG_TYPE_XDP, kPass, inputs);
 }
 
 TEST_CASE("An XDP context that user space gives is checked and given back as on the live kernel") {
@@ -121,7 +121,7 @@ TEST_CASE("An XDP context that user space gives is checked and given back as on 
   TestInput little_room = with_md(64, {0, 64, 0, 1, 0, 0});
   little_room.ctx_room = 10;
   inputs.push_back(little_room);
-  agree(BPF_PROG_TYPE_XDP, reads, inputs);
+  check_agrees(BPF_PROG_TYPE_XDP, reads, inputs);
 }
 
 TEST_CASE("Moving head, tail and metadata has the live kernel's limits") {
@@ -157,18 +157,18 @@ TEST_CASE("Moving head, tail and metadata has the live kernel's limits") {
                          int(0x80000000)};
   for (int by : amounts) {
     INFO("by " << by);
-    agree(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_head, by), {packet(64), packet(5000)});
-    agree(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, by), {packet(64), packet(5000), packet(7616)});
-    agree(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_meta, by),
+    check_agrees(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_head, by), {packet(64), packet(5000)});
+    check_agrees(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, by), {packet(64), packet(5000), packet(7616)});
+    check_agrees(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_meta, by),
           {packet(64), with_md(64, {16, 64, 0, 0, 0, 0}), with_md(300, {0, 300, 0, 0, 0, 0})});
   }
   // shrinking again and again, until the packet has its least size
   TestInput repeated = packet(64);
   repeated.repeat = 70;
-  agree(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, -1), {repeated});
+  check_agrees(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, -1), {repeated});
   TestInput frags = packet(9000);
   frags.repeat = 7;
-  agree(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, -1500), {frags});
+  check_agrees(BPF_PROG_TYPE_XDP, adjust(BPF_FUNC_xdp_adjust_tail, -1500), {frags});
 }
 
 TEST_CASE("Bytes are copied in and out of packets as on the live kernel, across fragments too") {
@@ -178,13 +178,13 @@ TEST_CASE("Bytes are copied in and out of packets as on the live kernel, across 
     auto load = program(mov64_imm(2, off), mov64_reg(3, 10), alu64_imm(BPF_ADD, 3, -8), mov64_imm(4, 8),
                         call_helper(BPF_FUNC_xdp_load_bytes), jmp_imm(BPF_JNE, 0, 0, 2),
                         ldx_mem(BPF_W, 0, 10, -8), ja(0), exit_insn());
-    agree(BPF_PROG_TYPE_XDP, load, {packet(64), packet(5000)});
+    check_agrees(BPF_PROG_TYPE_XDP, load, {packet(64), packet(5000)});
     auto store = program(st_mem(BPF_DW, 10, -8, 0x11223344), mov64_imm(2, off), mov64_reg(3, 10),
                          alu64_imm(BPF_ADD, 3, -8), mov64_imm(4, 8), call_helper(BPF_FUNC_xdp_store_bytes),
                          exit_insn());
-    agree(BPF_PROG_TYPE_XDP, store, {packet(64), packet(5000)});
+    check_agrees(BPF_PROG_TYPE_XDP, store, {packet(64), packet(5000)});
   }
-  agree(BPF_PROG_TYPE_XDP, program(call_helper(BPF_FUNC_xdp_get_buff_len), exit_insn()),
+  check_agrees(BPF_PROG_TYPE_XDP, program(call_helper(BPF_FUNC_xdp_get_buff_len), exit_insn()),
         {packet(64), packet(5000)});
 }
 
@@ -195,7 +195,7 @@ TEST_CASE("A program that reads and writes the packet leaves what it leaves on t
                        alu64_imm(BPF_ADD, 4, 20), jmp_reg(BPF_JGT, 4, 3, 6), ldx_mem(BPF_B, 5, 2, 0),
                        ldx_mem(BPF_B, 4, 2, 6), stx_mem(BPF_B, 2, 4, 0), stx_mem(BPF_B, 2, 5, 6),
                        ldx_mem(BPF_B, 0, 2, 12), exit_insn(), mov64_imm(0, 1), exit_insn());
-  agree(BPF_PROG_TYPE_XDP, insns, {packet(14), packet(19), packet(20), packet(64), packet(5000)}, 6);
+  check_agrees(BPF_PROG_TYPE_XDP, insns, {packet(14), packet(19), packet(20), packet(64), packet(5000)}, 6);
 }
 
 TEST_CASE("Socket filter and classifier test runs agree with the live kernel") {
@@ -222,13 +222,13 @@ TEST_CASE("Socket filter and classifier test runs agree with the live kernel") {
   for (bpf_prog_type type : {BPF_PROG_TYPE_SOCKET_FILTER, BPF_PROG_TYPE_SCHED_CLS}) {
     for (int off : {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 84, 164, 176}) {
       INFO("type " << type << " field at " << off);
-      agree(type, program(ldx_mem(BPF_W, 0, 1, off), exit_insn()), inputs);
+      check_agrees(type, program(ldx_mem(BPF_W, 0, 1, off), exit_insn()), inputs);
     }
     for (int off : {0, 8, 42, 43, 50, 56, 57, 64}) {
       auto load = program(mov64_imm(2, off), mov64_reg(3, 10), alu64_imm(BPF_ADD, 3, -8), mov64_imm(4, 8),
                           call_helper(BPF_FUNC_skb_load_bytes), jmp_imm(BPF_JNE, 0, 0, 1),
                           ldx_mem(BPF_W, 0, 10, -8), exit_insn());
-      agree(type, load, {packet(64)});
+      check_agrees(type, load, {packet(64)});
     }
   }
 }
@@ -246,9 +246,9 @@ TEST_CASE("A packet whose checksum was complete must not be changed behind its b
     auto writes = program(mov64_reg(6, 1), ldx_mem(BPF_W, 2, 1, 76), ldx_mem(BPF_W, 3, 1, 80),
                           mov64_reg(4, 2), alu64_imm(BPF_ADD, 4, 21), mov64_imm(0, 0),
                           jmp_reg(BPF_JGT, 4, 3, 1), st_mem(BPF_B, 2, at, byte), exit_insn());
-    agree(BPF_PROG_TYPE_SCHED_CLS, writes, inputs);
+    check_agrees(BPF_PROG_TYPE_SCHED_CLS, writes, inputs);
   }
-  agree(BPF_PROG_TYPE_SOCKET_FILTER, kPass, inputs);
+  check_agrees(BPF_PROG_TYPE_SOCKET_FILTER, kPass, inputs);
 }
 
 TEST_CASE("A __sk_buff that user space gives is checked and given back as on the live kernel") {
@@ -271,11 +271,11 @@ TEST_CASE("A __sk_buff that user space gives is checked and given back as on the
   }
   auto uses_cb = program(ldx_mem(BPF_W, 2, 1, 48), alu64_imm(BPF_ADD, 2, 5), stx_mem(BPF_W, 1, 2, 52),
                          ldx_mem(BPF_W, 0, 1, 8), exit_insn());
-  agree(BPF_PROG_TYPE_SOCKET_FILTER, uses_cb, inputs);
-  agree(BPF_PROG_TYPE_SCHED_CLS, uses_cb, inputs);
+  check_agrees(BPF_PROG_TYPE_SOCKET_FILTER, uses_cb, inputs);
+  check_agrees(BPF_PROG_TYPE_SCHED_CLS, uses_cb, inputs);
   auto writes = program(mov64_imm(2, 77), stx_mem(BPF_W, 1, 2, 8), stx_mem(BPF_W, 1, 2, 32),
                         stx_mem(BPF_W, 1, 2, 12), ldx_mem(BPF_W, 0, 1, 160), exit_insn());
-  agree(BPF_PROG_TYPE_SCHED_CLS, writes, inputs);
+  check_agrees(BPF_PROG_TYPE_SCHED_CLS, writes, inputs);
 }
 
 TEST_CASE("A test run of a program that oopses or is interrupted is an error with its reason") {

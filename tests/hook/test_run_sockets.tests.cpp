@@ -54,7 +54,7 @@ class Both {
   }
 
   // A program of one read is refused by both, or becomes the same instructions.
-  void agree_on_access(bpf_prog_type type, int off, int size) {
+  void check_access(bpf_prog_type type, int off, int size) {
     const auto insns = program(ldx_mem(size, 2, 1, off), mov64_imm(0, 0), exit_insn());
     const int64_t ours = load(false, type, insns), theirs = load(true, type, insns);
     INFO("type " << type << " off " << off << " size " << bpf_size_to_bytes(uint8_t(size)));
@@ -68,7 +68,7 @@ class Both {
     close(true, theirs);
   }
 
-  void agree_on_runs(bpf_prog_type type, const std::vector<bpf_insn>& insns,
+  void check_runs(bpf_prog_type type, const std::vector<bpf_insn>& insns,
                      const std::vector<TestInput>& inputs) {
     const int64_t ours = load(false, type, insns), theirs = load(true, type, insns);
     INFO(log_.c_str());
@@ -140,9 +140,9 @@ TEST_CASE("SK_LOOKUP and FLOW_DISSECTOR read their contexts as on the live kerne
   LIVE_KERNEL_OR_SKIP();
   Both both;
   for (int size : {BPF_B, BPF_H, BPF_W, BPF_DW}) {
-    for (int off = 0; off < 76; ++off) both.agree_on_access(BPF_PROG_TYPE_SK_LOOKUP, off, size);
+    for (int off = 0; off < 76; ++off) both.check_access(BPF_PROG_TYPE_SK_LOOKUP, off, size);
     for (int off : {0, 72, 76, 78, 80, 84, 140, 144, 148, 152})
-      both.agree_on_access(BPF_PROG_TYPE_FLOW_DISSECTOR, off, size);
+      both.check_access(BPF_PROG_TYPE_FLOW_DISSECTOR, off, size);
   }
 }
 
@@ -167,11 +167,11 @@ TEST_CASE("A test run of SK_LOOKUP shows the connection that the caller describe
   inputs.push_back(bent);
   bent = connection(somebody(2)), bent.ctx.clear();
   inputs.push_back(bent);
-  both.agree_on_runs(BPF_PROG_TYPE_SK_LOOKUP, program(mov64_imm(0, 1), exit_insn()), inputs);
+  both.check_runs(BPF_PROG_TYPE_SK_LOOKUP, program(mov64_imm(0, 1), exit_insn()), inputs);
   // One bit of each field at a time: the answer of such a program is 0 or 1.
   for (int off = 8; off <= int(offsetof(bpf_sk_lookup, ingress_ifindex)); off += 4)
     for (int bit : {0, 7, 9, 14, 15, 16, 31})
-      both.agree_on_runs(BPF_PROG_TYPE_SK_LOOKUP,
+      both.check_runs(BPF_PROG_TYPE_SK_LOOKUP,
                          program(ldx_mem(BPF_W, 0, 1, off), alu64_imm(BPF_RSH, 0, bit),
                                  alu64_imm(BPF_AND, 0, 1), exit_insn()),
                          {connection(somebody(2)), connection(somebody(10))});
@@ -193,14 +193,14 @@ TEST_CASE("A test run of FLOW_DISSECTOR gives the flow keys back, the headers in
   inputs.push_back(bent);
   bent = frame(64), bent.flags = 1;
   inputs.push_back(bent);
-  both.agree_on_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, program(mov64_imm(0, 129), exit_insn()), inputs);
+  both.check_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, program(mov64_imm(0, 129), exit_insn()), inputs);
   for (auto [nhoff, thoff] : {std::pair{0, 0}, {20, 34}, {34, 20}, {40, 65535}, {65535, 0}}) {
     auto says = program(ldx_mem(BPF_DW, 2, 1, 144), ldx_mem(BPF_H, 0, 2, 10), mov64_imm(3, nhoff),
                         stx_mem(BPF_H, 2, 3, 0), mov64_imm(3, thoff), stx_mem(BPF_H, 2, 3, 2), exit_insn());
-    both.agree_on_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, says, {frame(14), frame(64), bent});
+    both.check_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, says, {frame(14), frame(64), bent});
   }
   auto looks =
       program(ldx_mem(BPF_W, 2, 1, 76), ldx_mem(BPF_W, 3, 1, 80), mov64_reg(4, 2), alu64_imm(BPF_ADD, 4, 40),
               mov64_imm(0, 2), jmp_reg(BPF_JGT, 4, 3, 1), ldx_mem(BPF_W, 0, 2, 30), exit_insn());
-  both.agree_on_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, looks, {frame(14), frame(39), frame(40), frame(64)});
+  both.check_runs(BPF_PROG_TYPE_FLOW_DISSECTOR, looks, {frame(14), frame(39), frame(40), frame(64)});
 }

@@ -136,8 +136,8 @@ TEST_CASE("a pin is its owner's: another user needs the mode's leave") {
   CHECK(s.pin(user, 3, "/sys/fs/bpf/mine") == 0);                 // everybody may write here
   CHECK(s.k.unlink(user, "/sys/fs/bpf/mine").ok());
 
-  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/root", 0755).ok());
-  CHECK(s.pin(user, 3, "/sys/fs/bpf/root/m") == minus(Errno::Access));
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/rooted", 0755).ok());
+  CHECK(s.pin(user, 3, "/sys/fs/bpf/rooted/m") == minus(Errno::Access));
   CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/closed", 0700).ok());
   CHECK(s.get(user, "/sys/fs/bpf/closed/m") == minus(Errno::Access));
   CHECK(s.k.listdir(user, "/sys/fs/bpf/closed").err() == Errno::Access);
