@@ -187,7 +187,9 @@ def netfilter_test_run(s):
             for hook in (0, 1, 2, 3, 4, 5, 255):
                 for (name, bit), prog in progs.items():
                     if name in {"in", "out"} or (bit == 0 and name != "protocol") or (label, hook) == ("IPv4", 0):
-                        s.prog_test_run(f"{label} pf {pf} hook {hook} {name} bit {bit}", prog, frame, ctx=nf_state(hook, pf))
+                        s.prog_test_run(
+                            f"{label} pf {pf} hook {hook} {name} bit {bit}", prog, frame, ctx=nf_state(hook, pf)
+                        )
     prog = progs["len", 0]
     for size in (0, 13, 14, 19, 20, 33, 34, 3000, 4096, 9000):
         for ctx in (None, nf_state(), nf_state(0)):
