@@ -95,8 +95,9 @@ Result<Prog*> __cpu_map_load_bpf_program(Map& map, int fd) {
   Prog& prog = *static_cast<Prog*>(TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
   if (prog.type != BPF_PROG_TYPE_XDP || prog.expected_attach_type != BPF_XDP_CPUMAP)
     return refuse(Errno::Inval, "the program is no XDP program with expected_attach_type BPF_XDP_CPUMAP");
-  if (!bpf_prog_map_compatible(map, prog))
-    return refuse(Errno::Inval, "the map belongs to programs of another kind");
+  const char* differs = nullptr;
+  if (!bpf_prog_map_compatible(map, prog, &differs))
+    return refuse(Errno::Inval, "the map is for programs that differ from this in {}", differs);
   return &prog;
 }
 

@@ -176,8 +176,9 @@ Result<Prog*> devmap_prog(Map& map, int fd) {
     return refuse(Errno::Inval, "the program has type {}, not XDP", uint32_t(prog.type));
   if (prog.expected_attach_type != BPF_XDP_DEVMAP)
     return refuse(Errno::Inval, "the program was not loaded with expected_attach_type BPF_XDP_DEVMAP");
-  if (!bpf_prog_map_compatible(map, prog))
-    return refuse(Errno::Inval, "the map belongs to programs of another kind");
+  const char* differs = nullptr;
+  if (!bpf_prog_map_compatible(map, prog, &differs))
+    return refuse(Errno::Inval, "the map is for programs that differ from this in {}", differs);
   return &prog;
 }
 

@@ -123,9 +123,9 @@ Result<void> fd_array_map_delete_elem(Map& map, const void* key) {
 Result<Object*> prog_fd_array_get_ptr(Map& map, File&, int fd) {
   Prog& prog = static_cast<Prog&>(*TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
   if (prog.type == BPF_PROG_TYPE_EXT) return refuse(Errno::Inval, "an extension cannot be tail called");
-  if (!bpf_prog_map_compatible(map, prog))
-    return refuse(Errno::Inval, "the array belongs to programs of type {}, the program has type {}",
-                  uint32_t(map.owner.type), uint32_t(prog.type));
+  const char* differs = nullptr;
+  if (!bpf_prog_map_compatible(map, prog, &differs))
+    return refuse(Errno::Inval, "the map is for programs that differ from this in {}", differs);
   // A replaced function could call, by way of a tail call, the program that it is in, and so on without end.
   if (prog.aux->is_extended)
     return refuse(Errno::Busy, "a function of program {} is replaced by an extension", prog.id);

@@ -47,6 +47,9 @@ struct Map : Object {
     bpf_prog_type type{};
     bpf_attach_type expected_attach_type{};
     bool jited = false, xdp_has_frags = false;
+    uint64_t storage_cookie[2] = {};  // serials of its maps whose values stand at cgroups; 0: it has none
+    uint64_t attach_func_btf = 0;     // with the next: the prototype of what it is attached to
+    uint32_t attach_func_proto = 0;
   } owner;
 
   Refcount refcnt{*this, Counter::Refs};

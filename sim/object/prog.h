@@ -72,6 +72,7 @@ struct ProgAux {
   Btf* attach_btf = nullptr;       // where attach_btf_id lies
   std::string attach_func_name;    // the function or tracepoint that it names
   uint32_t attach_func_proto = 0;  // type id of its prototype
+  uint64_t attach_func_btf = 0;    // serial of the BTF where that lies
   Prog* dst_prog = nullptr;        // attach_btf_id lies in this program's BTF; until it is attached
   bpf_prog_type saved_dst_prog_type = BPF_PROG_TYPE_UNSPEC;  // and what it was, for as long as this one lives
   bpf_attach_type saved_dst_attach_type{};

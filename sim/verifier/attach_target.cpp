@@ -265,6 +265,7 @@ Errno check_struct_ops_btf_id(bpf_verifier_env& env) {
     return reject(env, cannot_sleep ? Errno::Inval : Errno::NotSupp,
                   "attach to unsupported member %s of struct %s\n", name.c_str(), desc->name);
   aux.attach_func_proto = proto;
+  aux.attach_func_btf = aux.attach_btf->serial;
   aux.attach_func_name = name;
   env.ops = env.machine.calls->struct_ops_verifier_ops(desc->name);
   return Errno::None;
@@ -327,6 +328,7 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
     return err;
   }
   aux.attach_func_proto = info.tgt_type;
+  aux.attach_func_btf = (aux.dst_prog ? aux.dst_prog->aux->btf : aux.attach_btf)->serial;
   aux.attach_func_name = info.tgt_name;
   if (aux.dst_prog) inherit_from_target(env, *aux.dst_prog);
   if (prog.expected_attach_type == BPF_TRACE_RAW_TP) return Errno::None;

@@ -78,8 +78,10 @@ Errno check_subprogs(bpf_verifier_env& env) {
     const uint32_t end = env.subprog_info[s + 1].start;
     for (uint32_t i = sub.start; i < end; i++) {
       const bpf_insn& insn = env.insns[i];
-      if (is_helper_call(insn) && insn.imm == BPF_FUNC_tail_call)
-        sub.has_tail_call = sub.tail_call_reachable = true;
+      if (is_helper_call(insn) && insn.imm == BPF_FUNC_tail_call) {
+        sub.has_tail_call = true;
+        sub.tail_call_reachable = has(Gate::tail_call_main_reachable, env.machine.version);
+      }
       uint8_t mode = BPF_MODE(insn.code);
       if (BPF_CLASS(insn.code) == BPF_LD && (mode == BPF_ABS || mode == BPF_IND)) sub.has_ld_abs = true;
       int64_t target;

@@ -24,11 +24,13 @@ import lifetimes  # noqa: E402
 import network  # noqa: E402
 import objects  # noqa: E402
 import pair  # noqa: E402
+import prog_arrays  # noqa: E402
 import programs  # noqa: E402
 import sandbox  # noqa: E402
 import storages  # noqa: E402
 import wire  # noqa: E402
 
+WRITTEN = (*commands.WRITTEN, *creation.CASES, *storages.CASES, *objects.WRITTEN, *fields.WRITTEN, *prog_arrays.CASES)
 SHOWN = 5  # disagreements of a part that are shown in full
 
 
@@ -108,7 +110,7 @@ def tell(report, name, calls, differ):
 
 def all_commands(kernel, live, seed, count, seconds):
     report = Report("commands")
-    for case in (*commands.WRITTEN, *creation.CASES, *storages.CASES, *objects.WRITTEN, *fields.WRITTEN):
+    for case in WRITTEN:
         run_case(report, kernel, live, case.__name__, case)
     for number in range(count):
         if report.seconds() > seconds:

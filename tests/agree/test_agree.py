@@ -29,17 +29,7 @@ def test_random_programs_are_judged_and_run_alike(machines):
     assert not report.kinds, str(report)
 
 
-@pytest.mark.parametrize(
-    "case",
-    (
-        *agree.commands.WRITTEN,
-        *agree.creation.CASES,
-        *agree.storages.CASES,
-        *agree.objects.WRITTEN,
-        *agree.fields.WRITTEN,
-    ),
-    ids=lambda case: case.__name__,
-)
+@pytest.mark.parametrize("case", agree.WRITTEN, ids=lambda case: case.__name__)
 def test_a_command_answers_alike(machines, case):
     kernel, live = machines
     report = agree.Report("commands")

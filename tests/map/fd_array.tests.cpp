@@ -115,6 +115,57 @@ TEST_CASE("Which programs may meet in a prog array") {
   CHECK(bpf_prog_map_compatible(map, user));
 }
 
+TEST_CASE("Programs in a prog array share the storages of a cgroup, or have none and lead nowhere") {
+  Sim sim;
+  Map* storage[3] = {};
+  for (Map*& one : storage) one = &sim.map(sim.map_create(BPF_MAP_TYPE_CGROUP_STORAGE, 16, 8, 0));
+  struct {
+    Map *owner, *user;
+    bool tail_calls, fits;
+  } cases[] = {
+      {storage[0], storage[0], false, true},  {storage[0], storage[0], true, true},
+      {storage[0], storage[1], false, false}, {storage[0], nullptr, false, true},
+      {storage[0], nullptr, true, false},     {nullptr, storage[0], false, false},
+      {nullptr, nullptr, true, true},
+  };
+  for (auto& c : cases) {
+    for (int percpu : {0, 1}) {
+      Map& map = sim.map(sim.map_create(BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 2));
+      Prog& owner = sim.prog(prog_fd(sim, BPF_PROG_TYPE_CGROUP_SKB, "owner", &map));
+      Prog& user = sim.prog(prog_fd(sim, BPF_PROG_TYPE_CGROUP_SKB, "user", &map));
+      owner.aux->cgroup_storage[percpu] = c.owner;
+      user.aux->cgroup_storage[percpu] = c.user;
+      user.aux->tail_call_reachable = c.tail_calls;
+      REQUIRE(bpf_check_tail_call(owner));
+      INFO("case " << &c - cases << " percpu " << percpu);
+      CHECK(bool(bpf_check_tail_call(user)) == c.fits);
+      CHECK(bpf_prog_map_compatible(map, user) == c.fits);
+    }
+  }
+}
+
+TEST_CASE("Programs for functions of another prototype do not meet in a prog array") {
+  for (bpf_prog_type type : {BPF_PROG_TYPE_TRACING, BPF_PROG_TYPE_LSM, BPF_PROG_TYPE_EXT,
+                             BPF_PROG_TYPE_STRUCT_OPS, BPF_PROG_TYPE_XDP}) {
+    Sim sim;
+    Map& map = sim.map(sim.map_create(BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 2));
+    Prog& owner = sim.prog(prog_fd(sim, type, "owner", &map));
+    Prog& user = sim.prog(prog_fd(sim, type, "user", &map));
+    for (Prog* prog : {&owner, &user}) {
+      prog->aux->attach_func_btf = 5;
+      prog->aux->attach_func_proto = 7;
+    }
+    REQUIRE(bpf_check_tail_call(owner));
+    CHECK(bpf_check_tail_call(user));
+    user.aux->attach_func_proto = 8;
+    INFO("type " << int(type));
+    CHECK(bool(bpf_check_tail_call(user)) == (type == BPF_PROG_TYPE_XDP));
+    user.aux->attach_func_proto = 7;
+    user.aux->attach_func_btf = 6;
+    CHECK(bool(bpf_check_tail_call(user)) == (type == BPF_PROG_TYPE_XDP));
+  }
+}
+
 TEST_CASE("A map of maps keeps its inner maps alive and gives programs their handles") {
   for (bpf_map_type type : {BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS}) {
     Sim sim;

@@ -70,6 +70,24 @@ def test_words_that_changed():
     assert refusal("6.18", text) == f"program of this type cannot use helper {helper}"
 
 
+@pytest.mark.parametrize(("version", "taken"), [("6.1", True), ("6.6", True), ("6.7", False), ("6.18", False)])
+def test_a_program_with_tail_calls_enters_the_array_of_one_with_a_storage(version, taken):
+    task = bpfsim.Kernel(version).spawn()
+    table = task.map_create("prog_array", value_size=4, max_entries=1)
+    storage = task.map_create("cgroup_storage", key_size=16, value_size=8, max_entries=0)
+    maps = {"table": table, "storage": storage}
+    task.prog_load("cgroup_skb", "r1 = map[table]\nr1 = map[storage]\nr0 = 1\nexit", maps=maps)
+    plain = task.prog_load("cgroup_skb", "r0 = 1\nexit")
+    table[0] = plain.fd  # it has no storage, and leads nowhere
+    maps = {"other": task.map_create("prog_array", value_size=4, max_entries=1)}
+    jumps = task.prog_load("cgroup_skb", "r2 = map[other]\nr3 = 0\ncall bpf_tail_call\nr0 = 1\nexit", maps=maps)
+    if taken:
+        table[0] = jumps.fd
+    else:
+        with pytest.raises(OSError, match="differ from this in its lack of a cgroup storage, making tail calls"):
+            table[0] = jumps.fd
+
+
 def test_a_machine_boots_with_the_knobs_of_its_version():
     knob = "kernel.unprivileged_bpf_disabled"
     assert [bpfsim.Kernel(v).sysctl[knob] for v in ("5.15", "5.16")] == [0, 2]
