@@ -26,14 +26,20 @@ EXECUTABLES = ROOT / "build" / "release" / "bench"
 Medians = dict[str, float]  # the name of a benchmark: ns per operation
 
 
-def run_executable(name: str, repetitions: int) -> Medians:
-    """The medians of one Google Benchmark executable, each divided by its counter `ops`."""
+def run_executable(name: str, repetitions: int) -> tuple[Medians, dict[str, str]]:
+    """The medians of one Google Benchmark executable, each divided by its counter `ops`; and what it says beside them:
+    its context, and what the live kernel of this machine refused."""
     command = [EXECUTABLES / f"bench_{name}", "--benchmark_format=json", f"--benchmark_repetitions={repetitions}"]
     command += ["--benchmark_min_time=0.05", "--benchmark_enable_random_interleaving=true"]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     samples: dict[str, list[float]] = {}
+    said: dict[str, str] = dict(found["context"])
+    refused = set()
     for row in found["benchmarks"]:
         if row["run_type"] != "iteration":
+            continue
+        if row.get("error_occurred") and ":live" in row["name"]:
+            refused.add(f"{row['name'].split('/')[0]} ({row['error_message']})")
             continue
         if row.get("error_occurred"):
             sys.exit(f"bench_{name}: {row['name']}: {row['error_message']}")
@@ -42,7 +48,8 @@ def run_executable(name: str, repetitions: int) -> Medians:
         ops = row.get("ops") or row["cpu_time"] * row["items_per_second"] * 1e-9
         samples.setdefault(row["name"].split("/")[0], []).append(time / ops)
     order = {row["run_name"].split("/")[0]: row["family_index"] for row in found["benchmarks"]}
-    return {name: statistics.median(samples[name]) for name in sorted(samples, key=order.__getitem__)}
+    said["refused live"] = ", ".join(sorted(refused))
+    return {name: statistics.median(samples[name]) for name in sorted(samples, key=order.__getitem__)}, said
 
 
 def figure(ns: float | None) -> str:
@@ -68,7 +75,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 def maps_table(repetitions: int) -> tuple[str, Medians]:
     """ns per operation on a map: through its table, through bpf(2), from a program."""
-    medians = run_executable("maps", repetitions)
+    medians, said = run_executable("maps", repetitions)
     rows = []
     for subject in dict.fromkeys(name.split(":")[0] for name in medians):
         how = {name.split(":")[1]: ns for name, ns in medians.items() if name.split(":")[0] == subject}
@@ -77,12 +84,18 @@ def maps_table(repetitions: int) -> tuple[str, Medians]:
         cells = [how.get("table"), ours, live], [program, live_program]
         rows.append([subject, *map(figure, cells[0]), ratio(ours, live), *map(figure, cells[1]), ratio(program, live_program)])  # fmt: skip  # noqa: E501
     head = ["ns per operation", "table", "bpf(2)", "live", "ratio", "program", "live (JIT)", "ratio"]
-    return markdown(head, rows), medians
+    lacking = said["types without a row"]
+    below = [f"Map types without a row: {lacking}." if lacking else "Every map type has a row."]
+    if said["not asked live"]:
+        below.append(f"Not asked of the live kernel, where a registered map may stay: {said['not asked live']}.")
+    if said["refused live"]:
+        below.append(f"The live kernel of this machine refused: {said['refused live']}.")
+    return f"{markdown(head, rows)}\n{' '.join(below)}\n", medians
 
 
 def run_table(repetitions: int) -> tuple[str, Medians]:
     """ns per instruction in the interpreter."""
-    medians = run_executable("run", repetitions)
+    medians, _ = run_executable("run", repetitions)
     return markdown(["ns per instruction", "interpreter"], [[n, f"{ns:.2f}"] for n, ns in medians.items()]), medians
 
 
