@@ -373,7 +373,8 @@ dispatch:
     ++machine.current->tail_calls;
     const Program& next = program_of(*target);
     frame.prog = target;
-    std::memset(arena + (reg[BPF_REG_FP] - next.stack_depth - kArenaBase), 0, next.stack_depth);
+    if (next.stack_depth)  // 0 bytes at the end of a page cost some processors 150 ns
+      std::memset(arena + (reg[BPF_REG_FP] - next.stack_depth - kArenaBase), 0, next.stack_depth);
     count += uint64_t(pc - landed) + 1;
     steps = pc = landed = next.steps.data();
     if (count >= look_at) [[unlikely]]
