@@ -101,7 +101,7 @@ def run_table(repetitions: int) -> tuple[str, Medians]:
 
 def history_table(repetitions: int) -> tuple[str, Medians]:
     """What a history of 64 MiB costs, and going back in it."""
-    medians = run_executable("history", repetitions)
+    medians, _ = run_executable("history", repetitions)
     return markdown(["", "time"], [[name, in_words(ns)] for name, ns in medians.items()]), medians
 
 

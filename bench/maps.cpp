@@ -1,10 +1,11 @@
 // How long one operation on a map takes: by a call through its table, through bpf(2), and from a program; the
-// live kernel's bpf(2) and its programs beside them in the same run, where it lets us. kSubjects is the list;
-// a map type without a row is named in the output (bench/__main__.py prints it below the table, which it
-// makes from the names "SUBJECT, OP:HOW" and the counter `ops` of each). No column for programs have the
-// types whose helpers have no body here yet (storages, stack traces, perf events, user ring buffers, arenas),
-// and sockets, which an XDP program cannot look up. Maps in maps have no row for updates: a live kernel waits
-// for all readers at each. The live kernel is not asked about struct_ops, where a map may stay registered.
+// live kernel's bpf(2) and its programs beside them in the same run, where it lets us. kSubjects is the list,
+// and map types that it lacks are named in the output; bench/__main__.py makes the table from the names
+// "SUBJECT, OP:HOW" and the counter `ops` of each, and prints below it what is lacking. Not measured from
+// programs: types whose helpers have no body here yet (storages, stack traces, perf events, arenas, ...), and
+// sockets, which an XDP program cannot look up. Not measured at all: updates of maps in maps, for each of
+// which a live kernel waits for all readers. The live kernel is not asked about struct_ops, where a map may
+// stay registered.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
