@@ -11,37 +11,39 @@ A lesson's exercise that comes in variants is a function from a random generator
         ...
         return expect(f"... {values} ...", queue.pop(), "Right: ...", (values[-1], "That is a stack."))
 
-    q1 = from_seed(one_pop)       # what the lesson shows
-    q1.variant(7)                 # the same question with other numbers; q1.variant(7).key is its answer
+    q1 = from_seed(one_pop, name="q1")    # what the lesson shows
+    q1 = q1.variant(7)                    # the same question with other numbers
+
+What is right stands in names that begin with ``_``, so that no learner meets it by the Tab key.
 """
 
 from __future__ import annotations
 
 import html
+import inspect
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from numbers import Number
 from typing import Any
 
-from .views.page import ACCENT
+from .views.page import ACCENT, FAINT
+
+Mistakes = Sequence[tuple[Callable[[Any], bool], str]]
 
 
 class NotAnAnswer(Exception):
     """Raised by a test where it cannot judge what it was given: says what is wanted. No hint is looked for."""
 
 
-@dataclass
 class Verdict:
     """The result of one check. True in a condition when it passed."""
 
-    passed: bool
-    text: str
-
-    def __post_init__(self) -> None:
-        self.text = self.text.removeprefix("Right: ")  # it is said anyway
-        self.text = self.text[:1].upper() + self.text[1:]
+    def __init__(self, passed: bool, text: str):
+        self.passed, self.text = passed, text
+        if text.startswith("Right: "):  # it is said anyway
+            text = text.removeprefix("Right: ")
+            self.text = text[:1].upper() + text[1:]
 
     def __bool__(self) -> bool:
         return self.passed
@@ -53,29 +55,24 @@ class Verdict:
         colour = "#1a9c4b" if self.passed else "#d0443a"
         word = "✓ Right." if self.passed else "✗ Not yet."
         bar = f"border-left:4px solid {colour};padding-left:.8em"
-        return f'<div class="bpfsim" style="{bar}"><b>{word}</b> {self.text}</div>'
+        return f'<div class="bpfsim" style="{bar}"><b>{word}</b> {html.escape(self.text, quote=False)}</div>'
 
 
-@dataclass
 class Exercise:
-    """One question. ``test`` gives (passed, what it found); ``mistakes`` maps a wrong answer to the hint that fits.
+    """One question. ``check(answer)`` judges an answer, ``q = q.variant(2)`` asks the same with other numbers."""
 
-    ``key`` is an answer that passes (for teachers and tests). An exercise made by ``from_seed`` has fresh variants.
-    """
-
-    question: str
-    test: Callable[[Any], tuple[bool, str]]
-    mistakes: list[tuple[Callable[[Any], bool], str]] = field(default_factory=list)
-    key: Any = None
-    make: Callable[[random.Random], Exercise] | None = None
-    seed: int = 0
-    tries: int = 0
+    def __init__(self, question: str, test: Callable[[Any], tuple[bool, str]], mistakes: Mistakes = ()):
+        """``test`` gives (passed, what it found); ``mistakes`` maps a wrong answer to the hint that fits."""
+        self.question, self.seed, self.tries = question, 0, 0
+        self._test, self._mistakes, self._name = test, mistakes, ""
+        self._make: Callable[[random.Random], Exercise] | None = None
+        self._key: Any = None  # the right answer, where there is only one
 
     def variant(self, seed: int) -> Exercise:
-        """The same question with other numbers; the same seed gives the same numbers."""
-        if self.make is None:
+        """The same question with other numbers; the same seed gives the same numbers. This one stays as it is."""
+        if self._make is None:
             raise ValueError("this exercise has no variants: it was not made by from_seed()")
-        return from_seed(self.make, seed)
+        return from_seed(self._make, seed, self._name)
 
     def check(self, answer: Any) -> Verdict:
         """Checks an answer (``...`` counts as none given)."""
@@ -83,16 +80,17 @@ class Exercise:
             return Verdict(False, "Put your answer in place of the dots, then run the cell again.")
         self.tries += 1
         try:
-            passed, found = self.test(answer)
+            _no_coroutine(answer)
+            passed, found = self._test(answer)
         except NotAnAnswer as wanted:
             return Verdict(False, str(wanted))
         except OSError as error:
             return Verdict(False, f"A call in it was refused: {error}")
-        except Exception as error:  # whatever a learner's object does, the lesson goes on
+        except (Exception, SystemExit) as error:  # whatever a learner's object does, the lesson goes on
             return Verdict(False, f"The check could not use this answer: {type(error).__name__}: {error}")
         if passed:
             return Verdict(True, found)
-        for matches, hint in self.mistakes:
+        for matches, hint in self._mistakes:
             try:
                 if matches(answer):
                     return Verdict(False, f"{found if found.endswith(('.', '?', '!')) else found + '.'} {hint}")
@@ -100,11 +98,31 @@ class Exercise:
                 continue
         return Verdict(False, found)
 
+    def _how_to_answer(self) -> str:
+        """How a variant that is only shown becomes the one that is asked."""
+        return f"{self._name} = {self._name}.variant({self.seed})" if self.seed and self._name else ""
+
     def _repr_html_(self) -> str:
-        return f'<div class="bpfsim" style="border-left:3px solid {ACCENT};padding-left:.8em">{self.question}</div>'
+        how = self._how_to_answer()
+        keep = f'<div style="color:{FAINT}">It is checked after <code>{how}</code>.</div>' if how else ""
+        return (
+            f'<div class="bpfsim" style="border-left:3px solid {ACCENT};padding-left:.8em">{self.question}{keep}</div>'
+        )
 
     def __repr__(self) -> str:
-        return html.unescape(re.sub(r"</?\w+>", "", self.question))
+        how = self._how_to_answer()
+        return html.unescape(re.sub(r"</?\w+>", "", self.question)) + (f"\nIt is checked after {how}." if how else "")
+
+
+def _no_coroutine(answer: Any) -> None:
+    """A function that only makes a coroutine or a generator would do nothing, and nobody would see why."""
+    for function in [answer, *(vars(answer).values() if isinstance(answer, type) else ())]:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise NotAnAnswer(f"{function.__name__} begins with async def: write a plain def.")
+        if inspect.isgeneratorfunction(function):
+            raise NotAnAnswer(
+                f"{function.__name__} has a yield in it, so a call of it does nothing: leave the yield out."
+            )
 
 
 def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -> Exercise:
@@ -119,12 +137,14 @@ def expect(question: str, answer: Any, right: str, *mistakes: tuple[Any, str]) -
     def is_(wrong: Any) -> Callable[[Any], bool]:
         return wrong if callable(wrong) else lambda given: bool(given == wrong)
 
-    wrongs = [(is_(wrong), hint) for wrong, hint in mistakes if wrong != answer]
-    return Exercise(question, test, wrongs, key=answer)
+    exercise = Exercise(question, test, [(is_(wrong), hint) for wrong, hint in mistakes if wrong != answer])
+    exercise._key = answer
+    return exercise
 
 
-def from_seed(make: Callable[[random.Random], Exercise], seed: int = 0) -> Exercise:
-    """The exercise that ``make`` draws from a seeded random generator; ``.variant(seed)`` draws another."""
+def from_seed(make: Callable[[random.Random], Exercise], seed: int = 0, name: str = "") -> Exercise:
+    """The exercise that ``make`` draws from a seeded random generator; ``.variant(seed)`` draws another. ``name`` is
+    the variable that the lesson keeps it in."""
     exercise = make(random.Random(seed))
-    exercise.make, exercise.seed = make, seed
+    exercise._make, exercise.seed, exercise._name = make, seed, name
     return exercise

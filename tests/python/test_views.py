@@ -3,12 +3,13 @@
 import json
 import random
 import re
+import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import bpfsim
 import pytest
-from bpfsim.exercises import expect, from_seed
+from bpfsim.exercises import Exercise, expect, from_seed
 from bpfsim.objects import LoadStep, LoadSteps, Rows
 from bpfsim.views import Frame, FunctionGraph, ObjectGraph, Stages, Stepper
 from bpfsim.views.object_graph import Edge, Node
@@ -199,6 +200,7 @@ def test_exercises_name_the_mistake_and_never_raise():
     assert "oops" in words.check(Broken()).text
     assert "A shorter one." in words.check("seven").text
     assert repr(words.check("four")) == "Right: Four."
+    assert repr(exercise.check(float("nan"))).startswith("Not yet: nan is not"), "what was typed stays as it is"
 
 
 def test_an_exercise_from_a_seed_has_variants_and_a_key():
@@ -208,11 +210,34 @@ def test_an_exercise_from_a_seed_has_variants_and_a_key():
 
     exercise = from_seed(sum_of_two, 3)
     assert repr(exercise) == repr(exercise.variant(3)) != repr(exercise.variant(4))
-    assert exercise.variant(4).check(exercise.variant(4).key)
+    assert exercise.variant(4).check(exercise.variant(4)._key)
     assert "<b>" in exercise.question and "<b>" not in repr(exercise)
-    assert "never said" not in exercise.check(exercise.key).text
+    assert "never said" not in exercise.check(exercise._key).text
+    assert not {"key", "test", "mistakes", "make"} & set(dir(exercise)), "the Tab key offers no answer"
     with pytest.raises(ValueError, match="no variants"):
         expect("How many?", 4, "Yes.").variant(1)
+
+
+def test_a_variant_says_how_it_becomes_the_one_that_is_checked():
+    named = from_seed(lambda rng: expect("How many?", rng.random(), "Right."), name="q1")
+    assert "q1.variant" not in repr(named)
+    assert repr(named.variant(2)).endswith("It is checked after q1 = q1.variant(2).")
+    assert "<code>q1 = q1.variant(2)</code>" in named.variant(2)._repr_html_()
+
+
+def test_an_answer_that_ends_python_or_does_nothing_gets_a_word(capsys):
+    exercise = Exercise("?", lambda answer: (answer() is None, "It ran."))
+
+    async def later():
+        pass
+
+    def one_by_one():
+        yield 1
+
+    assert "async def" in exercise.check(later).text and "yield" in exercise.check(one_by_one).text
+    assert "async def" in exercise.check(type("Own", (), {"map_alloc": later})).text
+    assert "SystemExit" in exercise.check(lambda: sys.exit(3)).text
+    assert exercise.check(lambda: None) and capsys.readouterr() == ("", "")
 
 
 def boxes(svg):
