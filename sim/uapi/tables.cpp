@@ -193,10 +193,9 @@ uint32_t known_map_flags(Version version) { return known_flags(kMapFlags, versio
 uint32_t known_prog_flags(Version version) { return known_flags(kProgFlags, version); }
 
 uint32_t bpf_attr_size(Version version) {
-  uint32_t size = kAttrSizes[0].size;  // a machine is never older than the first row
-  for (const AttrSizeRow& row : kAttrSizes)
-    if (row.since <= version) size = row.size;
-  return size;
+  size_t row = std::size(kAttrSizes) - 1;  // from the newest, since each call asks
+  while (row > 0 && kAttrSizes[row].since > version) --row;
+  return kAttrSizes[row].size;  // a machine is never older than the first row
 }
 
 // Where a command's rows begin: each call asks.
