@@ -79,7 +79,7 @@ Errno check_exit(bpf_verifier_env& env, const bpf_insn& insn, Walk& walk) {
       insn.dst_reg != BPF_REG_0 || BPF_CLASS(insn.code) == BPF_JMP32)
     return reject(env, Errno::Inval, "BPF_EXIT uses reserved fields\n");
   bool in_main = env.cur_state->curframe == 0;
-  MUST(check_resource_leak(env, in_main, "BPF_EXIT instruction in main prog"));
+  MUST(check_resource_leak(env, in_main, LeakAt::Exit));
   if (!in_main) {
     walk.print_state = true;
     MUST(prepare_func_exit(env));

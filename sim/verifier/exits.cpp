@@ -163,7 +163,7 @@ Errno check_ld_abs(bpf_verifier_env& env, const bpf_insn& insn) {
       (!indirect && insn.src_reg != BPF_REG_0))
     return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] uses reserved fields\n");
   MUST(check_reg_arg(env, BPF_REG_6, SRC_OP));
-  MUST(check_resource_leak(env, true, "BPF_LD_[ABS|IND]"));
+  MUST(check_resource_leak(env, true, LeakAt::LdAbs));
   auto& regs = env.cur_regs();
   if (regs[BPF_REG_6].type != PTR_TO_CTX)
     return reject(env, Errno::Inval, "at the time of BPF_LD_ABS|IND R6 != pointer to skb\n");

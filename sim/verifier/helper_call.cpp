@@ -140,7 +140,7 @@ Errno release_argument(bpf_verifier_env& env, const bpf_call_arg_meta& meta, int
 // What single helpers ask for beyond their prototype.
 Errno check_special(bpf_verifier_env& env, int func_id) {
   switch (func_id) {
-    case BPF_FUNC_tail_call: return check_resource_leak(env, true, "tail_call");
+    case BPF_FUNC_tail_call: return check_resource_leak(env, true, LeakAt::TailCall);
     case BPF_FUNC_get_local_storage:
       if (env.cur_regs()[BPF_REG_2].is_null()) return Errno::None;
       return reject(env, Errno::Inval, "get_local_storage() doesn't support non-zero flags\n");

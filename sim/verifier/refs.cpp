@@ -44,13 +44,22 @@ static bool references_lingering(bpf_verifier_env& env) {
   return lingering;
 }
 
-Errno check_resource_leak(bpf_verifier_env& env, bool check_lock, const char* what) {
+static const char* words_of(LeakAt at) {
+  switch (at) {
+    case LeakAt::Exit: return "BPF_EXIT instruction in main prog";
+    case LeakAt::TailCall: return "tail_call";
+    case LeakAt::LdAbs: return "BPF_LD_[ABS|IND]";
+  }
+  return "";
+}
+
+Errno check_resource_leak(bpf_verifier_env& env, bool check_lock, LeakAt at) {
   const bpf_verifier_state& state = *env.cur_state;
+  const char* what = words_of(at);
   if (check_lock && state.active_locks)
     return reject(env, Errno::Inval, "%s cannot be used inside bpf_spin_lock-ed region\n", what);
   if (references_lingering(env)) {
-    const bool at_exit = std::string_view(what).starts_with("BPF_EXIT");
-    if (at_exit && !has(Gate::leak_says_where, env.machine.version)) return Errno::Inval;
+    if (at == LeakAt::Exit && !has(Gate::leak_says_where, env.machine.version)) return Errno::Inval;
     return reject(env, Errno::Inval, "%s would lead to reference leak\n", what);
   }
   if (check_lock && state.active_irq_id)

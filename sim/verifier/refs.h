@@ -13,7 +13,8 @@ uint32_t acquire_reference(bpf_verifier_env& env, uint32_t insn_idx);
 bool release_reference_nomark(bpf_verifier_state& state, uint32_t ref_obj_id);
 // Gives back, and makes every register that still carries it unusable. False: nobody acquired it.
 bool release_reference(bpf_verifier_env& env, uint32_t ref_obj_id);
-// At an exit, a tail call, an LD_ABS: nothing may be held any more. `what` begins the message.
-[[nodiscard]] Errno check_resource_leak(bpf_verifier_env& env, bool check_lock, const char* what);
+// Where nothing may be held any more.
+enum class LeakAt : uint8_t { Exit, TailCall, LdAbs };
+[[nodiscard]] Errno check_resource_leak(bpf_verifier_env& env, bool check_lock, LeakAt at);
 
 }  // namespace bpfsim
