@@ -17,7 +17,7 @@ import time
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
-SETTLE = 0.03  # seconds; the kernel drops the programs of a removed cgroup a little later, from a work queue
+SETTLE = 0.1  # seconds; the kernel drops the programs of a removed cgroup a little later, from a work queue
 
 
 def _unshare(flags):
