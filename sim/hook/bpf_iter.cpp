@@ -200,7 +200,7 @@ Result<bool> bpf_link_seq_show(IterSeq& seq, Errno& said) {
 }
 
 // One step: the next element is shown. False at the end, after the program was run once more for the end
-// itself; what it says of that is not asked.
+// itself.
 Result<bool> step(IterSeq& seq) {
   const size_t text_before = seq.buf.size();
   const IterPos before = seq.at;
@@ -210,14 +210,17 @@ Result<bool> step(IterSeq& seq) {
   seq.new_read = false;
   if (!more) {
     if (seq.done_stop) return false;
-    if (!seq.target.ops.silent_end) (void)bpf_iter_run_prog(seq);
+    const Errno end = seq.target.ops.silent_end ? Errno::None : bpf_iter_run_prog(seq);
+    if (end != Errno::Again) said = end;  // what the program answers at the end is not asked
   }
   if (said != Errno::None || seq.overflowed) {
     seq.buf.resize(text_before);
     seq.at = before;
+    if (said == Errno::Intr) return refuse(said, "interrupted in the program for element {}", seq.index);
     if (text_before) return false;  // what is there is given first
     if (said == Errno::None)
       return refuse(Errno::TooBig, "one element's text is larger than {} bytes", SeqFile::kSize);
+    if (said == Errno::Fault) return refuse(said, "the program died of a simulated oops: see dmesg");
     return refuse(said, "the program answered 1 for element {}", seq.index);
   }
   if (!more) {
@@ -349,7 +352,8 @@ Errno bpf_iter_run_prog(IterSeq& seq, uint64_t arg1, uint64_t arg2, uint64_t arg
   std::memcpy(ctx->host, args, sizeof args);
   const RunOutcome outcome = bpf_prog_run(machine, *seq.prog, ctx->addr);
   machine.arena.free(*ctx);
-  if (outcome.stop == RunStop::Interrupted) return Errno::Intr;
+  if (outcome.stop != RunStop::Returned)
+    return outcome.stop == RunStop::Interrupted ? Errno::Intr : Errno::Fault;
   return outcome.value == 0 ? Errno::None : Errno::Again;
 }
 

@@ -6,7 +6,8 @@
 // can name it. A RunFrame is one program in flight: it stands on the host's stack, is linked from its
 // context, and owns one page of the arena, the program's stack: frame n of up to eight has the 512 bytes
 // below top - 512 * n, zeroed when it is entered. Departs from the kernel: the interpreter's stack is on the
-// kernel stack there and keeps what earlier calls left in it.
+// kernel stack there and keeps what earlier calls left in it; and a run may end in the middle, by Ctrl-C or a
+// simulated oops, after which nothing of it is left.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "base/machine.h"
+#include "object/file.h"
 #include "object/ops.h"
 
 namespace bpfsim {
@@ -46,8 +48,22 @@ struct RunOutcome {
   RunStop stop = RunStop::Returned;
 };
 
+// What a helper gave the program that it must give back: a reference to a socket, a record of a ring. One
+// that the verifier accepted has given all back when it returns; a run that ends before does not get so far,
+// and its frame gives back the rest.
+struct RunHeld {
+  Addr what;
+  void (*give_back)(Machine& machine, Addr what);
+  std::unique_ptr<Holding> edge;  // of what is counted
+};
+
+// What a run needs, kept for the next one.
+struct RunStack {
+  Span page;
+  std::vector<RunHeld> held;
+};
 struct RunStacks {
-  std::vector<Span> spare;
+  std::vector<RunStack> spare;
 };
 
 struct RunFrame {
@@ -55,12 +71,15 @@ struct RunFrame {
   ~RunFrame();
   RunFrame(const RunFrame&) = delete;
 
+  void hold(RunHeld held) { this->held.push_back(std::move(held)); }
+  bool gives_back(Addr what);  // false: it does not hold that
   Addr fp(int depth) const { return stack.addr + stack.size - uint64_t(depth) * MAX_BPF_STACK; }
 
   Machine& machine;
   const Prog* prog;  // changes with a tail call
   RunFrame* const outer;
   Span stack;
+  std::vector<RunHeld> held;   // the newest last
   int depth = 0;               // subprogram frames in use below the main one
   bool checked = false;        // the checked engine runs it: memory must lie in a live object
   uint64_t* budget = nullptr;  // of the checked engine: the instructions that it may still run

@@ -17,7 +17,7 @@ RunFrame::RunFrame(Machine& machine, const Prog& prog)
     : machine(machine), prog(&prog), outer(std::exchange(machine.current->running, this)) {
   machine.rcu.read_lock();
   if (!machine.run_stacks) machine.run_stacks = std::make_shared<RunStacks>();
-  std::vector<Span>& spare = machine.run_stacks->spare;
+  std::vector<RunStack>& spare = machine.run_stacks->spare;
   if (spare.empty()) {
     auto page = machine.arena.alloc(uint64_t(MAX_CALL_FRAMES) * MAX_BPF_STACK, "bpf stack");
     if (!page) {
@@ -27,7 +27,8 @@ RunFrame::RunFrame(Machine& machine, const Prog& prog)
     }
     stack = *page;
   } else {
-    stack = spare.back();
+    stack = spare.back().page;
+    held = std::move(spare.back().held);
     spare.pop_back();
   }
   std::memset(stack.host + stack.size - MAX_BPF_STACK, 0, MAX_BPF_STACK);
@@ -35,9 +36,20 @@ RunFrame::RunFrame(Machine& machine, const Prog& prog)
 }
 
 RunFrame::~RunFrame() {
-  if (stack) machine.run_stacks->spare.push_back(stack);
+  for (; !held.empty(); held.pop_back()) {
+    held.back().edge.reset();
+    held.back().give_back(machine, held.back().what);
+  }
+  if (stack) machine.run_stacks->spare.push_back({stack, std::move(held)});
   machine.rcu.read_unlock();
   machine.current->running = outer;
+}
+
+bool RunFrame::gives_back(Addr what) {
+  auto it = std::find_if(held.rbegin(), held.rend(), [&](const RunHeld& one) { return one.what == what; });
+  if (it == held.rend()) return false;
+  held.erase(std::next(it).base());
+  return true;
 }
 
 bool is_program_memory(const Machine& machine, Addr addr, uint64_t size) {

@@ -300,6 +300,46 @@ std::string without_ids(std::string log) {
 
 }  // namespace
 
+TEST_CASE("a read that is interrupted, wherever it stands, loses and repeats nothing") {
+  Sim s;
+  for (int i = 0; i < 3; ++i) REQUIRE(s.map_create(BPF_MAP_TYPE_ARRAY, 4, 4, 1) >= 0);
+  std::vector<bpf_insn> insns = {{0xb7, 9, 0, 0, 0}, {0x07, 9, 0, 0, 1}, {0xa5, 9, 0, -2, 70000}};
+  const auto writes = writes_u32_of("bpf_map", "id");
+  insns.insert(insns.end(), writes.begin(), writes.end());
+  bpf_attr attr = iter_attr(insns, btf_id("bpf_iter_bpf_map", BTF_KIND_FUNC));
+  const long prog = s.bpf(BPF_PROG_LOAD, attr);
+  REQUIRE(prog >= 0);
+  const long link = link_iter(s, prog);
+  REQUIRE(link >= 0);
+  bool came = true;
+  int at = 0, inside = 0;
+  for (; came; ++at) {
+    const long fd = open_iter(s, link);
+    came = false;
+    int asked = 0;
+    s.machine().interrupted = [&] {
+      if (asked++ != at) return false;
+      inside += s.machine().current->running != nullptr;
+      return came = true;
+    };
+    std::string all;
+    for (bool ended = false; !ended;) {
+      const Result<std::string> part = s.k.read(s.t, int(fd), 4096);
+      CHECK((part || part.err() == Errno::Intr));
+      if (!part && part.err() != Errno::Intr) break;
+      ended = part && part->empty();
+      if (part) all += *part;
+    }
+    INFO("interrupted at look " << at);
+    CHECK(words(all) == std::vector<uint32_t>{1, 2, 3});
+    s.machine().interrupted = nullptr;
+    REQUIRE(s.close(int(fd)) == 0);
+    CHECK(object_graph(s.machine()).disagreements().empty());
+  }
+  CHECK(at > 7);
+  CHECK(inside >= 4);  // at each map and at the end
+}
+
 TEST_CASE("the live verifier says the same of iterators that walk kernel structs") {
   LIVE_KERNEL_OR_SKIP();
   Result<LiveBtf> live_btf = LiveBtf::read();

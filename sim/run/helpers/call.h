@@ -39,4 +39,7 @@ inline uint64_t status(const Result<void>& result) { return result ? 0 : fail(re
 // can cause.
 Map* map_argument(Machine& machine, uint64_t reg);
 
+// A lookup gave the running program this socket, and counted it where sockets are counted.
+void program_holds_sock(Machine& machine, Addr handle);
+
 }  // namespace bpfsim

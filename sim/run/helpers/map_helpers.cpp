@@ -16,11 +16,17 @@ static uint64_t value_address(Machine& machine, const Result<void*>& element) {
   return element && *element ? machine.arena.addr(*element) : 0;
 }
 
+static bool is_map_of_sockets(const Map& map) {
+  return map.map_type == BPF_MAP_TYPE_SOCKMAP || map.map_type == BPF_MAP_TYPE_SOCKHASH;
+}
+
 BPF_CALL_2(bpf_map_lookup_elem, map_reg, key_addr) {
   Map* map = map_argument(machine, map_reg);
   if (!map || !map->ops->map_lookup_elem) return 0;
   const uint8_t* key = program_memory(machine, key_addr, map->key_size, BPF_READ);
-  return key ? value_address(machine, MAP_OP(*map, map_lookup_elem, *map, key)) : 0;
+  const uint64_t found = key ? value_address(machine, MAP_OP(*map, map_lookup_elem, *map, key)) : 0;
+  if (found && is_map_of_sockets(*map)) program_holds_sock(machine, found);
+  return found;
 }
 
 const FuncProto bpf_map_lookup_elem_proto = {

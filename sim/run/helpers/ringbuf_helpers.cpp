@@ -8,10 +8,16 @@
 
 namespace bpfsim {
 
+static void discard(Machine& machine, Addr sample) {
+  machine.calls->ringbuf_commit(machine, sample, 0, true);
+}
+
 BPF_CALL_3(bpf_ringbuf_reserve, map_reg, size, flags) {
   Map* map = map_argument(machine, map_reg);
   if (!map || !map->ops->ringbuf_reserve || flags) return 0;
-  return MAP_OP(*map, ringbuf_reserve, *map, size);
+  const Addr sample = MAP_OP(*map, ringbuf_reserve, *map, size);
+  if (sample) machine.current->running->hold({sample, discard, nullptr});
+  return sample;
 }
 
 const FuncProto bpf_ringbuf_reserve_proto = {
@@ -20,10 +26,17 @@ const FuncProto bpf_ringbuf_reserve_proto = {
     .arg_type = {ARG_CONST_MAP_PTR, ARG_CONST_ALLOC_SIZE_OR_ZERO, ARG_ANYTHING},
 };
 
-BPF_CALL_2(bpf_ringbuf_submit, sample, flags) {
-  machine.calls->ringbuf_commit(machine, sample, flags, false);
+static uint64_t commit(Machine& machine, Addr sample, uint64_t flags, bool discards) {
+  RunFrame& frame = *machine.current->running;
+  if (frame.gives_back(sample))
+    machine.calls->ringbuf_commit(machine, sample, flags, discards);
+  else
+    oops(frame, frame.insn,
+         "a helper got " + std::to_string(sample) + " where it wants a record reserved by this run");
   return 0;
 }
+
+BPF_CALL_2(bpf_ringbuf_submit, sample, flags) { return commit(machine, sample, flags, false); }
 
 const FuncProto bpf_ringbuf_submit_proto = {
     .func = bpf_ringbuf_submit,
@@ -31,10 +44,7 @@ const FuncProto bpf_ringbuf_submit_proto = {
     .arg_type = {uint32_t(ARG_PTR_TO_RINGBUF_MEM) | OBJ_RELEASE, ARG_ANYTHING},
 };
 
-BPF_CALL_2(bpf_ringbuf_discard, sample, flags) {
-  machine.calls->ringbuf_commit(machine, sample, flags, true);
-  return 0;
-}
+BPF_CALL_2(bpf_ringbuf_discard, sample, flags) { return commit(machine, sample, flags, true); }
 
 const FuncProto bpf_ringbuf_discard_proto = {
     .func = bpf_ringbuf_discard,

@@ -1,8 +1,7 @@
 // Models: net/core/filter.c (bpf_sk_release, bpf_sk_lookup_assign) (Linux 6.18)
 //
-// Helpers that take a socket, which a register holds by its handle. Departs from the kernel: a run that the
-// host interrupts keeps the references that it has. Not modelled yet: bpf_sk_assign of SCHED_CLS, and helpers
-// that find a socket by its address.
+// Helpers that take a socket, which a register holds by its handle. Not modelled yet: bpf_sk_assign of
+// SCHED_CLS, and helpers that find a socket by its address.
 #include "host/sk_lookup.h"
 #include "host/socket.h"
 #include "run/helpers/call.h"
@@ -18,9 +17,24 @@ static Sock* sock_argument(Machine& machine, uint64_t reg) {
   return sk;
 }
 
+static void put(Machine& machine, Addr handle) {
+  sock_put(*sock_from_handle(machine, handle), {"released by a program"});
+}
+
+void program_holds_sock(Machine& machine, Addr handle) {
+  const Sock* sk = sock_from_handle(machine, handle);
+  if (!sk || !sk_is_refcounted(*sk)) return;
+  machine.current->running->hold({handle, put, std::make_unique<Holding>(machine, *sk, "held by a program")});
+}
+
 BPF_CALL_1(bpf_sk_release, sk_reg) {
-  Sock* sk = sock_argument(machine, sk_reg);
-  if (sk && sk_is_refcounted(*sk)) sock_put(*sk, {"released by a program"});
+  const Sock* sk = sock_argument(machine, sk_reg);
+  if (!sk || !sk_is_refcounted(*sk)) return 0;
+  RunFrame& frame = *machine.current->running;
+  if (frame.gives_back(sk_reg))
+    put(machine, sk_reg);
+  else
+    oops(frame, frame.insn, "a program releases " + sk->label() + ", to which it holds no reference");
   return 0;
 }
 
