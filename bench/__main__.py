@@ -86,6 +86,7 @@ def maps_table(repetitions: int) -> tuple[str, Medians]:
     head = ["ns per operation", "table", "bpf(2)", "live", "ratio", "program", "live (JIT)", "ratio"]
     lacking = said["types without a row"]
     below = [f"Map types without a row: {lacking}." if lacking else "Every map type has a row."]
+    below.append("Where a live kernel updates a cpumap it starts a thread; ours has none.")
     if said["not asked live"]:
         below.append(f"Not asked of the live kernel, where a registered map may stay: {said['not asked live']}.")
     if said["refused live"]:
