@@ -39,6 +39,19 @@ class LifetimeWatcher final : public Watcher {
   size_t seen_ = 0;
 };
 
+// A variable that has another value until the end of the block, however that is left.
+template <class T>
+class Lent {
+ public:
+  Lent(T& variable, T value) : variable_(variable), before_(std::exchange(variable, std::move(value))) {}
+  ~Lent() { variable_ = std::move(before_); }
+  Lent(const Lent&) = delete;
+
+ private:
+  T& variable_;
+  T before_;
+};
+
 GraphPicture without(const std::set<uint64_t>& serials, GraphPicture picture) {
   std::erase_if(picture.nodes, [&](const auto& node) { return serials.contains(node.serial); });
   std::erase_if(picture.edges, [&](const auto& edge) {
@@ -85,11 +98,11 @@ Result<void> History::one_step(Kernel& on, size_t number) const {
   const JournalStep& step = journal_.steps()[number];
   Machine& machine = on.machine();
   PlayingMemory memory(journal_.tape(), step.tape, journal_.tape_end(number));
-  UserMemory* before = std::exchange(machine.user, &memory);
-  auto interrupted = std::exchange(machine.interrupted, live_.machine().interrupted);
-  const int64_t result = on.repeat(step);
-  machine.user = before;
-  machine.interrupted = std::move(interrupted);
+  const int64_t result = [&] {
+    Lent<UserMemory*> user(machine.user, &memory);
+    Lent interrupted(machine.interrupted, live_.machine().interrupted);
+    return on.repeat(step);
+  }();
   if (memory.stopped) return refuse(Errno::Intr, "interrupted in step {}", number);
   if (result != step.result)
     return refuse(Errno::Io, "done again, step {} answered {}, not {} as before", number, result,
@@ -126,10 +139,10 @@ Result<Kernel*> History::at(size_t steps) {
     kept_ = std::make_unique<Kernel>(live_.options());
     kept_at_ = 0;
   }
-  Result<void> done = replay(*kept_, kept_at_, steps);
-  kept_at_ =
-      done ? steps : SIZE_MAX;  // after a failure the next one starts anew; somebody may watch this one
-  if (!done) return done.refusal();
+  // After a failure the next one starts anew; somebody may watch this one.
+  const size_t from = std::exchange(kept_at_, SIZE_MAX);
+  TRY(replay(*kept_, from, steps));
+  kept_at_ = steps;
   return kept_.get();
 }
 

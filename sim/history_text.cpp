@@ -184,8 +184,9 @@ std::string describe_result(const JournalStep& step) {
   if (step.result == JournalStep::kThrew) return "an exception";
   if (step.result < 0) return errno_name(Errno(-step.result));
   const std::string number = std::to_string(step.result);
-  const bool opens = step.said.starts_with("dup(") || step.said.starts_with("open(") ||
-                     step.said.starts_with("perf_event_open(");
+  static constexpr std::string_view kOpening[] = {"dup(",    "open(",   "perf_event_open(",
+                                                  "socket(", "accept(", "pidfd_open("};
+  const bool opens = std::ranges::any_of(kOpening, [&](auto call) { return step.said.starts_with(call); });
   return opens || gives_a_descriptor(step.command) ? "fd " + number : number;
 }
 

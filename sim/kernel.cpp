@@ -337,9 +337,9 @@ Result<int> Kernel::pidfd_open(Task& task, int pid, uint32_t flags) {
 }
 
 Result<uint64_t> Kernel::mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags,
-                              uint64_t offset) {
+                              uint64_t offset, uint64_t address) {
   return door(task, {"mmap({}, {} bytes, offset {})", fd, length, offset},
-              [=](Kernel&, Task& task) { return sys_mmap(task, fd, length, prot, flags, offset); });
+              [=](Kernel&, Task& task) { return sys_mmap(task, fd, length, prot, flags, offset, address); });
 }
 
 Result<void> Kernel::munmap(Task& task, uint64_t addr, uint64_t length) {
@@ -405,6 +405,21 @@ Result<std::string> Kernel::read(Task& task, int fd, size_t size) {
 Result<int64_t> Kernel::ioctl(Task& task, int fd, uint32_t cmd, uint64_t arg) {
   return door(task, {"ioctl({}, {}, {})", fd, cmd, arg},
               [=](Kernel& k, Task&) { return sys_ioctl(k.machine(), fd, cmd, arg); });
+}
+
+Result<void> Kernel::open_device(Task& task, char type, uint32_t major, uint32_t minor,
+                                 const std::string& access) {
+  if (type != 'c' && type != 'b') return refuse(Errno::Inval, "a device node is 'c' or 'b'");
+  uint32_t asked = 0;
+  for (char c : access) {
+    if (c != 'm' && c != 'r' && c != 'w')
+      return refuse(Errno::Inval, "access is of m, r and w, not {}", access);
+    asked |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
+  }
+  const uint32_t kind = type == 'c' ? BPF_DEVCG_DEV_CHAR : BPF_DEVCG_DEV_BLOCK;
+  return door(task, {"open of the device {}:{} for {}", major, minor, access}, [=](Kernel&, Task& task) {
+    return cgroup_bpf_check_dev_permission(task, kind, major, minor, asked);
+  });
 }
 
 Result<void> Kernel::move_to_cgroup(Task& task, const std::string& path, Task& moved) {

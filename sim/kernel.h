@@ -63,7 +63,8 @@ class Kernel {
   Result<int> close(Task& task, int fd);
   Result<int> dup(Task& task, int fd);
   // mmap(2), munmap(2), and what the task's own code loads and stores in what it has mapped (object/mmap.h).
-  Result<uint64_t> mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags, uint64_t offset);
+  Result<uint64_t> mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags, uint64_t offset,
+                        uint64_t address = 0);
   Result<void> munmap(Task& task, uint64_t addr, uint64_t length);
   Result<void> user_load(const Task& task, uint64_t addr, void* to, uint64_t size) const;
   Result<void> user_store(Task& task, uint64_t addr, const void* from, uint64_t size);
@@ -78,6 +79,9 @@ class Kernel {
   Result<std::vector<std::string>> listdir(Task& task, const std::string& path);
   // echo PID of `moved` > PATH/cgroup.procs
   Result<void> move_to_cgroup(Task& task, const std::string& path, Task& moved);
+  // What open(2) ("r", "w") or mknod(2) ("m") of a device node asks of the task's cgroup. There are no
+  // devices behind: nothing is opened. `type` is 'c' or 'b'.
+  Result<void> open_device(Task& task, char type, uint32_t major, uint32_t minor, const std::string& access);
   // What a netlink socket of the task would send: RTM_SETLINK (syscall/rtnetlink.h builds and explains it).
   Result<void> rtnl_setlink(Task& task, std::span<const uint8_t> message);
   // perf_event_open(2), read(2), ioctl(2) (syscall/perf_event.h).

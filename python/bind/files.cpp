@@ -83,6 +83,16 @@ void bind_files(py::class_<PyTask>& task) {
           },
           py::arg("path"), "Moves the task into a cgroup, as writing its pid to PATH/cgroup.procs does.")
       .def(
+          "open_device",
+          [](const PyTask& t, char type, uint32_t major, uint32_t minor, const std::string& access) {
+            answer(t, t.kernel().open_device(*t.task, type, major, minor, access));
+          },
+          py::arg("type"), py::arg("major"), py::arg("minor"), py::arg("access") = "r",
+          "What open(2) ('r', 'w', 'rw') or mknod(2) ('m') of a device node asks of the task's cgroup: runs\n"
+          "its CGROUP_DEVICE programs, and raises OSError EPERM when one answers 0. type is 'c' or 'b'. "
+          "There "
+          "are no\ndevices behind: nothing is opened. Models devcgroup_check_permission().")
+      .def(
           "rtnl_setlink",
           [](const PyTask& t, const py::buffer& message) {
             Bytes bytes(message, false);

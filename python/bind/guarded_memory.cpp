@@ -1,16 +1,31 @@
-// User memory for a host with POSIX signals: a wild pointer in union bpf_attr is -EFAULT, not a crash.
+// User memory that tells a wild pointer in union bpf_attr by the signal that it raises, where the host has
+// signals; elsewhere (WebAssembly) by the buffers that the call was given, and then nothing else may be
+// touched.
 #include "guarded_memory.h"
 
+#include <algorithm>
 #include <atomic>
-#include <csetjmp>
-#include <csignal>
 #include <cstring>
 #include <mutex>
+
+#ifndef __EMSCRIPTEN__
+#include <csetjmp>
+#include <csignal>
+#endif
 
 namespace bpfsim {
 
 namespace {
 
+#ifdef __EMSCRIPTEN__
+
+constexpr bool kSignals = false;
+void install_handlers() {}
+bool guarded_copy(void* to, const void* from, size_t size) { return std::memcpy(to, from, size) != nullptr; }
+
+#else
+
+constexpr bool kSignals = true;
 thread_local volatile sig_atomic_t armed = 0;
 thread_local sigjmp_buf landing;
 struct sigaction previous_segv, previous_bus;
@@ -55,21 +70,38 @@ bool guarded_copy(void* to, const void* from, size_t size) {
   return true;
 }
 
-}  // namespace
-
-GuardedUserMemory::GuardedUserMemory() {
+void install_handlers() {
   static std::mutex installing;
   std::lock_guard lock(installing);
   take_over(SIGSEGV, previous_segv);
   take_over(SIGBUS, previous_bus);
 }
 
+#endif
+
+}  // namespace
+
+GuardedUserMemory::GuardedUserMemory() { install_handlers(); }
+
+bool GuardedUserMemory::inside(const char* does, uint64_t user, size_t size) {
+  for (const Extent& extent : extents) {
+    const uint64_t skip = user - extent.start;
+    if (skip >= extent.size || size <= extent.size - skip) continue;
+    overrun = std::string("the call ") + does + " " + std::to_string(skip + size) + " bytes of a buffer of " +
+              std::to_string(extent.size);
+    return false;
+  }
+  return kSignals || std::ranges::any_of(extents, [&](const Extent& e) { return user - e.start < e.size; });
+}
+
 bool GuardedUserMemory::read(void* to, uint64_t user, size_t size) {
-  return size == 0 || guarded_copy(to, reinterpret_cast<const void*>(uintptr_t(user)), size);
+  return size == 0 || (inside("reads", user, size) &&
+                       guarded_copy(to, reinterpret_cast<const void*>(uintptr_t(user)), size));
 }
 
 bool GuardedUserMemory::write(uint64_t user, const void* from, size_t size) {
-  return size == 0 || guarded_copy(reinterpret_cast<void*>(uintptr_t(user)), from, size);
+  return size == 0 ||
+         (inside("writes", user, size) && guarded_copy(reinterpret_cast<void*>(uintptr_t(user)), from, size));
 }
 
 }  // namespace bpfsim

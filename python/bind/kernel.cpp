@@ -59,15 +59,44 @@ std::shared_ptr<PyKernel> boot(const std::string& version, int cpus, uint64_t se
   options.cpus = uint32_t(cpus);
   options.seed = seed;
   for (const auto& [name, on] : config)
-    if (Result<void> set = options.config.set(name, on); !set) throw py::key_error(set.refusal().reason());
+    if (Result<void> set = options.config.set(name, on); !set) {
+      if (set.err() == Errno::NoEnt) throw py::key_error(set.refusal().reason());
+      throw py::value_error(set.refusal().reason());
+    }
   return std::make_shared<PyKernel>(options, history ? history_mib << 20 : 0);
 }
 
-int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size) {
+// The buffers of a call are known to user memory until it returns.
+class KnownBuffers {
+ public:
+  KnownBuffers(GuardedUserMemory& user, const Bytes& attr, const py::list& buffers) : user_(user) {
+    add(attr);
+    for (const py::handle& buffer : buffers) add(Bytes(py::cast<py::buffer>(buffer), false));
+  }
+  ~KnownBuffers() { user_.extents.clear(), user_.overrun.clear(); }
+  KnownBuffers(const KnownBuffers&) = delete;
+
+ private:
+  void add(const Bytes& bytes) { user_.extents.push_back({uintptr_t(bytes.data()), bytes.size()}); }
+  GuardedUserMemory& user_;
+};
+
+int64_t sys_bpf(const PyTask& self, int cmd, const py::buffer& attr, std::optional<uint32_t> size,
+                const py::list& buffers) {
   Bytes bytes(attr, true);
   uint32_t length = size.value_or(uint32_t(bytes.size()));
-  int64_t result = self.kernel().sys_bpf(*self.task, cmd, uint64_t(uintptr_t(bytes.data())), length);
+  if (length > bytes.size()) throw py::value_error("size is larger than the attr buffer");
+  Kernel& kernel = self.kernel();
+  KnownBuffers known(self.owner->user, bytes, buffers);
+  // A command may answer in a part of union bpf_attr that the caller's buffer does not reach.
+  bpf_attr room;
+  const bool is_short = bytes.size() < sizeof room;
+  if (is_short) std::memcpy(static_cast<void*>(&room), bytes.data(), bytes.size());
+  const auto uattr = uintptr_t(is_short ? static_cast<void*>(&room) : bytes.data());
+  int64_t result = kernel.sys_bpf(*self.task, cmd, uattr, length);
+  if (is_short) std::memcpy(bytes.data(), &room, bytes.size());
   raise_pending(*self.owner);
+  if (!self.owner->user.overrun.empty()) throw py::value_error(self.owner->user.overrun);
   return result;
 }
 
@@ -147,10 +176,14 @@ void bind_task(py::module_& m) {
           "name of\nthe kernel's function where it has one.")
       .def(
           "sys_bpf", &sys_bpf, py::arg("cmd"), py::arg("attr"), py::arg("size") = py::none(),
+          py::arg("buffers") = py::list(),
           "bpf(2), exactly: `attr` is a writable buffer in the layout of union bpf_attr, pointers in it are\n"
           "addresses of this process, `size` the bytes passed (default: all). Returns >= 0 or -errno and "
           "raises\n"
-          "nothing; a wild pointer is -EFAULT. Models __sys_bpf().")
+          "nothing of the kernel's; a wild pointer is -EFAULT. `buffers` are what the pointers point at, if "
+          "you like: "
+          "then\nValueError says that the call goes beyond the end of one, as it does for attr. Models "
+          "__sys_bpf().")
       .def(
           "close", [](const PyTask& t, int fd) { answer(t, t.kernel().close(*t.task, fd)); }, py::arg("fd"),
           "close(2). OSError EBADF.")

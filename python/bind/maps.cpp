@@ -262,6 +262,9 @@ void bind_maps(py::module_& m) {
         "(type, rows) of every map type that is modelled; a row is (member, function, the kernel's file, "
         "ours), with "
         "empty strings where the type leaves the member NULL.");
+  m.def(
+      "is_percpu_map", [](uint32_t type) { return is_percpu_map(bpf_map_type(type)); }, py::arg("type"),
+      "Whether bpf(2) copies a value of this type of map, by its number, for each CPU.");
   m.def("map_inside", &map_inside, py::arg("map"), py::arg("limit") = 256,
         "How the elements of a map lie, as plain data; at most `limit` elements.");
   m.def("maps_inside", &maps_inside, py::arg("kernel"), py::arg("limit") = 256,

@@ -50,9 +50,9 @@ struct PyMapping {
 };
 
 PyMapping map_pages(const PyTask& self, int fd, uint64_t length, uint32_t prot, uint32_t flags,
-                    uint64_t offset) {
-  const uint64_t address = answer(self, self.kernel().mmap(*self.task, fd, length, prot, flags, offset));
-  return {self, address, length};
+                    uint64_t offset, uint64_t address) {
+  const Result<uint64_t> start = self.kernel().mmap(*self.task, fd, length, prot, flags, offset, address);
+  return {self, answer(self, start), length};
 }
 
 }  // namespace
@@ -85,10 +85,11 @@ void bind_mmap(py::module_& m, py::class_<PyTask>& task) {
       });
   task.def(
           "mmap", &map_pages, py::arg("fd"), py::arg("length"), py::arg("prot") = PROT_READ_ | PROT_WRITE_,
-          py::arg("flags") = MAP_SHARED_, py::arg("offset") = 0,
+          py::arg("flags") = MAP_SHARED_, py::arg("offset") = 0, py::arg("address") = 0,
           "mmap(2) of a map's descriptor: MappedPages. length and offset in bytes, prot and flags as in "
           "Python's\n"
-          "mmap module. It holds the map as a descriptor does. OSError EBADF; ENODEV for what is no map; "
+          "mmap module; address is where an arena is wanted (others go where there is room). It holds the "
+          "map as a descriptor does. OSError EBADF; ENODEV for what is no map; "
           "524\n"
           "(ENOTSUPP) for a type without pages; EINVAL without BPF_F_MMAPABLE, beyond the end, or\n"
           "MAP_PRIVATE; EPERM frozen, or a page of a ring that user space may not write; EACCES against the\n"

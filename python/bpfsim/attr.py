@@ -30,7 +30,7 @@ class Reply(int):
     ``task.bpf("PROG_TEST_RUN", prog_fd=p, data_in=packet).retval`` is the program's verdict.
     """
 
-    fields: Mapping[str, int]
+    fields: Mapping[str, int] = {}
 
     def __getattr__(self, name: str) -> int:
         try:
@@ -66,7 +66,7 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
         offset, width, kind = layout[name]
         own = map_types.type_number(task, value) if kind == "MapType" and isinstance(value, str) else None
         attr[offset : offset + width] = _encode(name, value if own is None else own, width, kind, alive)
-    result = task.sys_bpf(cmd, attr, size)
+    result = task.sys_bpf(cmd, attr, size, alive) if isinstance(task, _core.Task) else task.sys_bpf(cmd, attr, size)
     if result < 0:
         raise name_byte(refused(task, -result), cmd)
     reply = Reply(result)

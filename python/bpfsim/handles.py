@@ -24,7 +24,6 @@ from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}
 _BLOOM_FILTER = "BPF_MAP_TYPE_BLOOM_FILTER"
-_PER_CPU = {"BPF_MAP_TYPE_PERCPU_HASH", "BPF_MAP_TYPE_PERCPU_ARRAY", "BPF_MAP_TYPE_LRU_PERCPU_HASH"}
 
 
 def close_fd(task: Any, fd: int) -> None:
@@ -131,7 +130,7 @@ class Map(Handle):
         self.key_size, self.value_size = int(info["key_size"]), int(info["value_size"])
         self.name, self.max_entries = info["name"], int(info["max_entries"])
         self.type: str = info["type_name"] or map_types.type_name(task, int(info["type"]))
-        self._cpus = int(getattr(task, "possible_cpus", 1)) if self.type in _PER_CPU else 0
+        self._cpus = int(getattr(task, "possible_cpus", 1)) if _core.is_percpu_map(int(info["type"])) else 0
 
     @property
     def usercnt(self) -> int:

@@ -3,6 +3,7 @@
 // One row per knob: its name, where its value lives, and the range that the kernel accepts.
 #include "base/sysctl.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "uapi/gates.h"
@@ -14,6 +15,11 @@ static Refusal unknown_name(Fact fact, const std::string& name, const std::vecto
   const std::string near = nearest_name(name, known);
   return refuse(Errno::NoEnt, fact, name, near.empty() ? "" : "; did you mean " + near + "?");
 }
+
+// What every machine has: nothing asks whether these are on.
+constexpr std::string_view kAlwaysOn[] = {"CONFIG_BPF",        "CONFIG_BPF_SYSCALL", "CONFIG_CGROUP_BPF",
+                                          "CONFIG_BPF_EVENTS", "CONFIG_BPF_LSM",     "CONFIG_NET",
+                                          "CONFIG_XDP_SOCKETS"};
 
 Config::Config()
     : options_{{"CONFIG_BPF", true},
@@ -39,6 +45,8 @@ Result<void> Config::set(const std::string& name, bool on) {
     for (const auto& [option_name, value] : options_) known.push_back(option_name);
     return unknown_name("no such configuration option: {}{}", name, known);
   }
+  if (!on && std::ranges::find(kAlwaysOn, option->first) != std::end(kAlwaysOn))
+    return refuse(Errno::Inval, "not modelled yet: a machine without {}", option->first);
   option->second = on;
   return {};
 }

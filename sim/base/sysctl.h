@@ -15,7 +15,8 @@
 
 namespace bpfsim {
 
-// CONFIG_* options by name; a machine starts from these and a lesson may override any of them.
+// CONFIG_* options by name, as /proc/config.gz would list them. What a machine can do without may be switched
+// off; the others are there to be read.
 class Config {
  public:
   Config();

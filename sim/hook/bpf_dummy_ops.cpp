@@ -43,6 +43,7 @@ const FuncProto* no_helper(bpf_func_id, const Prog&) { return nullptr; }
 struct TestArgs {
   uint64_t args[MAX_BPF_FUNC_ARGS];
   uint8_t state[kStateSize];
+  uint8_t unused[8 - kStateSize];  // programs see these bytes too
 };
 
 Result<TestArgs> dummy_ops_init_args(const Prog& prog, const bpf_attr& attr) {

@@ -151,6 +151,7 @@ bool nf_ptr_to_btf_id(const Prog& prog, InsnAccessAux& info, const char* name) {
 // struct nf_hook_state and struct bpf_nf_ctx, as they lie in memory.
 struct HookState {
   uint8_t hook = NF_INET_LOCAL_OUT, pf = NFPROTO_IPV4;
+  uint8_t unused[6] = {};  // programs see these bytes too
   Addr in = 0, out = 0, sk = 0, net = 0, okfn = 0;
 };
 static_assert(sizeof(HookState) == 48 && offsetof(HookState, in) == 8);

@@ -200,6 +200,7 @@ Result<void> tcp_connect(Sock& sk, const SockAddr& to) {
   emit<LifeEvent>(sk.machine, *child, "born");
   child->local = {to.address, listener->local.port};
   init_sockets(sk.machine).bound.emplace(child->local.port, child);
+  child->sk_uid = listener->sk_uid;
   child->sk_reuse = listener->sk_reuse;
   child->sk_reuseport = listener->sk_reuseport;
   if (listener->sk_filter) {
@@ -410,6 +411,7 @@ Result<int64_t> __sys_accept(Machine& machine, int fd) {
   TRY(current_task(machine).files.check_room());
   Sock& child = *sk.accept_queue.front();
   sk.accept_queue.pop_front();
+  child.sk_uid = current_task(machine).cred.uid;
   return sock_map_fd(child);
 }
 

@@ -75,7 +75,7 @@ struct Sock final : Object {
   bool hashed() const { return is_tcp() ? sk_state != TCP_CLOSE : is_udp() && local.port != 0; }
 
   const int sk_family, sk_type, sk_protocol;
-  const uint32_t sk_uid;
+  uint32_t sk_uid;
   int sk_state = TCP_CLOSE;
   bool sk_reuse = false, sk_reuseport = false, filter_locked = false, closed = false;
   bool rcu_free = false;  // SOCK_RCU_FREE: programs use it without a reference, a grace period keeps it

@@ -4,7 +4,7 @@
 // them serve both. Where the process has them is fixed by map_extra or by the first mmap; a range never
 // crosses 4 GiB. Departs from the kernel: pages do not come one by one when they are touched, the first mmap
 // takes all of them from the machine's memory (-ENOMEM when that is too small), and BPF_F_SEGV_ON_FAULT
-// changes nothing; with map_extra the pages lie elsewhere in this process all the same. Not modelled yet:
+// changes nothing. Not modelled yet:
 // programs that use an arena, which the verifier refuses, and bpf_arena_alloc_pages.
 #include "map/common.h"
 #include "map/map_in_map.h"
@@ -95,15 +95,16 @@ Result<void> arena_get_unmapped_area(const Map& map, uint64_t address, uint64_t 
   return {};
 }
 
-Result<Span> arena_map_mmap(Map& map, uint64_t, uint64_t length, bool) {
+Result<Span> arena_map_mmap(Map& map, const Vma& vma) {
   BpfArena& arena = arena_of(map);
-  if (arena.user_vm_end && length != arena.vm_range())
+  if (arena.user_vm_start && vma.start != arena.user_vm_start)
+    return refuse(Errno::Busy, "the arena lies at {}, and something else is there in this task",
+                  arena.user_vm_start);
+  if (arena.user_vm_end && vma.length != arena.vm_range())
     return refuse(Errno::Busy, "the arena is mapped with {} bytes", arena.vm_range());
-  if (!arena.pages) arena.pages = TRY(map.machine.arena.alloc(length, "arena pages"));
-  if (!arena.user_vm_start) {
-    arena.user_vm_start = reinterpret_cast<uintptr_t>(arena.pages.host);
-    arena.user_vm_end = arena.user_vm_start + length;
-  }
+  if (!arena.pages) arena.pages = TRY(map.machine.arena.alloc(vma.length, "arena pages"));
+  arena.user_vm_start = vma.start;
+  arena.user_vm_end = vma.start + vma.length;
   return arena.pages;
 }
 

@@ -179,13 +179,14 @@ Result<uint32_t> array_map_direct_value_meta(const Map& map, Addr imm) {
   return uint32_t(imm - array.values.addr);
 }
 
-Result<Span> array_map_mmap(Map& map, uint64_t offset, uint64_t length, bool) {
+Result<Span> array_map_mmap(Map& map, const Vma& vma) {
   BpfArray& array = array_of(map);
   if (!(map.map_flags & BPF_F_MMAPABLE)) return refuse(Errno::Inval, "the map lacks BPF_F_MMAPABLE");
   uint64_t size = round_up(uint64_t(map.max_entries) * array.elem_size, kPageSize);
-  if (offset > size || length > size - offset)
-    return refuse(Errno::Inval, "{} bytes from {} are not inside the {} of the array", length, offset, size);
-  return Span{array.values.addr + offset, array.values.host + offset, length};
+  if (vma.offset > size || vma.length > size - vma.offset)
+    return refuse(Errno::Inval, "{} bytes from {} are not inside the {} of the array", vma.length, vma.offset,
+                  size);
+  return Span{array.values.addr + vma.offset, array.values.host + vma.offset, vma.length};
 }
 
 // Every element in turn, until the callback answers other than 0: how many were visited. The callback gets

@@ -45,8 +45,9 @@ Result<void> queue_stack_map_alloc_check(Machine&, const bpf_attr& attr) {
 }
 
 Result<void> build(QueueStackMap& qs, const bpf_attr& attr) {
-  qs.size = attr.max_entries + 1;
-  qs.elements = TRY(qs.machine.arena.alloc(uint64_t(qs.size) * attr.value_size, "queue_stack_map elements"));
+  const uint64_t slots = uint64_t(attr.max_entries) + 1;
+  qs.elements = TRY(qs.machine.arena.alloc(slots * attr.value_size, "queue_stack_map elements"));
+  qs.size = uint32_t(slots);
   return {};
 }
 

@@ -109,16 +109,16 @@ Result<Span> map_pages(const RingbufMap& rb, uint64_t offset, uint64_t length) {
   return Span{rb.ring.addr + kConsumerPage + offset, rb.ring.host + kConsumerPage + offset, length};
 }
 
-Result<Span> ringbuf_map_mmap_kern(Map& map, uint64_t offset, uint64_t length, bool writable) {
-  if (writable && (offset != 0 || length != kPageSize))
+Result<Span> ringbuf_map_mmap_kern(Map& map, const Vma& vma) {
+  if (vma.write && (vma.offset != 0 || vma.length != kPageSize))
     return refuse(Errno::Perm, "only the consumer's page may be mapped for writing");
-  return map_pages(ringbuf_of(map), offset, length);
+  return map_pages(ringbuf_of(map), vma.offset, vma.length);
 }
 
-Result<Span> ringbuf_map_mmap_user(Map& map, uint64_t offset, uint64_t length, bool writable) {
-  if (writable && offset == 0)
+Result<Span> ringbuf_map_mmap_user(Map& map, const Vma& vma) {
+  if (vma.write && vma.offset == 0)
     return refuse(Errno::Perm, "the consumer's page may not be mapped for writing");
-  return map_pages(ringbuf_of(map), offset, length);
+  return map_pages(ringbuf_of(map), vma.offset, vma.length);
 }
 
 // The data's second half is its first once more.
@@ -217,10 +217,13 @@ void bpf_ringbuf_commit(Machine& machine, Addr sample, uint64_t flags, bool disc
 RingbufView ringbuf_view(const Map& map) {
   const RingbufMap& rb = ringbuf_of(map);
   RingbufView view{rb.max_entries, rb.consumer_pos(), rb.producer_pos(), rb.pending_pos(), rb.wakeups, {}};
-  for (uint64_t pos = rb.consumer_pos(); pos < rb.producer_pos();) {
+  // User space writes one of the positions, and may write anything there.
+  const uint64_t begin = rb.consumer_pos(), waiting = rb.producer_pos() - begin;
+  if (begin % 8 || waiting > rb.max_entries) return view;
+  for (uint64_t pos = begin; pos - begin < waiting;) {
     const RingbufHeader& header = rb.record(pos);
     uint64_t size = record_size(header.len);
-    if (size > rb.producer_pos() - pos || size > rb.max_entries) break;
+    if (size > waiting - (pos - begin)) break;
     const uint8_t* sample = reinterpret_cast<const uint8_t*>(&header + 1);
     view.records.push_back(
         {pos, (header.len & BPF_RINGBUF_BUSY_BIT) != 0, (header.len & BPF_RINGBUF_DISCARD_BIT) != 0,

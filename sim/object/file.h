@@ -24,6 +24,8 @@ struct MmapOps {
   void (*open)(File& file, const Vma& vma);             // one more such mapping: fork, or a part of one
   void (*close)(File& file, const Vma& vma);            // one less
   uint64_t (*page)(const File& file, uint64_t offset);  // where this offset lies, if pages are mapped twice
+  // Whether a mapping of that many bytes may lie at `address`, or anywhere when that is 0.
+  Result<void> (*get_unmapped_area)(const File& file, uint64_t address, uint64_t offset, uint64_t length);
 };
 
 // What a kind of file does. `name` is the anon inode's name: "bpf-map", "bpf-prog", "bpf_link", "btf".

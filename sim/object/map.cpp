@@ -146,7 +146,7 @@ static Result<Span> bpf_map_mmap(File& file, const Vma& vma) {
   if (vma.write && map.frozen) return refuse(Errno::Perm, "the map is frozen");
   if (vma.write && map.map_flags & BPF_F_RDONLY_PROG)
     return refuse(Errno::Access, "programs may only read this map, and rely on what they read");
-  const Span pages = TRY(MAP_OP(map, map_mmap, map, vma.offset, vma.length, vma.write));
+  const Span pages = TRY(MAP_OP(map, map_mmap, map, vma));
   if (vma.write) ++map.writecnt;
   return pages;
 }
@@ -156,7 +156,18 @@ static uint64_t bpf_map_page(const File& file, uint64_t offset) {
   return map.ops->map_mmap_page ? map.ops->map_mmap_page(map, offset) : offset;
 }
 
-static const MmapOps bpf_map_mmap_ops = {bpf_map_mmap, bpf_map_mmap_open, bpf_map_mmap_close, bpf_map_page};
+static Result<void> bpf_get_unmapped_area(const File& file, uint64_t address, uint64_t offset,
+                                          uint64_t length) {
+  const Map& map = map_of(file);
+  if (!map.ops->map_get_unmapped_area) return {};
+  return MAP_OP(map, map_get_unmapped_area, map, address, offset, length);
+}
+
+static const MmapOps bpf_map_mmap_ops = {.mmap = bpf_map_mmap,
+                                         .open = bpf_map_mmap_open,
+                                         .close = bpf_map_mmap_close,
+                                         .page = bpf_map_page,
+                                         .get_unmapped_area = bpf_get_unmapped_area};
 
 const FileOps bpf_map_fops = {.name = "bpf-map",
                               .release = bpf_map_release,

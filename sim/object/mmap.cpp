@@ -77,6 +77,24 @@ const Vma* find_vma(const Task& task, uint64_t addr) {
   return nullptr;
 }
 
+bool overlaps(const Task& task, uint64_t start, uint64_t length) {
+  return std::any_of(task.mappings.begin(), task.mappings.end(), [&](const Vma& vma) {
+    return start < vma.start + vma.length && vma.start < start + length;
+  });
+}
+
+// Where the mapping goes: to the address that the caller asks for only where the file has a say in it (an
+// arena), and else behind all others. No such file's mapping crosses 4 GiB.
+Result<uint64_t> get_unmapped_area(const Task& task, const File& file, uint64_t address, uint64_t offset,
+                                   uint64_t length) {
+  if (!file.f_op.mmap || !file.f_op.mmap->get_unmapped_area) return task.next_mapping;
+  TRY(file.f_op.mmap->get_unmapped_area(file, address, offset, length));
+  if (address && address % kPageSize == 0 && !overlaps(task, address, length)) return address;
+  constexpr uint64_t k4G = 1ull << 32;
+  const bool crosses = task.next_mapping / k4G != (task.next_mapping + length - 1) / k4G;
+  return crosses ? (task.next_mapping / k4G + 1) * k4G : task.next_mapping;
+}
+
 // Page by page, since neighbours in a task need not be neighbours in memory.
 template <class Copy>
 Result<void> access(const Task& task, uint64_t addr, uint64_t size, bool write, const Copy& copy) {
@@ -89,7 +107,7 @@ Result<void> access(const Task& task, uint64_t addr, uint64_t size, bool write, 
     uint64_t offset = vma->offset + (at - vma->start);
     const uint64_t part = std::min(size - done, kPageSize - offset % kPageSize);
     if (vma->file->f_op.mmap->page) offset = vma->file->f_op.mmap->page(*vma->file, offset);
-    copy(vma->pages.host + (offset - vma->offset), done, part);
+    copy(vma->pages.host + int64_t(offset - vma->offset), done, part);
     done += part;
   }
   return {};
@@ -97,8 +115,8 @@ Result<void> access(const Task& task, uint64_t addr, uint64_t size, bool write, 
 
 }  // namespace
 
-Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags,
-                          uint64_t offset) {
+Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags, uint64_t offset,
+                          uint64_t address) {
   KFN(task.machine, ksys_mmap_pgoff);
   if (offset % kPageSize) return refuse(Errno::Inval, "offset must be whole pages, is {}", offset);
   if (flags & (MAP_FIXED_ | MAP_ANONYMOUS_))
@@ -108,13 +126,15 @@ Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, ui
   if (!file) return refuse(Errno::BadF, "fd {} of task {} is not open", fd, task.pid);
   if (flags & MAP_HUGETLB_) return refuse(Errno::Inval, "MAP_HUGETLB is for huge pages' files");
   TRY(check_length(length, offset));
+  const uint64_t start = TRY(get_unmapped_area(task, *file, address, offset, page_align(length)));
   TRY(check_access(*file, prot, flags));
   // What nobody can ever write through is not counted as shared, and a map refuses it.
   const bool shared = (flags & MAP_TYPE_) != MAP_PRIVATE_ && file->f_mode & FMODE_WRITE;
   const bool read = prot & (PROT_READ_ | PROT_WRITE_), write = prot & PROT_WRITE_;
-  Vma vma{task.next_mapping, page_align(length), offset, file, shared, read, write, {}};
+  Vma vma{start, page_align(length), offset, file, shared, read, write, {}};
   vma.pages = TRY(file->f_op.mmap->mmap(*file, vma));
-  task.next_mapping += vma.length + kPageSize;  // a page between them catches what runs over
+  if (start >= task.next_mapping)
+    task.next_mapping = start + vma.length + kPageSize;  // a page between them catches what runs over
   get_file(*file, {"mmap of fd {} by task {}", fd, task.pid});
   task.mappings.push_back(vma);
   return vma.start;

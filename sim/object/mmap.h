@@ -14,9 +14,10 @@ inline constexpr uint32_t MAP_SHARED_ = 1, MAP_PRIVATE_ = 2, MAP_SHARED_VALIDATE
                           MAP_FIXED_ = 0x10, MAP_ANONYMOUS_ = 0x20, MAP_GROWSDOWN_ = 0x100,
                           MAP_HUGETLB_ = 0x40000;
 
-// The address of the new mapping. `length` is rounded up to pages, `offset` must be whole pages.
-Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags,
-                          uint64_t offset);
+// The address of the new mapping. `length` is rounded up to pages, `offset` must be whole pages; `address` is
+// a wish, 0 for none, which only files that care where they lie (an arena's) follow.
+Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, uint32_t flags, uint64_t offset,
+                          uint64_t address = 0);
 // Whatever is mapped in that stretch goes, also a part of a mapping; nothing there is no error.
 Result<void> sys_munmap(Task& task, uint64_t addr, uint64_t length);
 void dup_mmap(Task& child, const Task& parent);  // fork

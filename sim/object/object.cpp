@@ -45,6 +45,8 @@ int64_t Refcount::change(int delta, const Cause& cause) {
   const int64_t after =
       value_;  // what this change made of it: another context may come in while this one is parked
   if (after < 0) throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
+  if (ended_) throw std::logic_error("refcount of " + owner_.label() + " rose from zero: " + cause.str());
+  ended_ = after == 0 && counter_ == Counter::Refs;
   Machine& machine = owner_.machine;
   // A map that a million syscalls touched keeps the beginning and the newest part of its story.
   constexpr size_t kKept = 4096;

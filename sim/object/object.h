@@ -84,7 +84,8 @@ struct Object {
   std::vector<LedgerEntry> ledger;
 };
 
-// One counter of one object. Going below zero, or up from zero, is a bug of the simulator and throws.
+// One counter of one object. Going below zero is a bug of the simulator and throws; so is another reference
+// to an object whose last one has gone.
 class Refcount {
  public:
   Refcount(Object& owner, Counter counter) : owner_(owner), counter_(counter) {}
@@ -97,6 +98,7 @@ class Refcount {
   Object& owner_;
   const Counter counter_;
   int64_t value_ = 0;
+  bool ended_ = false;  // the last reference has gone
 };
 
 // Events of this station.

@@ -71,7 +71,7 @@ struct MapOps {
   OpsEntry<Result<void>(const Map&, const Btf&, uint32_t key_type, uint32_t value_type)> map_check_btf;
   OpsEntry<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
   OpsEntry<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
-  OpsEntry<Result<Span>(Map&, uint64_t offset, uint64_t length, bool writable)> map_mmap;
+  OpsEntry<Result<Span>(Map&, const Vma&)> map_mmap;
   OpsEntry<uint32_t(Map&, File&)> map_poll;
   // Where a mapping may lie: -EINVAL, -E2BIG for what the type does not allow. An address of 0 asks for any.
   OpsEntry<Result<void>(const Map&, uint64_t address, uint64_t offset, uint64_t length)>

@@ -36,16 +36,19 @@ TEST_CASE("whoever maps an arena first says where it lies") {
   CHECK(ops.map_get_unmapped_area(map, 0, 4096, 4096).err() == Errno::Inval);
   CHECK(ops.map_get_unmapped_area(map, 0, 0, (4ull << 30) + 1).err() == Errno::TooBig);
   CHECK(ops.map_get_unmapped_area(map, 0, 0, 4 * 4096).ok());
-  Result<Span> pages = ops.map_mmap(map, 0, 4 * 4096, true);
-  REQUIRE(pages);
-  const uint64_t start = reinterpret_cast<uintptr_t>(pages->host);
+  const uint64_t start = kMmapBase + 4096;
+  auto mapped_at = [&](uint64_t address, uint64_t length) {
+    return ops.map_mmap(map, Vma{address, length, 0, nullptr, true, true, true, {}});
+  };
+  REQUIRE(mapped_at(start, 4 * 4096));
   CHECK(*ops.map_direct_value_addr(map, 0) == start);
   CHECK(ops.map_direct_value_addr(map, 4 * 4096).err() == Errno::Range);
   CHECK(ops.map_get_unmapped_area(map, start, 0, 5 * 4096).err() == Errno::TooBig);
   CHECK(ops.map_get_unmapped_area(map, start, 0, 3 * 4096).err() == Errno::Inval);
   CHECK(ops.map_get_unmapped_area(map, 0, 0, 4 * 4096).err() == Errno::Inval);
   CHECK(ops.map_get_unmapped_area(map, start, 0, 4 * 4096).ok());
-  CHECK(ops.map_mmap(map, 0, 4096, true).err() == Errno::Busy);
+  CHECK(mapped_at(start, 4096).err() == Errno::Busy);
+  CHECK(mapped_at(start + 4 * 4096, 4 * 4096).err() == Errno::Busy);
   free_map(map);
   CHECK(m.machine.arena.live_bytes() == m.live_before);
 }

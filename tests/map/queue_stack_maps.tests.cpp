@@ -143,6 +143,8 @@ TEST_CASE("The attributes of a queue or stack are refused as on a live 6.18") {
       {{BPF_MAP_TYPE_STACK, 0, (4 << 20) + 1, 1, 0}, Errno::TooBig},
       {{BPF_MAP_TYPE_STACK, 0, 0xffffffff, 1, 0}, Errno::TooBig},
       {{BPF_MAP_TYPE_STACK, 3, 5, 4, 0}, Errno::Inval},
+      {{BPF_MAP_TYPE_QUEUE, 0, 4 << 20, 0xffffffff, 0}, Errno::NoMem},
+      {{BPF_MAP_TYPE_STACK, 0, 1, 0xffffffff, 0}, Errno::NoMem},
   };
   Maps maps;
   for (auto& c : cases) {

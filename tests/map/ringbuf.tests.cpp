@@ -16,12 +16,12 @@ struct Ring {
   Addr reserve(uint64_t size) { return map.ops->ringbuf_reserve(map, size); }
   void submit(Addr sample, uint64_t flags = 0) { bpf_ringbuf_commit(maps.machine, sample, flags, false); }
   void discard(Addr sample) { bpf_ringbuf_commit(maps.machine, sample, 0, true); }
-  uint64_t& consumer() { return *reinterpret_cast<uint64_t*>(map.ops->map_mmap(map, 0, 4096, true)->host); }
+  uint64_t& consumer() { return *reinterpret_cast<uint64_t*>(mapped(map, 0, 4096, true)->host); }
   uint64_t query(uint64_t what) { return map.ops->ringbuf_query(map, what); }
 
   // Reads as libbpf does: up to the first busy record.
   std::vector<RawBytes> consume() {
-    const uint8_t* pages = map.ops->map_mmap(map, 0, 8192 + 2 * map.max_entries, false)->host;
+    const uint8_t* pages = mapped(map, 0, 8192 + 2 * map.max_entries, false)->host;
     uint64_t producer = *reinterpret_cast<const uint64_t*>(pages + 4096);
     std::vector<RawBytes> samples;
     while (consumer() < producer) {
@@ -153,7 +153,7 @@ TEST_CASE("What user space may map of a ring") {
   };
   for (auto& c : cases) {
     INFO("offset " << c.offset << " length " << c.length << " writable " << c.writable);
-    CHECK(name(c.map.ops->map_mmap(c.map, c.offset, c.length, c.writable).err()) == name(c.want));
+    CHECK(name(mapped(c.map, c.offset, c.length, c.writable).err()) == name(c.want));
   }
   CHECK(kern.ops->map_mem_usage(kern) == 16728);  // as fdinfo shows on a live 6.18
   free_map(kern);

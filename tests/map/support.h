@@ -16,6 +16,11 @@ struct MapParams {
   uint64_t extra = 0;
 };
 
+// mmap(2) of a map as its type sees it.
+inline Result<Span> mapped(Map& map, uint64_t offset, uint64_t length, bool writable) {
+  return map.ops->map_mmap(map, Vma{kMmapBase, length, offset, nullptr, true, true, writable, {}});
+}
+
 struct Maps {
   explicit Maps(uint32_t cpus = 2) : machine(options(cpus)), live_before(machine.arena.live_bytes()) {}
   static MachineOptions options(uint32_t cpus) {

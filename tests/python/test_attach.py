@@ -130,3 +130,25 @@ def test_who_holds_an_xdp_program_depends_on_its_mode():
     causes = [row["cause"] for row in generic.ledger]
     assert "dev->xdp_prog of netdev 1" in causes and "no more dev->xdp_prog of netdev 1" in causes
     assert not any("driver" in cause for cause in causes)
+
+
+def test_a_cgroup_s_program_decides_on_devices(task):
+    task.mkdir("/sys/fs/cgroup/box")
+    only_null = """
+        r0 = *(u32 *)(r1 +4)
+        if r0 == 1 goto yes
+        r0 = 0
+        exit
+    yes:
+        r0 = 1
+        exit
+    """
+    task.link_create(task.prog_load("cgroup_device", only_null), "/sys/fs/cgroup/box")
+    task.open_device("b", 8, 0, "rw")
+    task.join_cgroup("/sys/fs/cgroup/box")
+    task.open_device("c", 1, 3, "rw")
+    with pytest.raises(OSError) as caught:
+        task.open_device("b", 8, 0)
+    assert (caught.value.errname, caught.value.check) == ("EPERM", "cgroup_bpf_check_dev_permission")
+    with pytest.raises(OSError, match="access is of m, r and w, not x"):
+        task.open_device("c", 1, 3, "x")

@@ -169,3 +169,50 @@ def test_every_command_has_named_fields():
     unnamed = {"BPF_TOKEN_CREATE", "BPF_TASK_FD_QUERY", "BPF_PROG_STREAM_READ_BY_FD", "BPF_PROG_ASSOC_STRUCT_OPS"}
     for number, name, _ in _core.command_rows():
         assert _core.attr_fields(number) or name in unnamed, name
+
+
+def test_a_buffer_is_neither_read_nor_written_beyond_its_end():
+    task = bpfsim.Kernel().spawn()
+    m = task.map_create("percpu_array", key_size=4, value_size=8, max_entries=1)
+    for fields, words in (
+        ({"key": bytes(4), "value": bytearray(8)}, r"writes \d+ bytes of a buffer of 8"),
+        ({"key": bytes(2), "value": bytearray(4096)}, "reads 4 bytes of a buffer of 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            task.bpf("MAP_LOOKUP_ELEM", map_fd=m.fd, **fields)
+    with pytest.raises(ValueError, match="size is larger than the attr buffer"):
+        task.sys_bpf(0, bytearray(8), 168)
+    short = bytearray(64)
+    struct.pack_into("<I", short, 0, task.open("/sys/fs/cgroup"))
+    short[12:] = bytes(range(52))
+    assert task.sys_bpf(_core.command_number("PROG_QUERY"), memoryview(short)[:12]) == 0
+    assert short[12:] == bytes(range(52)), "what the kernel writes there is lost"
+
+
+def test_every_byte_that_a_command_reads_has_a_name():
+    task = bpfsim.Kernel().spawn()
+    for command in range(38):
+        rows = sorted((offset, width) for _, offset, width, _ in _core.attr_fields(command))
+        raw = bytearray(168)
+        raw[-1] = 1
+        task.sys_bpf(command, raw)
+        reads_to = (
+            task.last_refusal[1].rsplit(" ", 1)[1] if "this command reads up to" in task.last_refusal[1] else None
+        )
+        end = 0
+        for offset, width in rows:
+            assert offset <= end or (offset % 8 == 0 and offset - end < 8), (
+                f"command {command}: bytes {end} to {offset}"
+            )
+            end = max(end, offset + width)
+        names = [name for name, *_ in _core.attr_fields(command)]
+        assert len(names) == len(set(names)), f"command {command}"
+        if reads_to:
+            assert any(reads_to.split(".")[-1] in name for name in names), f"command {command}: {reads_to}"
+
+
+def test_a_reply_is_copied_as_a_number_with_fields():
+    import copy  # noqa: PLC0415
+
+    reply = bpfsim.Kernel().spawn().bpf("MAP_CREATE", map_type="array", key_size=4, value_size=4, max_entries=1)
+    assert copy.copy(reply) == reply and copy.copy(reply).key_size == 4

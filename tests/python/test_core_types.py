@@ -74,4 +74,4 @@ def test_bound_functions_have_the_same_arguments():
                 if declared_arguments(member)[1:] != bound_arguments(function)[1:]:
                     wrong.append(f"{class_name}.{member.name}")
     assert not wrong, f"arguments differ: {wrong}"
-    assert bound_arguments(_core.Task.sys_bpf) == ["self", "cmd", "attr", "size"], "the docstrings are read"
+    assert bound_arguments(_core.Task.sys_bpf) == ["self", "cmd", "attr", "size", "buffers"], "the docstrings are read"

@@ -102,6 +102,7 @@ def test_files_stay_under_800_lines():
 def functions(text: str) -> list[tuple[str, int, int]]:
     """Blocks that open and close at the left margin, as functions do: head, lines, rows of tables."""
     found, start = [], None
+    text = re.sub(r"(?m)(^[A-Za-z].*[,(=])\n\s+", r"\1 ", text)  # a head that wraps is one line
     lines = text.splitlines()
     for number, line in enumerate(lines):
         if start is None and re.match(r"^[A-Za-z].*\)[^;]*\{$", line):

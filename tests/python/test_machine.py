@@ -387,6 +387,11 @@ def test_keyed_and_keyless_maps_say_which_they_are(k):
 @pytest.mark.parametrize(
     ("call", "raised", "words"),
     [
+        (
+            lambda: bpfsim.Kernel(config={"CONFIG_NET": False}),
+            ValueError,
+            "not modelled yet: a machine without CONFIG_NET",
+        ),
         (lambda: bpfsim.Kernel(config={"CONFIG_BPF_JTI": True}), KeyError, "did you mean CONFIG_BPF_JIT?"),
         (lambda: bpfsim.Kernel().spawn(caps=["CAP_BFP"]), ValueError, "did you mean 'CAP_BPF'?"),
         (lambda: bpfsim.Kernel().sysctl["net.core.bpf_jit_enabel"], OSError, "did you mean net.core.bpf_jit_enable?"),

@@ -110,3 +110,60 @@ def test_an_arena_that_was_mapped_for_writing_is_never_frozen():
     with pytest.raises(OSError) as refused:
         other.freeze()
     assert refused.value.errno == errno.EBUSY
+
+
+def test_an_arena_lies_at_the_same_place_in_every_task(task):
+    arena = task.map_create("arena", key_size=0, value_size=0, max_entries=2, map_flags=MMAPABLE)
+    pages = task.mmap(arena.fd, 8192)
+    assert arena.view().data["user_vm_start"] == pages.address, "whoever maps it first says where"
+    pages[5000] = 7
+    child = task.fork()
+    child.munmap(pages.address, 8192)
+    for wrong, errname in ((0, "EINVAL"), (pages.address + 8192, "EINVAL")):
+        with pytest.raises(OSError) as caught:
+            child.mmap(arena.fd, 8192, address=wrong)
+        assert caught.value.errname == errname
+    again = child.mmap(arena.fd, 8192, address=pages.address)
+    assert (again.address, again[5000]) == (pages.address, 7)
+    with pytest.raises(OSError) as caught:
+        task.mmap(arena.fd, 8192, address=pages.address)
+    assert caught.value.errname == "EBUSY", "something is there in this task: the arena itself"
+
+
+def test_map_extra_says_where_an_arena_lies(task):
+    where = 1 << 44
+    arena = task.map_create("arena", key_size=0, value_size=0, max_entries=1, map_flags=MMAPABLE, map_extra=where)
+    with pytest.raises(OSError, match="the arena lies at 17592186044416, not at 0"):
+        task.mmap(arena.fd, 4096)
+    pages = task.mmap(arena.fd, 4096, address=where)
+    pages[1] = 3
+    assert (pages.address, pages[1]) == (where, 3)
+
+
+def test_the_second_copy_of_a_ring_shows_the_first(task):
+    ring = task.map_create("ringbuf", key_size=0, value_size=0, max_entries=4096)
+    prog = task.prog_load(
+        "socket_filter",
+        """
+        r1 = map[ring]
+        r2 = r10
+        r2 += -8
+        *(u64 *)(r10 -8) = 77
+        r3 = 8
+        r4 = 0
+        call bpf_ringbuf_output
+        r0 = 0
+        exit
+        """,
+        maps={"ring": ring},
+    )
+    prog.test_run(bytes(64))
+    first = task.mmap(ring.fd, 4096, mmap.PROT_READ, offset=2 * 4096)
+    second = task.mmap(ring.fd, 4096, mmap.PROT_READ, offset=3 * 4096)
+    assert (first[8], second[8]) == (77, 77)
+
+
+def test_positions_that_user_space_made_up_show_no_records(task):
+    ring = task.map_create("user_ringbuf", key_size=0, value_size=0, max_entries=4096)
+    task.mmap(ring.fd, 4096, offset=4096)[0:8] = (1 << 60).to_bytes(8, "little")
+    assert ring.view().data["records"] == []
