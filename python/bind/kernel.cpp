@@ -1,4 +1,6 @@
 // Kernel and Task: booting a machine, and entering its kernel.
+#include <chrono>
+
 #include "machine.h"
 #include "uapi/suggest.h"
 
@@ -234,9 +236,25 @@ void bind_task(py::module_& m) {
 }  // namespace
 
 Kernel& PyKernel::enter() {
-  if (python_maps.inside || kernel.busy())
-    throw std::runtime_error("this machine is in the middle of a call: another cannot begin in it");
+  while (python_maps.inside || kernel.busy()) {
+    if (has_guests || inside == std::this_thread::get_id())
+      throw std::runtime_error("this machine is in the middle of a call: another cannot begin in it");
+    raise_pending();
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    py::gil_scoped_release turn;  // for the thread whose call it is
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  inside = std::this_thread::get_id();
   return kernel;
+}
+
+// Whether it is time again to let Python's other threads run during a long call.
+static bool others_wait_long() {
+  thread_local auto last = std::chrono::steady_clock::now();
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last < std::chrono::milliseconds(5)) return false;
+  last = now;
+  return true;
 }
 
 PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel(options, history_bytes) {
@@ -244,8 +262,8 @@ PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel
   machine().interrupted = [] {
     if (!PyGILState_Check()) return false;
     if (PyErr_CheckSignals() != 0) return true;  // Python's signals arrive in its main thread only
-    if (!runs_guest()) return false;
-    py::gil_scoped_release turn;  // for who waits for the guest, and may want to stop it
+    if (!runs_guest() && !others_wait_long()) return false;
+    py::gil_scoped_release turn;  // also for who waits for a guest, and may want to stop it
     return guest_is_stopped();
   };
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "bind.h"
 #include "guarded_memory.h"
@@ -26,11 +27,12 @@ struct PyKernel {
   std::unique_ptr<History> history;      // made when first asked for
   std::unique_ptr<Watcher> breaks;       // history.cpp
   bool has_guests = false;               // guests.cpp
+  std::thread::id inside;                // whose call is under way, or was the last
 
   Machine& machine() { return kernel.machine(); }
 
-  // For a call into the machine. RuntimeError while one is under way: from a method of a map type, a signal's
-  // handler, or a thread that got its turn in one of these.
+  // For a call into the machine. While one is under way another thread waits; from inside it (a method of a
+  // map type, a signal's handler), and while there are guests, RuntimeError.
   Kernel& enter();
 };
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import os
 import signal
+import threading
 import time
 import types
 
@@ -201,3 +203,42 @@ def test_a_name_is_cut_between_letters_and_a_trace_may_hold_any_byte():
     task.link_create(prog, eth0)
     eth0.receive(bytes(64))
     assert k.read_trace_pipe()[0].rstrip("\n").endswith("bpf_trace_printk: \\x80\\xff")
+
+
+def test_other_threads_have_their_turn_during_a_long_run():
+    k = bpfsim.Kernel()
+    task = k.spawn("loader")
+    prog = task.prog_load("xdp", LOOP)
+    turns, made = [], []
+
+    def other():
+        turns.append(True)
+        made.append(task.map_create("array", name="after").id)  # waits until the run has ended
+        turns.append(True)
+
+    thread = threading.Thread(target=other)
+
+    def handler(*_):
+        thread.start()
+        while not turns:
+            thread.join(0.001)
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    def stop(*_):
+        assert made == [], "one call at a time"
+        raise KeyboardInterrupt
+
+    with after(0.05, handler), pytest.raises(KeyboardInterrupt):
+        run(task, prog, 1 << 31)
+    thread.join(20)
+    assert len(turns) == 2 and made == [1]
+    assert k.history.check() == ""
+
+
+def test_a_thread_can_stop_a_long_run():
+    task = bpfsim.Kernel().spawn("loader")
+    prog = task.prog_load("xdp", LOOP)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(task, prog, 1 << 31)
