@@ -1,7 +1,9 @@
 // Models: kernel/bpf/btf.c (Linux 6.18): btf_parse_hdr(), btf_parse_str_sec(), btf_check_all_metas()
 //
-// The first half of the checker: what can be judged from a part's own bytes. Each type is written to the log
-// as it passes; the ids that it refers to are not followed before all types are known (btf_resolve.cpp).
+// The first half of the checker: what can be judged from a part's own bytes. What a kind must not have is a
+// list of flaws, the first of which refuses; their order is the kernel's, since the log tells it. A type
+// without one is written to the log; the ids that it refers to are not followed before all types are known
+// (btf_resolve.cpp).
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -68,34 +70,34 @@ Result<void> BtfChecker::btf_parse_hdr(std::span<const uint8_t> data) {
                   hdr_.str_off, hdr_.str_len, size);
     log(text);
   }
-  if (hdr_.magic != BTF_MAGIC) return refuse_plain(Errno::Inval, "Invalid magic");
-  if (hdr_.version != BTF_VERSION) return refuse_plain(Errno::NotSupp, "Unsupported version");
-  if (hdr_.flags) return refuse_plain(Errno::NotSupp, "Unsupported flags");
-  if (size == hdr_.hdr_len) return refuse_plain(Errno::Inval, "No data");
+  const auto flaw = first({{hdr_.magic != BTF_MAGIC, "Invalid magic"},
+                           {hdr_.version != BTF_VERSION, "Unsupported version", 0, Errno::NotSupp},
+                           {hdr_.flags != 0, "Unsupported flags", 0, Errno::NotSupp},
+                           {size == hdr_.hdr_len, "No data"}});
+  if (flaw) return refuse_plain(flaw->err, flaw->words);
   return btf_check_sec_info(size);
 }
 
-// The two sections, in the order of their offsets, must fill what follows the header without gap or overlap.
+// The two sections must fill what follows the header, one behind the other, without gap or overlap.
 Result<void> BtfChecker::btf_check_sec_info(uint32_t btf_data_size) {
   struct Section {
     uint32_t off, len;
   } secs[] = {{hdr_.type_off, hdr_.type_len}, {hdr_.str_off, hdr_.str_len}};
-  // The kernel compares by signed differences; offsets beyond 2 GiB sort as negative there.
-  auto diff = [](uint32_t a, uint32_t b) { return int32_t(a - b); };
-  const int32_t order =
-      diff(secs[0].off, secs[1].off) ? diff(secs[0].off, secs[1].off) : diff(secs[0].len, secs[1].len);
-  if (order > 0) std::swap(secs[0], secs[1]);
+  // Which is first, the kernel finds by signed differences: offsets beyond 2 GiB sort as negative.
+  const auto by_off = int32_t(secs[0].off - secs[1].off), by_len = int32_t(secs[0].len - secs[1].len);
+  if (by_off > 0 || (by_off == 0 && by_len > 0)) std::swap(secs[0], secs[1]);
 
-  const uint32_t expected_total = btf_data_size - hdr_.hdr_len;
-  uint32_t total = 0;
+  const uint32_t body = btf_data_size - hdr_.hdr_len;
+  uint32_t filled = 0;
   for (const Section& sec : secs) {
-    if (expected_total < sec.off) return refuse_plain(Errno::Inval, "Invalid section offset");
-    if (total < sec.off) return refuse_plain(Errno::Inval, "Unsupported section found");
-    if (total > sec.off) return refuse_plain(Errno::Inval, "Section overlap found");
-    if (expected_total - total < sec.len) return refuse_plain(Errno::Inval, "Total section length too long");
-    total += sec.len;
+    const auto flaw = first({{sec.off > body, "Invalid section offset"},
+                             {sec.off > filled, "Unsupported section found"},
+                             {sec.off < filled, "Section overlap found"},
+                             {sec.len > body - filled, "Total section length too long"}});
+    if (flaw) return refuse_plain(Errno::Inval, flaw->words);
+    filled += sec.len;
   }
-  if (expected_total != total) return refuse_plain(Errno::Inval, "Unsupported section found");
+  if (filled != body) return refuse_plain(Errno::Inval, "Unsupported section found");
   return {};
 }
 
@@ -143,7 +145,7 @@ Result<uint32_t> BtfChecker::btf_check_meta(Type t, uint32_t meta_left) {
   if (t.info & ~BTF_INFO_MASK) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
   if (btf_kind(t) > btf_kind_max(version_) || btf_kind(t) == BTF_KIND_UNKN)
     return refuse_plain(Errno::Inval, "[{}] Invalid kind:{}", id, btf_kind(t));
-  if (t.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(t.name_off))
+  if (!btf_.name_by_offset(t.name_off))
     return refuse_plain(Errno::Inval, "[{}] Invalid name_offset:{}", id, t.name_off);
   const auto needed = uint32_t(btf_trail_size(t));
   if (meta_left - sizeof t < needed)
@@ -171,157 +173,159 @@ Result<void> BtfChecker::check_kind_meta(Type t) {
   }
 }
 
-Result<void> BtfChecker::btf_int_check_meta(Type t) {
-  const uint32_t data = btf_int_data(t);
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (data & ~BTF_INT_MASK) return refuse_basic(t, "Invalid int_data:{}", hex(data));
-  const uint32_t nr_bits = btf_int_bits(data) + btf_int_offset(data);
-  if (nr_bits > 128) return refuse_type(t, "nr_bits exceeds {}", 128);
-  if ((nr_bits + 7) / 8 > t.size) return refuse_type(t, "nr_bits exceeds type_size");
-  const uint32_t encoding = btf_int_encoding(data);
-  if (encoding && encoding != BTF_INT_SIGNED && encoding != BTF_INT_CHAR && encoding != BTF_INT_BOOL)
-    return refuse_type_err(t, Errno::NotSupp, "Unsupported encoding");
+Result<void> BtfChecker::check(Type t, std::initializer_list<Flaw> flaws) {
+  const auto flaw = first(flaws);
+  if (flaw) return refuse_type_err(t, flaw->err, flaw->words, flaw->value);
+  return {};
+}
+
+Result<void> BtfChecker::check_and_log(Type t, std::initializer_list<Flaw> flaws) {
+  TRY(check(t, flaws));
   log_type(t, true, "");
   return {};
+}
+
+static bool no_type(uint32_t id) { return id == 0 || id > BTF_MAX_TYPE; }
+
+Result<void> BtfChecker::btf_int_check_meta(Type t) {
+  const uint32_t data = btf_int_data(t), encoding = btf_int_encoding(data);
+  const uint32_t nr_bits = btf_int_bits(data) + btf_int_offset(data);
+  const bool known = std::has_single_bit(encoding) && encoding <= BTF_INT_BOOL;
+  TRY(check(t, {{btf_vlen(t) != 0, "vlen != 0"}, {btf_kflag(t), "Invalid btf_info kind_flag"}}));
+  if (data & ~BTF_INT_MASK) return refuse_basic(t, "Invalid int_data:{}", hex(data));
+  return check_and_log(t, {{nr_bits > 128, "nr_bits exceeds {}", 128},
+                           {(nr_bits + 7) / 8 > t.size, "nr_bits exceeds type_size"},
+                           {encoding && !known, "Unsupported encoding", 0, Errno::NotSupp}});
 }
 
 Result<void> BtfChecker::btf_ref_type_check_meta(Type t) {
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
+  const uint32_t kind = btf_kind(t);
   // With the flag a type tag stands for any attribute, not only for btf_type_tag.
-  const bool may_have_flag = btf_kind(t) == BTF_KIND_TYPE_TAG && has(Gate::btf_tag_kind_flag, version_);
-  if (btf_kflag(t) && !may_have_flag) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
-  bool name_ok = t.name_off == 0;
-  if (btf_kind(t) == BTF_KIND_TYPEDEF) name_ok = t.name_off && btf_name_valid_identifier(t.name_off);
-  if (btf_kind(t) == BTF_KIND_TYPE_TAG) name_ok = *btf_.name_of(t) != 0;
-  if (!name_ok) return refuse_type(t, "Invalid name");
-  log_type(t, true, "");
-  return {};
+  const bool may_have_flag = kind == BTF_KIND_TYPE_TAG && has(Gate::btf_tag_kind_flag, version_);
+  const bool name_ok = kind == BTF_KIND_TYPEDEF    ? btf_name_valid_identifier(t.name_off)
+                       : kind == BTF_KIND_TYPE_TAG ? *btf_.name_of(t) != 0
+                                                   : t.name_off == 0;
+  return check_and_log(t, {{btf_vlen(t) != 0, "vlen != 0"},
+                           {btf_kflag(t) && !may_have_flag, "Invalid btf_info kind_flag"},
+                           {t.type > BTF_MAX_TYPE, "Invalid type_id"},
+                           {!name_ok, "Invalid name"}});
 }
 
 Result<void> BtfChecker::btf_fwd_check_meta(Type t) {
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (t.type) return refuse_type(t, "type != 0");
-  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
-  log_type(t, true, "");
-  return {};
+  return check_and_log(t, {{btf_vlen(t) != 0, "vlen != 0"},
+                           {t.type != 0, "type != 0"},
+                           {!btf_name_valid_identifier(t.name_off), "Invalid name"}});
 }
 
 Result<void> BtfChecker::btf_array_check_meta(Type t) {
   const btf_array& array = btf_array_of(t);
-  if (t.name_off) return refuse_type(t, "Invalid name");
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (t.size) return refuse_type(t, "size != 0");
-  if (!array.type || array.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid elem");
-  if (!array.index_type || array.index_type > BTF_MAX_TYPE) return refuse_type(t, "Invalid index");
-  log_type(t, true, "");
-  return {};
+  return check_and_log(t, {{t.name_off != 0, "Invalid name"},
+                           {btf_vlen(t) != 0, "vlen != 0"},
+                           {btf_kflag(t), "Invalid btf_info kind_flag"},
+                           {t.size != 0, "size != 0"},
+                           {no_type(array.type), "Invalid elem"},
+                           {no_type(array.index_type), "Invalid index"}});
 }
 
 Result<void> BtfChecker::btf_struct_check_meta(Type t) {
-  if (t.name_off && !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
-  log_type(t, true, "");
-  uint32_t last_offset = 0;
+  const bool is_union = btf_kind(t) == BTF_KIND_UNION;
+  TRY(check_and_log(t, {{t.name_off && !btf_name_valid_identifier(t.name_off), "Invalid name"}}));
+  uint32_t before = 0;  // equal offsets pass: the last member may be an array without elements
   for (const btf_member& m : btf_members(t)) {
-    if (m.name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(m.name_off))
-      return refuse_member(t, m, "Invalid member name_offset:{}", m.name_off);
-    if (m.name_off && !btf_name_valid_identifier(m.name_off)) return refuse_member(t, m, "Invalid name");
-    if (!m.type || m.type > BTF_MAX_TYPE) return refuse_member(t, m, "Invalid type_id");
     const uint32_t offset = btf_member_bit_offset(t, m);
-    if (btf_kind(t) == BTF_KIND_UNION && offset) return refuse_member(t, m, "Invalid member bits_offset");
-    // Equal offsets pass: the last member may be an array without elements.
-    if (last_offset > offset) return refuse_member(t, m, "Invalid member bits_offset");
-    if (offset / 8 + (offset % 8 != 0) > t.size)
-      return refuse_member(t, m, "Member bits_offset exceeds its struct size");
+    const auto flaw = first({
+        {!btf_.name_by_offset(m.name_off), "Invalid member name_offset:{}", m.name_off},
+        {m.name_off && !btf_name_valid_identifier(m.name_off), "Invalid name"},
+        {no_type(m.type), "Invalid type_id"},
+        {offset < before || (is_union && offset), "Invalid member bits_offset"},
+        {(uint64_t(offset) + 7) / 8 > t.size, "Member bits_offset exceeds its struct size"},
+    });
+    if (flaw) return refuse_member(t, m, flaw->words, flaw->value);
     log_member(t, m, "");
-    last_offset = offset;
+    before = offset;
   }
   return {};
 }
 
 // ENUM and ENUM64 differ in the width of a value only.
+struct Enumerator {
+  uint32_t name_off;
+  uint64_t bits;
+  int64_t number;
+};
+static Enumerator enumerator(const btf_type& t, uint32_t i) {
+  if (btf_kind(t) == BTF_KIND_ENUM)
+    return {btf_enums(t)[i].name_off, uint32_t(btf_enums(t)[i].val), btf_enums(t)[i].val};
+  const uint64_t bits = btf_enum64_value(btf_enum64s(t)[i]);
+  return {btf_enum64s(t)[i].name_off, bits, int64_t(bits)};
+}
+
 Result<void> BtfChecker::btf_enum_check_meta(Type t) {
-  if (t.size > 8 || !std::has_single_bit(t.size)) return refuse_type(t, "Unexpected size");
-  if (t.name_off && !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
-  log_type(t, true, "");
-  const bool wide = btf_kind(t) == BTF_KIND_ENUM64;
+  TRY(check_and_log(t, {{t.size > 8 || !std::has_single_bit(t.size), "Unexpected size"},
+                        {t.name_off && !btf_name_valid_identifier(t.name_off), "Invalid name"}}));
   for (uint32_t i = 0; i < btf_vlen(t); ++i) {
-    const uint32_t name_off = wide ? btf_enum64s(t)[i].name_off : btf_enums(t)[i].name_off;
-    if (name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(name_off))
-      return refuse_plain(Errno::Inval, "\tInvalid name_offset:{}", name_off);
-    if (!name_off || !btf_name_valid_identifier(name_off)) return refuse_type(t, "Invalid name");
+    const Enumerator e = enumerator(t, i);
+    if (!btf_.name_by_offset(e.name_off))
+      return refuse_plain(Errno::Inval, "\tInvalid name_offset:{}", e.name_off);
+    TRY(check(t, {{!btf_name_valid_identifier(e.name_off), "Invalid name"}}));
     if (!log_) continue;
-    const uint64_t bits = wide ? btf_enum64_value(btf_enum64s(t)[i]) : uint32_t(btf_enums(t)[i].val);
-    const int64_t value = wide ? int64_t(bits) : int32_t(bits);
-    log(std::string("\t") + log_name(name_off) +
-        " val=" + (btf_kflag(t) ? std::to_string(value) : std::to_string(bits)) + "\n");
+    const std::string value = btf_kflag(t) ? std::to_string(e.number) : std::to_string(e.bits);
+    log(std::string("\t") + log_name(e.name_off) + " val=" + value + "\n");
   }
   return {};
 }
 
 Result<void> BtfChecker::btf_func_proto_check_meta(Type t) {
-  if (t.name_off) return refuse_type(t, "Invalid name");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  log_type(t, true, "");
-  return {};
+  return check_and_log(t, {{t.name_off != 0, "Invalid name"}, {btf_kflag(t), "Invalid btf_info kind_flag"}});
 }
 
 Result<void> BtfChecker::btf_func_check_meta(Type t) {
-  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
-  if (btf_vlen(t) > BTF_FUNC_GLOBAL) return refuse_type(t, "Invalid func linkage");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  log_type(t, true, "");
-  return {};
+  return check_and_log(t, {{!btf_name_valid_identifier(t.name_off), "Invalid name"},
+                           {btf_vlen(t) > BTF_FUNC_GLOBAL, "Invalid func linkage"},
+                           {btf_kflag(t), "Invalid btf_info kind_flag"}});
 }
 
 Result<void> BtfChecker::btf_var_check_meta(Type t) {
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (!t.name_off || !btf_name_valid_identifier(t.name_off)) return refuse_type(t, "Invalid name");
-  if (!t.type || t.type > BTF_MAX_TYPE) return refuse_type(t, "Invalid type_id");
-  if (btf_var_linkage(t) > BTF_VAR_GLOBAL_ALLOCATED) return refuse_type(t, "Linkage not supported");
-  log_type(t, true, "");
-  return {};
+  return check_and_log(t, {{btf_vlen(t) != 0, "vlen != 0"},
+                           {btf_kflag(t), "Invalid btf_info kind_flag"},
+                           {!btf_name_valid_identifier(t.name_off), "Invalid name"},
+                           {no_type(t.type), "Invalid type_id"},
+                           {btf_var_linkage(t) > BTF_VAR_GLOBAL_ALLOCATED, "Linkage not supported"}});
 }
 
 Result<void> BtfChecker::btf_datasec_check_meta(Type t) {
-  if (!t.size) return refuse_type(t, "size == 0");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (!t.name_off || !btf_name_valid_section(t.name_off)) return refuse_type(t, "Invalid name");
-  log_type(t, true, "");
-  uint64_t last_end = 0, sum = 0;
+  TRY(check_and_log(t, {{t.size == 0, "size == 0"},
+                        {btf_kflag(t), "Invalid btf_info kind_flag"},
+                        {!btf_name_valid_section(t.name_off), "Invalid name"}}));
+  uint32_t taken = 0;
+  uint64_t sum = 0;
   for (const btf_var_secinfo& vsi : btf_var_secinfos(t)) {
-    if (!vsi.type || vsi.type > BTF_MAX_TYPE) return refuse_vsi(t, vsi, "Invalid type_id");
-    if (vsi.offset < last_end || vsi.offset >= t.size) return refuse_vsi(t, vsi, "Invalid offset");
-    if (!vsi.size || vsi.size > t.size) return refuse_vsi(t, vsi, "Invalid size");
-    last_end = uint32_t(vsi.offset + vsi.size);  // 32 bits wide in the kernel too
-    if (last_end > t.size) return refuse_vsi(t, vsi, "Invalid offset+size");
+    const uint32_t end = vsi.offset + vsi.size;  // 32 bits wide in the kernel too
+    const auto flaw = first({{no_type(vsi.type), "Invalid type_id"},
+                             {vsi.offset < taken || vsi.offset >= t.size, "Invalid offset"},
+                             {vsi.size == 0 || vsi.size > t.size, "Invalid size"},
+                             {end > t.size, "Invalid offset+size"}});
+    if (flaw) return refuse_vsi(t, vsi, flaw->words);
     log_vsi(t, vsi, "");
+    taken = end;
     sum += vsi.size;
   }
-  if (t.size < sum) return refuse_type(t, "Invalid btf_info size");
-  return {};
+  return check(t, {{sum > t.size, "Invalid btf_info size"}});
 }
 
 Result<void> BtfChecker::btf_float_check_meta(Type t) {
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (btf_kflag(t)) return refuse_type(t, "Invalid btf_info kind_flag");
-  if (t.size != 2 && t.size != 4 && t.size != 8 && t.size != 12 && t.size != 16)
-    return refuse_type(t, "Invalid type_size");
-  log_type(t, true, "");
-  return {};
+  const bool known = t.size == 12 || (t.size >= 2 && t.size <= 16 && std::has_single_bit(t.size));
+  return check_and_log(t, {{btf_vlen(t) != 0, "vlen != 0"},
+                           {btf_kflag(t), "Invalid btf_info kind_flag"},
+                           {!known, "Invalid type_size"}});
 }
 
 Result<void> BtfChecker::btf_decl_tag_check_meta(Type t) {
-  if (!*btf_.name_of(t)) return refuse_type(t, "Invalid value");
-  if (btf_vlen(t)) return refuse_type(t, "vlen != 0");
-  if (btf_kflag(t) && !has(Gate::btf_tag_kind_flag, version_))
-    return refuse_type(t, "Invalid btf_info kind_flag");
-  if (btf_component_idx(t) < -1) return refuse_type(t, "Invalid component_idx");
-  log_type(t, true, "");
-  return {};
+  const bool may_have_flag = has(Gate::btf_tag_kind_flag, version_);
+  return check_and_log(t, {{*btf_.name_of(t) == 0, "Invalid value"},
+                           {btf_vlen(t) != 0, "vlen != 0"},
+                           {btf_kflag(t) && !may_have_flag, "Invalid btf_info kind_flag"},
+                           {btf_component_idx(t) < -1, "Invalid component_idx"}});
 }
 
 // The kernel's ctype table is Latin-1: letters from 0xc0 on (except the two signs for times and divide),
@@ -335,7 +339,7 @@ static constexpr size_t KSYM_NAME_LEN = 512;
 
 bool BtfChecker::btf_name_valid_identifier(uint32_t offset) const {
   const char* name = btf_.name_by_offset(offset);
-  const size_t length = std::strlen(name);
+  const size_t length = name ? std::strlen(name) : 0;
   if (length == 0 || length > KSYM_NAME_LEN) return false;
   auto ok = [](unsigned char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
   return !(name[0] >= '0' && name[0] <= '9') && std::all_of(name, name + length, ok);

@@ -1,9 +1,11 @@
 // Models: kernel/bpf/btf.c (Linux 6.18): struct btf_verifier_env
 //
-// What the two halves of the checker share: the types read so far, the log, and the stack of the resolver.
+// What the two halves of the checker share: the types read so far, the log, and how far the walk has come.
 // Private to btf/. A refusal's reason is also its line in the log: each check states its fact once.
 #pragma once
 
+#include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,13 +21,30 @@ class BtfChecker {
 
  private:
   using Type = const btf_type&;
-  struct ResolveVertex {
-    const btf_type* t = nullptr;
-    uint32_t type_id = 0, next_member = 0;
-  };
-  enum class Visit : uint8_t { NotVisited, Visited, Resolved };
-  enum class ResolveMode : uint8_t { Tbd, Ptr, StructOrArray };
+  using Kinds = uint32_t;  // a set of kinds, a bit for each
+  enum class Visit : uint8_t { Unseen, OnPath, Done };
   enum class Phase : uint8_t { CheckMeta, CheckType };
+
+  // What may be wrong with a type or a part of it. A check is a list of flaws: the first that is there
+  // refuses.
+  struct Flaw {
+    bool found;
+    Fact words;
+    uint32_t value = 0;
+    Errno err = Errno::Inval;
+  };
+  static std::optional<Flaw> first(std::initializer_list<Flaw> flaws) {
+    for (const Flaw& flaw : flaws)
+      if (flaw.found) return flaw;
+    return {};
+  }
+
+  // What the walk knows of a type: what stands behind it (itself, but for what has been resolved), and the
+  // size of an array.
+  struct Standing {
+    Visit visit = Visit::Unseen;
+    uint32_t behind = 0, array_size = 0;
+  };
 
   // btf_check_meta.cpp: each part's own bytes
   Result<void> btf_parse_hdr(std::span<const uint8_t> data);
@@ -35,6 +54,8 @@ class BtfChecker {
   Result<void> btf_check_all_metas();
   Result<uint32_t> btf_check_meta(Type t, uint32_t meta_left);
   Result<void> check_kind_meta(Type t);
+  Result<void> check(Type t, std::initializer_list<Flaw> flaws);
+  Result<void> check_and_log(Type t, std::initializer_list<Flaw> flaws);
   Result<void> btf_int_check_meta(Type t);
   Result<void> btf_ref_type_check_meta(Type t);
   Result<void> btf_fwd_check_meta(Type t);
@@ -53,38 +74,26 @@ class BtfChecker {
   // btf_resolve.cpp: what they refer to
   Result<void> btf_check_all_types();
   Result<void> btf_check_type_tags();
-  Result<void> btf_resolve(Type t, uint32_t type_id);
-  bool btf_resolve_valid(Type t, uint32_t type_id) const;
-  Result<void> resolve_kind(const ResolveVertex& v);
-  Result<void> btf_modifier_resolve(const ResolveVertex& v);
-  Result<void> btf_ptr_resolve(const ResolveVertex& v);
-  Result<void> btf_var_resolve(const ResolveVertex& v);
-  Result<void> btf_array_resolve(const ResolveVertex& v);
-  Result<void> btf_struct_resolve(const ResolveVertex& v);
-  Result<void> btf_func_resolve(const ResolveVertex& v);
+  Result<void> btf_resolve(uint32_t id, Kinds follow);
+  Result<void> resolve_kind(Type t, Kinds follow);
+  Result<void> btf_modifier_resolve(Type t, Kinds follow);
+  Result<void> btf_ptr_resolve(Type t);
+  Result<void> btf_var_resolve(Type t);
+  Result<void> btf_array_resolve(Type t);
+  Result<void> btf_struct_resolve(Type t);
   Result<void> btf_func_check(Type t);
-  Result<void> btf_datasec_resolve(const ResolveVertex& v);
-  Result<void> btf_decl_tag_resolve(const ResolveVertex& v);
+  Result<void> btf_datasec_resolve(Type t);
+  Result<void> btf_decl_tag_resolve(Type t);
   Result<void> btf_func_proto_check(Type t);
-  Result<void> env_stack_push(Type t, uint32_t type_id);
-  void env_stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size);
-  bool env_type_is_resolved(uint32_t type_id) const { return visit_states_[type_id] == Visit::Resolved; }
-  bool env_type_is_resolve_sink(Type t) const;
-  bool must_visit(Type t, uint32_t id) const {
-    return !env_type_is_resolve_sink(t) && !env_type_is_resolved(id);
-  }
-  const btf_type* last_resolved_ptr(Type modifier, uint32_t& id) const;
-  const btf_type* btf_type_id_size(uint32_t& id, uint32_t* size = nullptr) const;
+  Result<void> look_into(uint32_t id, Kinds follow);
+  Result<bool> refers(uint32_t id, Kinds may_name, Kinds may_end_at, Kinds follow);
+  bool is(uint32_t id, Kinds wanted) const;
+  Type type(uint32_t id) const { return *btf_.type_by_id(id); }
+  Type type_behind(uint32_t id) const { return type(standings_[id].behind); }
+  uint32_t size_of(uint32_t id) const;
 
-  // btf_resolve_members.cpp: a member inside its struct, by the member's kind
-  Result<void> check_member(Type owner, const btf_member& m, Type member_type);
-  Result<void> btf_modifier_check_member(Type owner, const btf_member& m);
-  Result<void> btf_int_check_member(Type owner, const btf_member& m, Type member_type);
-  Result<void> btf_int_check_kflag_member(Type owner, const btf_member& m, Type member_type);
-  Result<void> int_fits(Type owner, const btf_member& m, uint32_t bits_off, uint32_t nr_bits);
-  Result<void> btf_enum_check_kflag_member(Type owner, const btf_member& m);
-  Result<void> sized_check_member(Type owner, const btf_member& m, uint32_t size);
-  Result<void> btf_float_check_member(Type owner, const btf_member& m, Type member_type);
+  // btf_resolve_members.cpp: a member inside its struct
+  Result<void> check_member(Type owner, const btf_member& m);
 
   // btf_log.cpp: the log's lines. refuse_*: the check's fact is written and travels back as the refusal.
   const char* log_name(uint32_t offset) const;
@@ -136,10 +145,8 @@ class BtfChecker {
   btf_header hdr_{};
   uint32_t log_type_id_ = 0;
   Phase phase_ = Phase::CheckMeta;
-  ResolveMode resolve_mode_ = ResolveMode::Tbd;
-  std::vector<ResolveVertex> stack_;
-  std::vector<Visit> visit_states_;
-  std::vector<uint32_t> resolved_ids_, resolved_sizes_;
+  std::vector<uint32_t> path_;  // the types that are being looked into, from where the walk began
+  std::vector<Standing> standings_;
 };
 
 bool btf_type_int_is_regular(const btf_type& t);

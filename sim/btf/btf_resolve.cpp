@@ -1,373 +1,232 @@
 // Models: kernel/bpf/btf.c (Linux 6.18): btf_check_all_types(), btf_resolve(), btf_check_type_tags()
 //
-// The second half of the checker: what types refer to. A depth-first walk with a stack of 32 and three states
-// per type finds cycles ("Loop detected") and gives each modifier, pointer and variable the type that stands
-// behind it. Where the walk may stop depends on where it started (ResolveMode): a pointer to a struct need
-// not look into the struct, so that a list node may point to its own kind; a struct inside a struct must be
-// looked into, or it could contain itself.
+// The second half of the checker: what types refer to. A type's references are taken in their order. Each
+// must name a kind that it may name; then the walk looks into what it names; then what stands behind it, past
+// typedefs and qualifiers, must be of a kind that it may end at. Whoever is met again while he is looked into
+// stands in a loop, and a path of more than 32 is too long; both are said of the type where the walk began.
+// Not every reference is followed, or no list node could point to its own kind: below a pointer only pointers
+// and modifiers are, below a struct or an array, which must not contain themselves, only those and modifiers.
+// Departs from the kernel: its types wait on a stack of their own and each is taken up again from where it
+// was left, here the functions call each other; and its last look at the result ("Invalid resolve state") is
+// left out, since none of these rules lets it fail.
+#include <algorithm>
+#include <array>
+#include <utility>
+
 #include "btf/btf_checker.h"
 
 namespace bpfsim {
 
-static bool is_ptr(const btf_type& t) { return btf_kind(t) == BTF_KIND_PTR; }
-static bool is_var(const btf_type& t) { return btf_kind(t) == BTF_KIND_VAR; }
-static bool is_array(const btf_type& t) { return btf_kind(t) == BTF_KIND_ARRAY; }
+namespace {
 
-static bool type_nosize(const btf_type& t) {
-  switch (btf_kind(t)) {
-    case BTF_KIND_UNKN:
-    case BTF_KIND_FWD:
-    case BTF_KIND_FUNC:
-    case BTF_KIND_FUNC_PROTO:
-    case BTF_KIND_DECL_TAG: return true;
-  }
-  return false;
+template <class... Kind>
+constexpr uint32_t kinds(Kind... kind) {
+  return ((1u << kind) | ...);
 }
 
-static bool type_nosize_or_null(const btf_type* t) { return !t || type_nosize(*t); }
+constexpr uint32_t kModifiers =
+    kinds(BTF_KIND_TYPEDEF, BTF_KIND_VOLATILE, BTF_KIND_CONST, BTF_KIND_RESTRICT, BTF_KIND_TYPE_TAG);
+constexpr uint32_t kPointer = kinds(BTF_KIND_PTR);
+constexpr uint32_t kAggregates = kinds(BTF_KIND_ARRAY, BTF_KIND_STRUCT, BTF_KIND_UNION);
+constexpr uint32_t kSized =
+    kPointer | kAggregates | kinds(BTF_KIND_INT, BTF_KIND_FLOAT, BTF_KIND_ENUM, BTF_KIND_ENUM64);
+constexpr uint32_t kPart = kSized | kModifiers;  // what an array or a struct may consist of
+constexpr uint32_t kBodiless = kinds(BTF_KIND_UNKN, BTF_KIND_FWD, BTF_KIND_FUNC_PROTO);  // a name at most
+constexpr uint32_t kLabels = kinds(BTF_KIND_VAR, BTF_KIND_DATASEC, BTF_KIND_DECL_TAG);
+constexpr uint32_t kPlain = ~kLabels;  // labels name types, no type names them
+constexpr uint32_t kStandIns = kModifiers | kinds(BTF_KIND_VAR, BTF_KIND_FUNC);  // another is behind them
 
-static bool type_is_resolve_source_only(const btf_type& t) {
-  return is_var(t) || btf_kind(t) == BTF_KIND_DECL_TAG || btf_kind(t) == BTF_KIND_DATASEC;
-}
+// Where the walk goes on.
+constexpr uint32_t kEverywhere = kPointer | kAggregates | kStandIns | kLabels;
+constexpr uint32_t kBelowPointer = kPointer | kModifiers;
+constexpr uint32_t kBelowAggregate = kAggregates | kModifiers;
 
-static bool type_needs_resolve(const btf_type& t) {
-  return btf_type_is_modifier(t) || is_ptr(t) || btf_type_is_struct(t) || is_array(t) ||
-         btf_kind(t) == BTF_KIND_FUNC || type_is_resolve_source_only(t);
-}
+}  // namespace
 
 bool btf_type_int_is_regular(const btf_type& t) {
   const uint32_t data = btf_int_data(t), bits = btf_int_bits(data);
   return btf_int_offset(data) == 0 && (bits == 8 || bits == 16 || bits == 32 || bits == 64 || bits == 128);
 }
 
+bool BtfChecker::is(uint32_t id, Kinds wanted) const {
+  const btf_type* t = btf_.type_by_id(id);
+  return t && (wanted >> btf_kind(*t) & 1);
+}
+
+uint32_t BtfChecker::size_of(uint32_t id) const {
+  const uint32_t behind = standings_[id].behind;
+  if (is(behind, kPointer)) return 8;
+  return is(behind, kinds(BTF_KIND_ARRAY)) ? standings_[behind].array_size : type(behind).size;
+}
+
 Result<void> BtfChecker::btf_check_all_types() {
-  visit_states_.assign(btf_.nr_types(), Visit::NotVisited);
-  resolved_ids_.assign(btf_.nr_types(), 0);
-  resolved_sizes_.assign(btf_.nr_types(), 0);
+  standings_.resize(btf_.nr_types());
+  for (uint32_t id = 0; id < btf_.nr_types(); ++id) standings_[id].behind = id;
   phase_ = Phase::CheckType;
   for (uint32_t id = 1; id < btf_.nr_types(); ++id) {
-    const btf_type& t = *btf_.type_by_id(id);
     log_type_id_ = id;
-    if (type_needs_resolve(t) && !env_type_is_resolved(id)) TRY(btf_resolve(t, id));
-    if (btf_kind(t) == BTF_KIND_FUNC_PROTO) TRY(btf_func_proto_check(t));
+    TRY(look_into(id, kEverywhere));
+    if (is(id, kinds(BTF_KIND_FUNC_PROTO))) TRY(btf_func_proto_check(type(id)));
   }
   return {};
 }
 
-Result<void> BtfChecker::btf_resolve(Type t, uint32_t type_id) {
-  const uint32_t saved_log_type_id = log_type_id_;
-  resolve_mode_ = ResolveMode::Tbd;
-  Result<void> result = env_stack_push(t, type_id);
-  while (result && !stack_.empty()) {
-    const ResolveVertex v = stack_.back();
-    log_type_id_ = v.type_id;
-    result = resolve_kind(v);
-  }
-  log_type_id_ = type_id;
-  if (result.err() == Errno::TooBig) {
-    result =
-        refuse_type_err(t, Errno::TooBig, "Exceeded max resolving depth:{}", BtfTypes::max_resolve_depth);
-  } else if (result.err() == Errno::Exist) {
-    result = refuse_type_err(t, Errno::Exist, "Loop detected");
-  } else if (result && !btf_resolve_valid(t, type_id)) {
-    result = refuse_type(t, "Invalid resolve state");
-  }
-  log_type_id_ = saved_log_type_id;
-  return result;
+Result<void> BtfChecker::look_into(uint32_t id, Kinds follow) {
+  if (!is(id, follow) || standings_[id].visit == Visit::Done) return {};
+  return btf_resolve(id, follow);
 }
 
-Result<void> BtfChecker::env_stack_push(Type t, uint32_t type_id) {
-  if (stack_.size() == BtfTypes::max_resolve_depth)
-    return refuse(Errno::TooBig, "the resolver's stack is full");
-  if (visit_states_[type_id] != Visit::NotVisited)
-    return refuse(Errno::Exist, "type [{}] is being resolved already", type_id);
-  visit_states_[type_id] = Visit::Visited;
-  stack_.push_back({&t, type_id, 0});
-  if (resolve_mode_ == ResolveMode::Tbd) {
-    if (is_ptr(t)) resolve_mode_ = ResolveMode::Ptr;
-    if (btf_type_is_struct(t) || is_array(t)) resolve_mode_ = ResolveMode::StructOrArray;
+Result<bool> BtfChecker::refers(uint32_t id, Kinds may_name, Kinds may_end_at, Kinds follow) {
+  if (!is(id, may_name)) return false;
+  TRY(look_into(id, follow));
+  return is(standings_[id].behind, may_end_at);
+}
+
+Result<void> BtfChecker::btf_resolve(uint32_t id, Kinds follow) {
+  const bool too_deep = path_.size() == BtfTypes::max_resolve_depth;
+  if (too_deep || standings_[id].visit == Visit::OnPath) {
+    log_type_id_ = path_.front();
+    const Type start = type(log_type_id_);
+    if (!too_deep) return refuse_type_err(start, Errno::Exist, "Loop detected");
+    return refuse_type_err(start, Errno::TooBig, "Exceeded max resolving depth:{}",
+                           BtfTypes::max_resolve_depth);
   }
+  const uint32_t outer = std::exchange(log_type_id_, id);
+  path_.push_back(id);
+  standings_[id].visit = Visit::OnPath;
+  TRY(resolve_kind(type(id), follow));
+  if (is(id, kStandIns)) standings_[id].behind = standings_[type(id).type].behind;
+  standings_[id].visit = Visit::Done;
+  path_.pop_back();
+  log_type_id_ = outer;
   return {};
 }
 
-void BtfChecker::env_stack_pop_resolved(uint32_t resolved_id, uint32_t resolved_size) {
-  const uint32_t id = stack_.back().type_id;
-  stack_.pop_back();
-  resolved_ids_[id] = resolved_id;
-  resolved_sizes_[id] = resolved_size;
-  visit_states_[id] = Visit::Resolved;
-}
-
-bool BtfChecker::env_type_is_resolve_sink(Type t) const {
-  switch (resolve_mode_) {
-    case ResolveMode::Tbd: return !type_needs_resolve(t);
-    case ResolveMode::Ptr: return !btf_type_is_modifier(t) && !is_ptr(t);
-    case ResolveMode::StructOrArray:
-      return !btf_type_is_modifier(t) && !is_array(t) && !btf_type_is_struct(t);
-  }
-  return true;
-}
-
-// The type with a size behind `id`, which moves on to it; nullptr where there is none.
-const btf_type* BtfChecker::btf_type_id_size(uint32_t& id, uint32_t* size) const {
-  uint32_t at = id;
-  const btf_type* t = btf_.type_by_id(at);
-  if (type_nosize_or_null(t)) return nullptr;
-  if (btf_type_is_modifier(*t) || is_var(*t)) {
-    at = resolved_ids_[at];
-    t = btf_.type_by_id(at);
-    if (type_nosize_or_null(t)) return nullptr;
-  }
-  uint32_t bytes;
-  if (btf_type_has_size(*t))
-    bytes = t->size;
-  else if (is_array(*t))
-    bytes = resolved_sizes_[at];
-  else if (is_ptr(*t))
-    bytes = 8;
-  else
-    return nullptr;
-  id = at;
-  if (size) *size = bytes;
-  return t;
-}
-
-// A modifier resolved on behalf of a struct may have stopped at a pointer. A pointer or a variable that comes
-// later has to go on from there, or a chain of pointers back to itself would be missed.
-const btf_type* BtfChecker::last_resolved_ptr(Type modifier, uint32_t& id) const {
-  if (!btf_type_is_modifier(modifier)) return nullptr;
-  id = resolved_ids_[id];
-  const btf_type* t = btf_.type_by_id(id);
-  return t && is_ptr(*t) && must_visit(*t, id) ? t : nullptr;
-}
-
-Result<void> BtfChecker::resolve_kind(const ResolveVertex& v) {
-  switch (btf_kind(*v.t)) {
-    case BTF_KIND_PTR: return btf_ptr_resolve(v);
-    case BTF_KIND_VAR: return btf_var_resolve(v);
-    case BTF_KIND_ARRAY: return btf_array_resolve(v);
+Result<void> BtfChecker::resolve_kind(Type t, Kinds follow) {
+  switch (btf_kind(t)) {
+    case BTF_KIND_PTR: return btf_ptr_resolve(t);
+    case BTF_KIND_VAR: return btf_var_resolve(t);
+    case BTF_KIND_ARRAY: return btf_array_resolve(t);
     case BTF_KIND_STRUCT:
-    case BTF_KIND_UNION: return btf_struct_resolve(v);
-    case BTF_KIND_FUNC: return btf_func_resolve(v);
-    case BTF_KIND_DATASEC: return btf_datasec_resolve(v);
-    case BTF_KIND_DECL_TAG: return btf_decl_tag_resolve(v);
+    case BTF_KIND_UNION: return btf_struct_resolve(t);
+    case BTF_KIND_FUNC: return btf_func_check(t);
+    case BTF_KIND_DATASEC: return btf_datasec_resolve(t);
+    case BTF_KIND_DECL_TAG: return btf_decl_tag_resolve(t);
+    default: return btf_modifier_resolve(t, follow);
   }
-  if (btf_type_is_modifier(*v.t)) return btf_modifier_resolve(v);
-  return refuse_basic(*v.t, "Unsupported resolve");
 }
 
-Result<void> BtfChecker::btf_modifier_resolve(const ResolveVertex& v) {
-  uint32_t next_id = v.t->type;
-  const btf_type* next = btf_.type_by_id(next_id);
-  if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
-  if (!btf_type_id_size(next_id)) {
-    if (env_type_is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
-    // "typedef void t", "const struct forward"
-    if (!btf_type_is_void(*next) && btf_kind(*next) != BTF_KIND_FWD && btf_kind(*next) != BTF_KIND_FUNC_PROTO)
-      return refuse_type(*v.t, "Invalid type_id");
+// "typedef void t", "const struct forward": a modifier needs no size behind it.
+Result<void> BtfChecker::btf_modifier_resolve(Type t, Kinds follow) {
+  if (!TRY(refers(t.type, kPlain, kSized | kBodiless, follow))) return refuse_type(t, "Invalid type_id");
+  return {};
+}
+
+// A modifier that was resolved on behalf of a struct stopped at the pointer behind it. What comes from a
+// pointer or a variable goes on from there, or a ring of pointers and modifiers would be missed.
+Result<void> BtfChecker::btf_ptr_resolve(Type t) {
+  if (!TRY(refers(t.type, kPlain, kSized | kBodiless, kBelowPointer)))
+    return refuse_type(t, "Invalid type_id");
+  return look_into(standings_[t.type].behind, kPointer);
+}
+
+// A variable takes room: no forward declaration here.
+Result<void> BtfChecker::btf_var_resolve(Type t) {
+  if (!TRY(refers(t.type, kPlain, kSized, kEverywhere))) return refuse_type(t, "Invalid type_id");
+  return look_into(standings_[t.type].behind, kPointer);
+}
+
+Result<void> BtfChecker::btf_array_resolve(Type t) {
+  const btf_array& array = btf_array_of(t);
+  constexpr uint32_t of_int = kinds(BTF_KIND_INT);
+  if (!TRY(refers(array.index_type, kPart, of_int, kBelowAggregate)) ||
+      !btf_type_int_is_regular(type_behind(array.index_type)))
+    return refuse_type(t, "Invalid index");
+  if (!TRY(refers(array.type, kPart, kSized, kBelowAggregate))) return refuse_type(t, "Invalid elem");
+  const btf_type& elem = type_behind(array.type);
+  if (btf_kind(elem) == BTF_KIND_INT && !btf_type_int_is_regular(elem))
+    return refuse_type(t, "Invalid array of int");
+  const uint64_t size = uint64_t(size_of(array.type)) * array.nelems;
+  if (size > UINT32_MAX) return refuse_type(t, "Array size overflows U32_MAX");
+  standings_[path_.back()].array_size = uint32_t(size);
+  return {};
+}
+
+Result<void> BtfChecker::btf_struct_resolve(Type t) {
+  for (const btf_member& m : btf_members(t)) {
+    if (!TRY(refers(m.type, kPart, kSized, kBelowAggregate))) return refuse_member(t, m, "Invalid member");
+    TRY(check_member(t, m));
   }
-  env_stack_pop_resolved(next_id, 0);
   return {};
 }
 
-Result<void> BtfChecker::btf_ptr_resolve(const ResolveVertex& v) {
-  uint32_t next_id = v.t->type;
-  const btf_type* next = btf_.type_by_id(next_id);
-  if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
-  uint32_t ptr_id = next_id;
-  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return env_stack_push(*ptr, ptr_id);
-  if (!btf_type_id_size(next_id)) {
-    if (env_type_is_resolved(next_id)) next = btf_.type_by_id(next_id = resolved_ids_[next_id]);
-    if (!btf_type_is_void(*next) && btf_kind(*next) != BTF_KIND_FWD && btf_kind(*next) != BTF_KIND_FUNC_PROTO)
-      return refuse_type(*v.t, "Invalid type_id");
-  }
-  env_stack_pop_resolved(next_id, 0);
-  return {};
-}
-
-Result<void> BtfChecker::btf_var_resolve(const ResolveVertex& v) {
-  uint32_t next_id = v.t->type;
-  const btf_type* next = btf_.type_by_id(next_id);
-  if (!next || type_is_resolve_source_only(*next)) return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
-  uint32_t ptr_id = next_id;
-  if (const btf_type* ptr = last_resolved_ptr(*next, ptr_id)) return env_stack_push(*ptr, ptr_id);
-  // A variable takes room, so that it must have a size: no forward declaration here.
-  if (!btf_type_id_size(next_id)) return refuse_type(*v.t, "Invalid type_id");
-  env_stack_pop_resolved(next_id, 0);
-  return {};
-}
-
-Result<void> BtfChecker::btf_array_resolve(const ResolveVertex& v) {
-  const btf_array& array = btf_array_of(*v.t);
-  uint32_t index_id = array.index_type;
-  const btf_type* index = btf_.type_by_id(index_id);
-  if (type_nosize_or_null(index) || type_is_resolve_source_only(*index))
-    return refuse_type(*v.t, "Invalid index");
-  if (must_visit(*index, index_id)) return env_stack_push(*index, index_id);
-  index = btf_type_id_size(index_id);
-  if (!index || btf_kind(*index) != BTF_KIND_INT || !btf_type_int_is_regular(*index))
-    return refuse_type(*v.t, "Invalid index");
-
-  uint32_t elem_id = array.type, elem_size = 0;
-  const btf_type* elem = btf_.type_by_id(elem_id);
-  if (type_nosize_or_null(elem) || type_is_resolve_source_only(*elem))
-    return refuse_type(*v.t, "Invalid elem");
-  if (must_visit(*elem, elem_id)) return env_stack_push(*elem, elem_id);
-  elem = btf_type_id_size(elem_id, &elem_size);
-  if (!elem) return refuse_type(*v.t, "Invalid elem");
-  if (btf_kind(*elem) == BTF_KIND_INT && !btf_type_int_is_regular(*elem))
-    return refuse_type(*v.t, "Invalid array of int");
-  if (array.nelems && elem_size > UINT32_MAX / array.nelems)
-    return refuse_type(*v.t, "Array size overflows U32_MAX");
-  env_stack_pop_resolved(elem_id, elem_size * array.nelems);
-  return {};
-}
-
-Result<void> BtfChecker::btf_struct_resolve(const ResolveVertex& v) {
-  const auto members = btf_members(*v.t);
-  // The member that sent us away to resolve its type comes first, now that its size is known.
-  if (v.next_member) {
-    const btf_member& last = members[v.next_member - 1];
-    TRY(check_member(*v.t, last, *btf_.type_by_id(last.type)));
-  }
-  for (uint32_t i = v.next_member; i < members.size(); ++i) {
-    const btf_member& m = members[i];
-    const btf_type* member_type = btf_.type_by_id(m.type);
-    if (type_nosize_or_null(member_type) || type_is_resolve_source_only(*member_type))
-      return refuse_member(*v.t, m, "Invalid member");
-    if (must_visit(*member_type, m.type)) {
-      stack_.back().next_member = i + 1;
-      return env_stack_push(*member_type, m.type);
-    }
-    TRY(check_member(*v.t, m, *member_type));
-  }
-  env_stack_pop_resolved(0, 0);
-  return {};
-}
-
-Result<void> BtfChecker::btf_func_resolve(const ResolveVertex& v) {
-  TRY(btf_func_check(*v.t));
-  env_stack_pop_resolved(v.t->type, 0);
-  return {};
-}
-
+// The prototype's own references are btf_func_proto_check()'s.
 Result<void> BtfChecker::btf_func_check(Type t) {
-  const btf_type* proto = btf_.type_by_id(t.type);
-  if (!proto || btf_kind(*proto) != BTF_KIND_FUNC_PROTO) return refuse_type(t, "Invalid type_id");
-  uint32_t arg = 0;
-  for (const btf_param& p : btf_params(*proto)) {
-    ++arg;
-    if (!p.name_off && p.type) return refuse_type(t, "Invalid arg#{}", arg);
+  if (!is(t.type, kinds(BTF_KIND_FUNC_PROTO))) return refuse_type(t, "Invalid type_id");
+  const auto args = btf_params(type(t.type));
+  const auto nameless =
+      std::find_if(args.begin(), args.end(), [](const btf_param& p) { return p.type && !p.name_off; });
+  if (nameless != args.end()) return refuse_type(t, "Invalid arg#{}", nameless - args.begin() + 1);
+  return {};
+}
+
+Result<void> BtfChecker::btf_datasec_resolve(Type t) {
+  for (const btf_var_secinfo& vsi : btf_var_secinfos(t)) {
+    if (!is(vsi.type, kinds(BTF_KIND_VAR))) return refuse_vsi(t, vsi, "Not a VAR kind member");
+    // A variable that stands behind its section is not measured: 6.18 goes on to the next after the visit.
+    const bool measured = standings_[vsi.type].visit == Visit::Done;
+    TRY(look_into(vsi.type, kEverywhere));
+    if (measured && vsi.size < size_of(vsi.type)) return refuse_vsi(t, vsi, "Invalid size");
   }
   return {};
 }
 
-Result<void> BtfChecker::btf_datasec_resolve(const ResolveVertex& v) {
-  const auto secinfos = btf_var_secinfos(*v.t);
-  resolve_mode_ = ResolveMode::Tbd;
-  for (uint32_t i = v.next_member; i < secinfos.size(); ++i) {
-    const btf_var_secinfo& vsi = secinfos[i];
-    const btf_type* var = btf_.type_by_id(vsi.type);
-    if (!var || !is_var(*var)) return refuse_vsi(*v.t, vsi, "Not a VAR kind member");
-    if (must_visit(*var, vsi.type)) {
-      stack_.back().next_member = i + 1;
-      return env_stack_push(*var, vsi.type);
-    }
-    uint32_t type_id = var->type, type_size = 0;
-    if (!btf_type_id_size(type_id, &type_size)) return refuse_vsi(*v.t, vsi, "Invalid type");
-    if (vsi.size < type_size) return refuse_vsi(*v.t, vsi, "Invalid size");
-  }
-  env_stack_pop_resolved(0, 0);
+// A tag hangs at a whole, or at one of the members of a struct or the arguments of a function.
+Result<void> BtfChecker::btf_decl_tag_resolve(Type t) {
+  constexpr uint32_t wholes = kinds(BTF_KIND_VAR, BTF_KIND_TYPEDEF);
+  constexpr uint32_t composed = kinds(BTF_KIND_STRUCT, BTF_KIND_UNION, BTF_KIND_FUNC);
+  if (!TRY(refers(t.type, wholes | composed, ~0u, kEverywhere))) return refuse_type(t, "Invalid type_id");
+  const int32_t component = btf_component_idx(t);
+  const uint32_t components = is(t.type, composed) ? btf_vlen(type_behind(t.type)) : 0;
+  if (component != -1 && uint32_t(component) >= components) return refuse_type(t, "Invalid component_idx");
   return {};
 }
 
-Result<void> BtfChecker::btf_decl_tag_resolve(const ResolveVertex& v) {
-  const uint32_t next_id = v.t->type;
-  const btf_type* next = btf_.type_by_id(next_id);
-  const uint32_t kind = next ? btf_kind(*next) : uint32_t(BTF_KIND_UNKN);
-  const bool of_whole_only = kind == BTF_KIND_VAR || kind == BTF_KIND_TYPEDEF;
-  if (!next || !(of_whole_only || kind == BTF_KIND_FUNC || btf_type_is_struct(*next)))
-    return refuse_type(*v.t, "Invalid type_id");
-  if (must_visit(*next, next_id)) return env_stack_push(*next, next_id);
-  if (const int32_t index = btf_component_idx(*v.t); index != -1) {
-    if (of_whole_only) return refuse_type(*v.t, "Invalid component_idx");
-    const btf_type& parts = kind == BTF_KIND_FUNC ? *btf_.type_by_id(next->type) : *next;
-    if (uint32_t(index) >= btf_vlen(parts)) return refuse_type(*v.t, "Invalid component_idx");
-  }
-  env_stack_pop_resolved(next_id, 0);
-  return {};
-}
-
-// A prototype is no step of the walk: it is looked at on its own, after what it mentions has been resolved.
+// A prototype is no step of the walk: each type that it mentions begins one.
 Result<void> BtfChecker::btf_func_proto_check(Type t) {
-  if (uint32_t ret_id = t.type) {
-    const btf_type* ret = btf_.type_by_id(ret_id);
-    if (!ret || type_is_resolve_source_only(*ret)) return refuse_type(t, "Invalid return type");
-    if (type_needs_resolve(*ret) && !env_type_is_resolved(ret_id)) TRY(btf_resolve(*ret, ret_id));
-    if (!btf_type_id_size(ret_id)) return refuse_type(t, "Invalid return type");
-  }
-  auto args = btf_params(t);
-  if (args.empty()) return {};
-  if (!args.back().type) {  // "..."
-    if (args.back().name_off) return refuse_type(t, "Invalid arg#{}", args.size());
-    args = args.first(args.size() - 1);
-  }
-  for (uint32_t i = 0; i < args.size(); ++i) {
-    uint32_t arg_id = args[i].type;
-    const uint32_t name_off = args[i].name_off;
-    const btf_type* arg = btf_.type_by_id(arg_id);
-    if (!arg || type_is_resolve_source_only(*arg)) return refuse_type(t, "Invalid arg#{}", i + 1);
-    if (name_off && (name_off > BTF_MAX_NAME_OFFSET || !btf_.name_by_offset(name_off) ||
-                     !btf_name_valid_identifier(name_off)))
+  if (t.type && !TRY(refers(t.type, kPlain, kSized, kEverywhere)))
+    return refuse_type(t, "Invalid return type");
+  const auto args = btf_params(t);
+  const bool variadic = !args.empty() && args.back().type == 0;  // "..."
+  if (variadic && args.back().name_off) return refuse_type(t, "Invalid arg#{}", args.size());
+  for (size_t i = 0; i < args.size() - variadic; ++i) {
+    const bool name_ok = !args[i].name_off || btf_name_valid_identifier(args[i].name_off);
+    if (!name_ok || !TRY(refers(args[i].type, kPlain, kSized, kEverywhere)))
       return refuse_type(t, "Invalid arg#{}", i + 1);
-    if (type_needs_resolve(*arg) && !env_type_is_resolved(arg_id)) TRY(btf_resolve(*arg, arg_id));
-    if (!btf_type_id_size(arg_id)) return refuse_type(t, "Invalid arg#{}", i + 1);
   }
   return {};
-}
-
-bool BtfChecker::btf_resolve_valid(Type t, uint32_t id) const {
-  if (!env_type_is_resolved(id)) return false;
-  if (btf_type_is_struct(t) || btf_kind(t) == BTF_KIND_DATASEC)
-    return !resolved_ids_[id] && !resolved_sizes_[id];
-  if (btf_kind(t) == BTF_KIND_DECL_TAG || btf_kind(t) == BTF_KIND_FUNC)
-    return resolved_ids_[id] && !resolved_sizes_[id];
-  if (btf_type_is_modifier(t) || is_ptr(t) || is_var(t)) {
-    const btf_type* behind = btf_.type_by_id(resolved_ids_[id]);
-    return behind && !btf_type_is_modifier(*behind) && !is_var(*behind) &&
-           btf_kind(*behind) != BTF_KIND_DATASEC;
-  }
-  if (is_array(t)) {
-    uint32_t elem_id = btf_array_of(t).type, elem_size = 0;
-    const btf_type* elem = btf_type_id_size(elem_id, &elem_size);
-    return elem && !btf_type_is_modifier(*elem) && btf_array_of(t).nelems * elem_size == resolved_sizes_[id];
-  }
-  return false;
 }
 
 // clang writes type tags before qualifiers (ptr -> tag -> const -> int). The kernel relies on it when it
-// looks for them, and no chain of modifiers may be longer than 32.
+// looks for them, and no chain of modifiers may be longer than 32. A chain is judged as far as the first type
+// that stands before its head: that one's own chain has been judged.
 Result<void> BtfChecker::btf_check_type_tags() {
-  uint32_t good_id = 0;
-  for (uint32_t i = 1; i < btf_.nr_types(); ++i) {
-    const btf_type* t = btf_.type_by_id(i);
-    if (!btf_type_is_modifier(*t)) continue;
-    uint32_t cur_id = i, chain_left = 32;
-    bool in_tags = btf_kind(*t) == BTF_KIND_TYPE_TAG;
-    while (btf_type_is_modifier(*t)) {
-      if (!chain_left--) return refuse_plain(Errno::Loop, "Max chain length or cycle detected");
-      const bool tag = btf_kind(*t) == BTF_KIND_TYPE_TAG;
-      if (tag && !in_tags) return refuse_plain(Errno::Inval, "Type tags don't precede modifiers");
-      if (!tag) in_tags = false;
-      if (cur_id <= good_id) break;
-      cur_id = t->type;
-      t = btf_.type_by_id(cur_id);
-      if (!t) return refuse(Errno::Inval, "type [{}] does not exist", cur_id);
+  constexpr uint32_t longest = 32;
+  auto tag_after_qualifier = [this](uint32_t before, uint32_t id) {
+    return is(id, kinds(BTF_KIND_TYPE_TAG)) && !is(before, kinds(BTF_KIND_TYPE_TAG));
+  };
+  for (uint32_t head = 1; head < btf_.nr_types(); ++head) {
+    std::array<uint32_t, longest> chain;
+    uint32_t length = 0, id = head;
+    for (bool judged = false; is(id, kModifiers) && !judged && length < longest; id = type(id).type) {
+      chain[length++] = id;
+      judged = id < head;
     }
-    good_id = i;
+    const auto end = chain.begin() + length;
+    if (std::adjacent_find(chain.begin(), end, tag_after_qualifier) != end)
+      return refuse_plain(Errno::Inval, "Type tags don't precede modifiers");
+    if (length == longest && chain.back() >= head && is(id, kModifiers))
+      return refuse_plain(Errno::Loop, "Max chain length or cycle detected");
   }
   return {};
 }
