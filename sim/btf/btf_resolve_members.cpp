@@ -1,9 +1,9 @@
 // Models: kernel/bpf/btf.c (Linux 6.18): the kinds' check_member() and check_kflag_member()
 //
-// May this member stand at this place of its struct? A member takes bits from a place: a whole type takes all
-// of its own and begins at a byte, a bitfield as many as it says. In a struct with kind_flag a member says so
-// itself, in its offset; without the flag only an integer is a bitfield, which carries its bits and where
-// they begin in its type.
+// May this member stand at this place of its struct? Each kind has its own answer: a whole type takes all of
+// its bits and begins at a byte, a bitfield takes as many as it says. In a struct with kind_flag a member
+// says so itself, in its offset; without the flag only an integer is a bitfield, whose type holds its width
+// and where it begins.
 #include <algorithm>
 
 #include "btf/btf_checker.h"
