@@ -78,6 +78,7 @@ std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
   self.hold(steps);
   Kernel& live = self.owner->kernel;
   auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
+  fork->lineage = self.owner->lineage;
   copy_map_types(*fork, *self.owner);
   past_or_raise(self.past().replay(fork->kernel, 0, steps));
   return fork;
@@ -224,6 +225,9 @@ void bind_history(py::module_& m) {
       .def("remove", &Breakpoint::remove)
       .def("__enter__", [](const py::object& self) { return self; })
       .def("__exit__", [](Breakpoint& self, const py::args&) { self.remove(); });
+  m.def(
+      "are_forks", [](const PyKernel& one, const PyKernel& other) { return one.lineage == other.lineage; },
+      py::arg("one"), py::arg("other"), "Whether the two are one machine, or one was forked, directly or not.");
   m.def("break_on", &break_on, py::arg("kernel").none(false), py::arg("serial"), py::arg("counter"),
         py::arg("at"));
 }

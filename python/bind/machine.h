@@ -28,6 +28,8 @@ struct PyKernel {
   std::unique_ptr<Watcher> breaks;       // history.cpp
   bool has_guests = false;               // guests.cpp
   std::thread::id inside;                // whose call is under way, or was the last
+  // Forks share it with the machine that they were forked from.
+  std::shared_ptr<const char> lineage = std::make_shared<const char>();
 
   Machine& machine() { return kernel.machine(); }
 

@@ -126,6 +126,7 @@ void bind_objects(py::module_& m) {
   py::class_<ObjectView>(m, "Object", "A kernel object. Reading it after it is gone raises ReferenceError.")
       .def_readonly("serial", &ObjectView::serial, "Its number in the order of birth, unique in its machine.")
       .def_readonly("label", &ObjectView::label)
+      .def_readonly("kernel", &ObjectView::owner, "The machine that it is of.")
       .def_property_readonly(
           "alive", [](const ObjectView& o) { return o.owner->machine().objects.count(o.serial) != 0; })
       .def_property_readonly("kind", [](const ObjectView& o) { return object_kind_name(o.get().kind); })

@@ -95,6 +95,9 @@ class Handle:
         """The same descriptor number of another task: of a child, or of a fork of the machine."""
         if not hasattr(task, "sys_bpf"):
             raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
+        kernels = [getattr(one, "kernel", None) for one in (self.task, task)]
+        if kernels[0] is not kernels[1] and (None in kernels or not _core.are_forks(*kernels)):
+            raise ValueError("the task belongs to another machine, and neither is a fork of the other")
         other = copy.copy(self)
         other.task = task
         return other
@@ -404,6 +407,7 @@ class Link(Handle):
         """BPF_LINK_UPDATE: another program, or for struct_ops another map, without a gap."""
         if not isinstance(prog, Prog | Map):
             raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
+        same_machine(self.task, prog.task, f"the {prog._info_kind}")
         new = {"new_map_fd" if isinstance(prog, Map) else "new_prog_fd": prog.fd}
         bpf(self.task, "LINK_UPDATE", link_fd=self.fd, flags=flags, **new, **fields)
 
@@ -504,6 +508,8 @@ def prog_load(
             fields |= named
             fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
     except OSError as error:
+        if getattr(task, "exited", False):  # no program was judged
+            raise
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace

@@ -341,6 +341,8 @@ class History(Sequence[Step]):
     def _number(self, step: int | Step, end: int = 0) -> int:
         """A step's number, from the end too; where a place between steps is meant, ``end=1`` lets it be the last."""
         if isinstance(step, Step):
+            if step._history.kernel is not self.kernel:
+                raise ValueError(f"step {step.number} belongs to another machine")
             return step.number
         if not hasattr(step, "__index__"):
             raise TypeError(f"a step is a number, not {shown(step)}")
@@ -435,11 +437,11 @@ def load_again(kernel: Any, prog: Any) -> Trace:
 
 
 def _serial(kernel: Any, obj: Any) -> int:
-    task = getattr(obj, "task", None)
+    owner = getattr(obj.task, "kernel", None) if hasattr(obj, "task") else getattr(obj, "kernel", kernel)
     serial = obj if isinstance(obj, int) else getattr(getattr(obj, "object", obj), "serial", None)
     if serial is None:
         raise TypeError(f"an object is a handle, its .object or its number in the order of birth, not {shown(obj)}")
-    if task is not None and getattr(task, "kernel", None) is not kernel:
+    if owner is not kernel:
         raise ValueError(f"{obj!r} belongs to another machine")
     if serial < 0:
         raise ValueError(f"objects are numbered from 0 in the order of birth, there is no {serial}")

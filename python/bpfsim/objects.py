@@ -12,7 +12,7 @@ from typing import Any
 from . import _core
 from .arguments import is_buffer, shown
 from .attr import name_byte
-from .handles import Map, Prog, VerifierError, _recording, close_fd
+from .handles import Map, Prog, VerifierError, _recording, close_fd, same_machine
 from .views.page import Rows, mono, table
 
 _KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
@@ -105,6 +105,7 @@ class ObjectFile:
         self._file = _core.open_object_file(self.code, name)
         self._made = self._file  # by the latest load, also a refused one
         self._loaded: LoadedObject | None = None
+        self._targets: dict[str, Prog] = {}
 
     @property
     def maps(self) -> dict[str, Map]:
@@ -166,6 +167,7 @@ class ObjectFile:
         To be called before ``load``.
         """
         self._file.set_attach_target(program, target.fd, function)
+        self._targets[program] = target
 
     def load(self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()) -> LoadedObject:
         """Does what libbpf does: BTF_LOAD, MAP_CREATE, patch descriptors into the instructions, PROG_LOAD.
@@ -177,6 +179,8 @@ class ObjectFile:
         """
         if not isinstance(task, _core.Task | _core.LiveTask):
             raise TypeError(f"load(): task must be a Task, as kernel.spawn() makes one, is {shown(task)}")
+        for target in self._targets.values():
+            same_machine(task, target.task, "the attach target")
         made = self._made = self._file.copy()
         trace = _recording(task)
         try:
@@ -186,7 +190,7 @@ class ObjectFile:
                 else:
                     _core.load(made, task, log_level, reuse_maps)
         except OSError as error:
-            raise _refused(error, made, trace) from None
+            raise _refused(error, task, made, trace) from None
         self._loaded = LoadedObject(task, made)
         return self._loaded
 
@@ -201,14 +205,14 @@ class ObjectFile:
         return f"<ObjectFile {self.name}: programs {programs or 'none'}; maps {maps or 'none'}>"
 
 
-def _refused(error: Any, made: _core.ObjectFile, trace: Any) -> OSError:
+def _refused(error: Any, task: Any, made: _core.ObjectFile, trace: Any) -> OSError:
     """The kernel's refusal of a bpf(2) call, and what the loader wanted with that call. The loader's own stays."""
     error.step = None
     if made.refused is None:
         return error
     command, error.step = made.refused
     error.check, error.reason = error.check or None, error.reason or None  # the live kernel tells neither
-    if command == "BPF_PROG_LOAD":
+    if command == "BPF_PROG_LOAD" and not getattr(task, "exited", False):
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = made.log, trace
@@ -277,10 +281,15 @@ def rtnl_setlink_xdp(
     """
 
     def descriptor(given: Any) -> Any:
-        return getattr(given, "fd", given)
+        if not isinstance(given, Prog):
+            return given
+        same_machine(task, given.task, "the program")
+        return given.fd
 
     if not isinstance(device, str | _core.NetDevice):
         raise TypeError(f"device must be a NetDevice or its name, is {shown(device)}")
+    if not isinstance(device, str):
+        same_machine(task, device, "the device")
     name = device if isinstance(device, str) else device.name
     return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
 

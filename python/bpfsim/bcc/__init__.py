@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from .. import _core
 from ..compiler import INCLUDE, CompileError, compile_files, preprocess
-from ..handles import Map, Prog, close_fd
+from ..handles import Map, Prog, close_fd, same_machine
 from ..objects import LoadedObject, ObjectFile
 from .dialect import Dialect, translate
 from .tables import QueueStack, Table, make_table
@@ -80,6 +80,8 @@ class BPF:
             path = Path(os.fsdecode(src_file))
             name, source = path.name, path.read_text()
         source = source.decode() if isinstance(source, bytes) else source
+        if kernel and task and getattr(task, "kernel", None) is not kernel:
+            raise ValueError("task= belongs to another machine than kernel=")
         self.task = task or (kernel.spawn("python3") if kernel else self._shared_task())
         self.kernel: Any = getattr(self.task, "kernel", None)
         self.debug = debug
@@ -174,6 +176,7 @@ class BPF:
 
     def attach_xdp(self, dev: str | bytes, fn: Prog, flags: int = 0) -> None:
         """Attaches a function to a device, as ``ip link set dev ... xdp`` does: by a message of rtnetlink."""
+        same_machine(self.task, fn.task, "the function")
         self._set_xdp(dev, fn.fd, flags)
 
     def remove_xdp(self, dev: str | bytes, flags: int = 0) -> None:
