@@ -100,7 +100,7 @@ def run_case(report, kernel, live, name, case):
 
 
 def tell(report, name, calls, differ):
-    report.counts["cases"] += 1
+    report.counts["random sequences" if " " in name else "written cases"] += 1
     report.counts["calls"] += calls
     for before, ours, theirs in differ:
         words = f"{name} | {before} | {ours} | {theirs}"
@@ -112,8 +112,9 @@ def all_commands(kernel, live, seed, count, seconds):
     report = Report("commands")
     for case in WRITTEN:
         run_case(report, kernel, live, case.__name__, case)
+    until = report.seconds() + seconds
     for number in range(count):
-        if report.seconds() > seconds:
+        if report.seconds() > until:
             break
         run_case(report, kernel, live, f"sequence {number}", commands.sequence(seed, number))
     return report
