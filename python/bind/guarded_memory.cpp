@@ -35,7 +35,15 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     armed = 0;
     siglongjmp(landing, 1);
   }
-  // Not ours: let the one before us have it.
+  // Not ours: let the one before us have it. One that came in between (faulthandler, enabled between two
+  // machines) has us as the one before it: then nobody wants it, and it ends the process.
+  static thread_local volatile sig_atomic_t passed_on = 0;
+  if (passed_on) {
+    ::signal(signal, SIG_DFL);
+    raise(signal);
+    return;
+  }
+  passed_on = 1;
   const struct sigaction& previous = signal == SIGBUS ? previous_bus : previous_segv;
   if (previous.sa_flags & SA_SIGINFO) {
     previous.sa_sigaction(signal, info, context);
@@ -45,6 +53,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   } else {
     previous.sa_handler(signal);
   }
+  passed_on = 0;
 }
 
 void take_over(int signal, struct sigaction& previous) {

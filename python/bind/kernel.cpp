@@ -279,7 +279,11 @@ ObjectView object_at(const PyTask& self, int fd) {
 void bind_kernel(py::module_& m) {
   bind_task(m);
   py::class_<PyKernel, std::shared_ptr<PyKernel>> kernel(
-      m, "Kernel", "One simulated machine. Any number live side by side; the same seed gives the same run.",
+      m, "Kernel",
+      "One simulated machine. Any number live side by side; the same seed gives the same run.\n\n"
+      "A wild address in a call is EFAULT, found by the signal that it raises. faulthandler, enabled\n"
+      "after the last machine was made, prints such a signal once as a fatal error, which it is not:\n"
+      "enable it before.",
       py::custom_type_setup(collected_by_python));
   bind_tracing(kernel);
   kernel

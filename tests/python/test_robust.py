@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -242,3 +244,35 @@ def test_a_thread_can_stop_a_long_run():
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         run(task, prog, 1 << 31)
+
+
+WILD = """
+import bpfsim, ctypes, faulthandler, sys
+def wild():
+    m = bpfsim.Kernel().spawn().map_create("array")
+    try:
+        m.task.bpf("MAP_LOOKUP_ELEM", map_fd=m.fd, key=0xDEAD0000, value=bytearray(8))
+    except OSError as error:
+        print(error.errname)
+if sys.argv[1] == "before":
+    faulthandler.enable()
+wild()
+if sys.argv[1] == "between":
+    faulthandler.enable()
+wild()
+sys.stdout.flush()
+ctypes.string_at(0)
+"""
+
+
+@pytest.mark.parametrize("enabled", ["before", "between", "never"])
+def test_only_a_real_crash_is_told_and_once(enabled):
+    """Wild addresses stay EFAULT beside faulthandler, and a fault that is not ours ends the process."""
+    if sys.platform != "linux":
+        pytest.skip("signals are Linux's here")
+    done = subprocess.run(
+        [sys.executable, "-c", WILD, enabled], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["EFAULT", "EFAULT"]
+    assert done.returncode == -signal.SIGSEGV
+    assert done.stderr.count("Fatal Python error") == (enabled != "never")
