@@ -56,6 +56,7 @@ CALLS = {
     "rtnl_setlink": lambda w, t: t.rtnl_setlink(bytes(64)),
     "open": lambda w, t: t.open(GROUP),
     "close": lambda w, t: t.close(3),
+    "open_device": lambda w, t: t.open_device("c", 1, 3),
     "dup": lambda w, t: t.dup(3),
     "fork": lambda w, t: t.fork(),
     "set_caps": lambda w, t: t.set_caps([]),
