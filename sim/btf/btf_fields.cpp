@@ -22,22 +22,20 @@ struct FieldKind {
   const char* name;
   uint32_t size, align;
   Version since;
-  Version unique_until = {};  // so long a second one was refused
+  bool unique = false;  // a second one is refused
 };
 
-constexpr Version kUnique = {UINT16_MAX, 0};
-
 constexpr FieldKind kKinds[] = {
-    {BPF_SPIN_LOCK, "bpf_spin_lock", 4, 4, "5.1"_v, kUnique},
-    {BPF_RES_SPIN_LOCK, "bpf_res_spin_lock", 4, 4, "6.15"_v, kUnique},
-    {BPF_TIMER, "bpf_timer", 16, 8, "5.15"_v, kUnique},
-    {BPF_WORKQUEUE, "bpf_wq", 16, 8, "6.10"_v, kUnique},
-    {BPF_TASK_WORK, "bpf_task_work", 8, 8, "6.18"_v, kUnique},
+    {BPF_SPIN_LOCK, "bpf_spin_lock", 4, 4, "5.1"_v, true},
+    {BPF_RES_SPIN_LOCK, "bpf_res_spin_lock", 4, 4, "6.15"_v, true},
+    {BPF_TIMER, "bpf_timer", 16, 8, "5.15"_v, true},
+    {BPF_WORKQUEUE, "bpf_wq", 16, 8, "6.10"_v, true},
+    {BPF_TASK_WORK, "bpf_task_work", 8, 8, "6.18"_v, true},
     {BPF_LIST_HEAD, "bpf_list_head", 16, 8, "6.2"_v},
     {BPF_LIST_NODE, "bpf_list_node", 24, 8, "6.2"_v},
     {BPF_RB_ROOT, "bpf_rb_root", 16, 8, "6.3"_v},
     {BPF_RB_NODE, "bpf_rb_node", 32, 8, "6.3"_v},
-    {BPF_REFCOUNT, "bpf_refcount", 4, 4, "6.4"_v, "6.15"_v},
+    {BPF_REFCOUNT, "bpf_refcount", 4, 4, "6.4"_v},
 };
 
 struct KptrKind {
@@ -48,7 +46,7 @@ struct KptrKind {
 constexpr KptrKind kKptrKinds[] = {
     {BPF_KPTR_UNREF, "kptr", "5.19"_v, "6.4"_v},   {BPF_KPTR_UNREF, "kptr_untrusted", "6.4"_v},
     {BPF_KPTR_REF, "kptr_ref", "5.19"_v, "6.4"_v}, {BPF_KPTR_REF, "kptr", "6.4"_v},
-    {BPF_KPTR_PERCPU, "percpu_kptr", "6.6"_v},     {BPF_UPTR, "uptr", "6.13"_v},
+    {BPF_KPTR_PERCPU, "percpu_kptr", "6.7"_v},     {BPF_UPTR, "uptr", "6.13"_v},
 };
 
 // Structs of the kernel, and whether a kfunc is registered that lets go of one.
@@ -135,8 +133,7 @@ class Finder {
     const char* name = btf_.name_of(t);
     for (const FieldKind& kind : kKinds) {
       if (!(mask_ & kind.type) || kind.since > version_ || std::strcmp(name, kind.name) != 0) continue;
-      if (version_ < kind.unique_until && seen_ & kind.type)
-        return refuse(Errno::TooBig, "a second {}", kind.name);
+      if (kind.unique && seen_ & kind.type) return refuse(Errno::TooBig, "a second {}", kind.name);
       seen_ |= kind.type;
       return &kind;
     }

@@ -11,6 +11,7 @@
 #include "hook/hook.h"
 #include "hook/types.h"
 #include "run/select_runtime.h"
+#include "uapi/context.h"
 
 namespace bpfsim {
 
@@ -48,12 +49,8 @@ bool syscall_prog_is_valid_access(int off, int size, bpf_access_type, const Prog
   return in_context(off, size, 0, U16_MAX);
 }
 
-// struct bpf_perf_event_data as programs see it, and what it stands for: bpf_perf_event_data_kern { regs,
-// data, event } and struct perf_sample_data, at the offsets measured on 6.18.
-struct bpf_perf_event_data {
-  uint8_t regs[kPtRegsSize];
-  uint64_t sample_period, addr;
-};
+// What struct bpf_perf_event_data stands for: bpf_perf_event_data_kern { regs, data, event } and struct
+// perf_sample_data, at the offsets measured on 6.18.
 constexpr int kKernRegs = 0, kKernData = 8, kSamplePeriod = 8, kSampleAddr = 184;
 
 bool pe_prog_is_valid_access(int off, int size, bpf_access_type type, const Prog&, InsnAccessAux& info) {

@@ -25,14 +25,18 @@ enum : uint32_t {
   SK_SKB = 1 << 6,
   REUSEPORT = 1 << 7,
   FLOW = 1 << 8,
-  SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, SOCK_OPS, SK_MSG
+  CG_SOCK = 1 << 9,  // CGROUP_SOCK, CGROUP_SOCK_ADDR
   TRACE = 1 << 10,
   ITER = 1 << 11,
   LWT = 1 << 12,
   NETFILTER = 1 << 13,
   TCP_CA = 1 << 14,  // STRUCT_OPS; bpf_dummy_ops asks for none
   LOOKUP = 1 << 15,
-  ANY = (TRACE - 1) | LWT | NETFILTER | TCP_CA | LOOKUP,
+  CG_SYSCTL = 1 << 16,
+  SOCK_OPS = 1 << 17,
+  SK_MSG = 1 << 18,
+  CGROUP = CG_DEV | CG_SOCKOPT | CG_SYSCTL,
+  ANY = (1 << 19) - 1 - TRACE - ITER,
 };
 enum class Needs : uint8_t { NONE, BPF, PERFMON };
 
@@ -63,15 +67,15 @@ constexpr TypeTables type_tables[] = {
     {BPF_PROG_TYPE_SCHED_ACT, TC, TABLES(tc_cls_act)},
     {BPF_PROG_TYPE_XDP, XDP, TABLES(xdp)},
     {BPF_PROG_TYPE_CGROUP_SKB, CG_SKB, TABLES(cg_skb)},
-    {BPF_PROG_TYPE_CGROUP_SOCK, SOCK, TABLES(cg_sock)},
-    {BPF_PROG_TYPE_SOCK_OPS, SOCK, TABLES(sock_ops)},
+    {BPF_PROG_TYPE_CGROUP_SOCK, CG_SOCK, TABLES(cg_sock)},
+    {BPF_PROG_TYPE_SOCK_OPS, SOCK_OPS, TABLES(sock_ops)},
     {BPF_PROG_TYPE_SK_SKB, SK_SKB, TABLES(sk_skb)},
     {BPF_PROG_TYPE_CGROUP_DEVICE, CG_DEV, TABLES(cg_dev)},
-    {BPF_PROG_TYPE_SK_MSG, SOCK, TABLES(sk_msg)},
-    {BPF_PROG_TYPE_CGROUP_SOCK_ADDR, SOCK, TABLES(cg_sock_addr)},
+    {BPF_PROG_TYPE_SK_MSG, SK_MSG, TABLES(sk_msg)},
+    {BPF_PROG_TYPE_CGROUP_SOCK_ADDR, CG_SOCK, TABLES(cg_sock_addr)},
     {BPF_PROG_TYPE_SK_REUSEPORT, REUSEPORT, TABLES(sk_reuseport)},
     {BPF_PROG_TYPE_FLOW_DISSECTOR, FLOW, TABLES(flow_dissector)},
-    {BPF_PROG_TYPE_CGROUP_SYSCTL, SOCK, TABLES(cg_sysctl)},
+    {BPF_PROG_TYPE_CGROUP_SYSCTL, CG_SYSCTL, TABLES(cg_sysctl)},
     {BPF_PROG_TYPE_CGROUP_SOCKOPT, CG_SOCKOPT, TABLES(cg_sockopt)},
     {BPF_PROG_TYPE_SK_LOOKUP, LOOKUP, TABLES(sk_lookup)},
     {BPF_PROG_TYPE_LWT_IN, LWT, TABLES(lwt_in)},
@@ -140,7 +144,7 @@ const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
   for (const HelperSet& set : helper_sets) {
     if (set.id != id || !(set.types & set_of(prog))) continue;
     auto since = Version::parse(helper_since(id)), from = Version::parse(set.from);
-    if ((since && machine.version < *since) || (from && machine.version < *from)) return nullptr;
+    if ((since && machine.version < *since) || (from && machine.version < *from)) continue;
     return may(machine, set.needs) ? helper_proto(id) : nullptr;
   }
   return nullptr;

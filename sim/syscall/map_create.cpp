@@ -148,7 +148,8 @@ static bool map_may_have(bpf_map_type type, btf_field_type field, Version versio
     case BPF_KPTR_PERCPU:
     case BPF_REFCOUNT:
       if (!has(Gate::kptrs_everywhere, version))
-        return hash_or_array || one_of({BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY});
+        return hash_or_array || type == BPF_MAP_TYPE_LRU_HASH ||
+               (type == BPF_MAP_TYPE_PERCPU_ARRAY && has(Gate::kptrs_percpu_array, version));
       return hash_or_array || storage ||
              one_of({BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH,
                      BPF_MAP_TYPE_PERCPU_ARRAY});

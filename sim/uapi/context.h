@@ -211,6 +211,12 @@ struct bpf_sk_lookup {
   uint32_t ingress_ifindex;
 };
 
+struct bpf_perf_event_data {
+  uint64_t regs[21];  // bpf_user_pt_regs_t of x86-64
+  uint64_t sample_period;
+  uint64_t addr;
+};
+
 struct bpf_flow_keys {
   uint16_t nhoff;
   uint16_t thoff;
@@ -247,6 +253,7 @@ static_assert(sizeof(bpf_cgroup_dev_ctx) == 12 && sizeof(bpf_sysctl) == 8 && siz
 static_assert(sizeof(bpf_sock_addr) == 72 && offsetof(bpf_sock_addr, sk) == 64);
 static_assert(sizeof(bpf_sock_ops) == 224 && offsetof(bpf_sock_ops, sk_txhash) == 164);
 static_assert(sizeof(sk_msg_md) == 80 && sizeof(sk_reuseport_md) == 56);
+static_assert(offsetof(bpf_perf_event_data, sample_period) == 168);
 static_assert(sizeof(bpf_flow_keys) == 56 && offsetof(bpf_flow_keys, flags) == 48);
 
 }  // namespace bpfsim

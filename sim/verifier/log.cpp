@@ -16,18 +16,19 @@ Result<void> bpf_vlog_init(bpf_verifier_log& log, UserMemory& user, uint32_t lev
                            uint32_t size, Version version) {
   log = {};
   log.user = &user;
-  log.level = has(Gate::log_stats, version) ? level : level & ~BPF_LOG_STATS;
+  const bool of_bits = has(Gate::log_stats, version);
+  log.level = of_bits ? level : std::min(level, BPF_LOG_LEVEL2);
   log.ubuf = buf;
   log.len_total = size;
   log.rolls = has(Gate::log_rotating, version);
   if ((buf != 0) != (size != 0))
     return refuse(Errno::Inval, "log_buf and log_size go together, size is {}", size);
   if (buf && level == 0) return refuse(Errno::Inval, "log_buf needs a log_level");
-  if (level & ~BPF_LOG_MASK) return refuse(Errno::Inval, "log_level {} has unknown bits", level);
-  if (size > UINT32_MAX >> 2)
-    return refuse(Errno::Inval, "log_size must be at most {}, is {}", UINT32_MAX >> 2, size);
+  const uint32_t most = UINT32_MAX >> (of_bits ? 2 : 8);
+  if (size > most) return refuse(Errno::Inval, "log_size must be at most {}, is {}", most, size);
+  const uint32_t known = log.rolls ? BPF_LOG_MASK : BPF_LOG_MASK & ~BPF_LOG_FIXED;
+  if (of_bits && level & ~known) return refuse(Errno::Inval, "log_level {} has unknown bits", level);
   if (log.rolls) return {};
-  if (level & BPF_LOG_FIXED) return refuse(Errno::Inval, "log_level {} has unknown bits", level);
   if (level && size < 128) return refuse(Errno::Inval, "log_size must be at least 128, is {}", size);
   if (level) log.level |= BPF_LOG_FIXED;
   return {};

@@ -9,6 +9,7 @@
 
 #include "host/bpf_lsm.h"
 #include "host/tracing.h"
+#include "uapi/context.h"
 #include "uapi/tables.h"
 #include "verifier/args.h"
 #include "verifier/btf_access.h"
@@ -241,9 +242,9 @@ Errno packet_pointer_access(bpf_verifier_env& env, const Access& a) {
 }
 
 Errno flow_keys_access(bpf_verifier_env& env, const Access& a) {
-  constexpr uint64_t kFlowKeysSize = 56;  // sizeof(struct bpf_flow_keys)
   MUST(leaks(env, a, "flow keys"));
-  if (a.off < 0 || uint64_t(a.off) + uint64_t(a.size) > kFlowKeysSize)
+  if (a.off < 0 || uint64_t(a.off) + uint64_t(a.size) > sizeof(bpf_flow_keys) ||
+      !context_has("bpf_flow_keys", a.off, a.size, env.machine.version))
     return reject(env, Errno::Access, "invalid access to flow keys off=%d size=%d\n", a.off, a.size);
   if (a.reads_into()) mark_reg_unknown(env, value_of(env, a));
   return Errno::None;

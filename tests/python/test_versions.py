@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -33,10 +34,10 @@ REFUSED = [
 ]  # fmt: skip
 
 
-def refusal(version, text, license="GPL"):
+def refusal(version, text, license="GPL", type="xdp"):
     """What the log ends with; None when the program is taken."""
     try:
-        bpfsim.Kernel(version).spawn().prog_load("xdp", text, license=license)
+        bpfsim.Kernel(version).spawn().prog_load(type, text, license=license)
     except bpfsim.VerifierError as error:
         return [line for line in error.log.splitlines() if not line.startswith(("processed", "verification"))][-1]
     return None
@@ -48,6 +49,59 @@ def test_an_older_kernel_refuses(what, old, new, text, words):
     assert refusal(old, text, license) == words
     assert refusal(new, text, license) is None
     assert refusal("6.18", text, license) is None
+
+
+@pytest.mark.parametrize(
+    ("type", "old", "new", "text", "words"),
+    [
+        ("perf_event", "4.16", "4.17", "r0 = *(u64 *)(r1 +176)", "invalid bpf_context access off=176 size=8"),
+        ("flow_dissector", "5.3", "5.4", "r1 = *(u64 *)(r1 +144)\nr1 = *(u32 *)(r1 +52)",
+         "invalid access to flow keys off=52 size=4"),
+        ("cgroup_sock", "5.7", "5.8", "r0 = *(u32 *)(r1 +76)", "invalid bpf_context access off=76 size=4"),
+    ],
+)  # fmt: skip
+def test_a_field_that_came_later(type, old, new, text, words):
+    text += "\nr0 = 1\nexit"
+    assert refusal(old, text, type=type) == words
+    assert refusal(new, text, type=type) is None
+
+
+@pytest.mark.parametrize(("level", "as_bits"), [(1, 1), (2, 2), (3, 2), (4, 2), (16, 2)])
+def test_a_log_level_before_it_was_made_of_bits(level, as_bits):
+    def log(version, level):
+        return bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit", log_level=level).log
+
+    assert log("5.1", level) == log("5.1", as_bits)
+    if level == 16:
+        with pytest.raises(OSError, match="unknown bits"):
+            log("5.2", level)
+
+
+def test_how_many_states_an_unprivileged_program_keeps():
+    """Seven branches make 128 states at one instruction that no older state covers."""
+    branches = (f"call bpf_get_prandom_u32\nif r0 > 5 goto s{i}\nr6 |= {1 << i}\ns{i}:\n" for i in range(7))
+    text = "r6 = 0\n" + "".join(branches) + "r0 = r6\nexit"
+
+    def kept(version):
+        task = bpfsim.Kernel(version).spawn(uid=1000, caps=[])
+        log = task.prog_load("socket_filter", text, log_level=1).log
+        return int(re.search(r"max_states_per_insn (\d+)", log)[1])
+
+    assert kept("4.19") > 64 >= kept("4.20")
+
+
+def test_which_types_may_call_a_helper():
+    """Each had some of the base helpers later than the others."""
+    for helper, type, old, new in (
+        ("ktime_get_ns", "cgroup_sysctl", "5.7", "5.8"),
+        ("get_current_pid_tgid", "cgroup_sock", "5.6", "5.7"),
+        ("get_current_pid_tgid", "cgroup_device", "6.0", "6.1"),
+        ("get_current_pid_tgid", "xdp", "6.9", "6.10"),
+        ("get_current_uid_gid", "xdp", "6.15", "6.16"),
+    ):
+        text = f"call bpf_{helper}\nr0 = 1\nexit"
+        assert f"bpf_{helper}#" in refusal(old, text, type=type)
+        assert refusal(new, text, type=type) is None
 
 
 def test_a_stack_offset_that_varies():
@@ -66,11 +120,11 @@ def test_words_that_changed():
             task.prog_load("cgroup_skb", "r0 = 7\nexit")
         assert f"At program exit the register R0 {words}" in refused.value.log
     helper, text = "bpf_skb_load_bytes#26", "call bpf_skb_load_bytes" + END
-    assert refusal("6.1", text) == f"unknown func {helper}"
-    assert refusal("6.18", text) == f"program of this type cannot use helper {helper}"
+    assert refusal("6.9", text) == f"unknown func {helper}"
+    assert refusal("6.10", text) == f"program of this type cannot use helper {helper}"
 
 
-@pytest.mark.parametrize(("version", "taken"), [("6.1", True), ("6.6", True), ("6.7", False), ("6.18", False)])
+@pytest.mark.parametrize(("version", "taken"), [("6.1", True), ("6.11", True), ("6.12", False), ("6.18", False)])
 def test_a_program_with_tail_calls_enters_the_array_of_one_with_a_storage(version, taken):
     task = bpfsim.Kernel(version).spawn()
     table = task.map_create("prog_array", value_size=4, max_entries=1)
@@ -104,9 +158,10 @@ def test_the_load_of_an_older_kernel_has_its_functions():
         return set(str(bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit").trace.functions).split())
 
     new = {"compute_live_registers()", "resolve_pseudo_ldimm64()", "do_misc_fixups()"}
-    old = {"replace_map_fd_with_map_ptr()", "fixup_bpf_calls()"}
+    old = {"replace_map_fd_with_map_ptr()", "fixup_bpf_calls()", "bpf_prog_load_check_attach_type()"}
     text = " ".join(names("5.4"))
     assert all(name[:-2] in text for name in old) and not any(name[:-2] in text for name in new), text
+    assert "bpf_prog_load_check_attach" not in " ".join(names("4.16"))
     text = " ".join(names("6.18"))
     assert all(name[:-2] in text for name in new) and not any(name[:-2] in text for name in old), text
 

@@ -154,9 +154,10 @@ TEST_CASE("A line of trace_pipe has its version's shape") {
     const char* line;
   } const cases[] = {
       {{6, 18}, "            bash-470     [001] b..11  5613.198301: bpf_trace_printk: hi"},
-      {{5, 18}, "            bash-470     [001] ...11  5613.198301: bpf_trace_printk: hi"},
-      {{5, 10}, "            bash-470     [001] ...1  5613.198301: bpf_trace_printk: hi"},
-      {{5, 9}, "            bash-470   [001] ...1  5613.198301: bpf_trace_printk: hi"},
+      {{5, 17}, "            bash-470     [001] b..11  5613.198301: bpf_trace_printk: hi"},
+      {{5, 16}, "            bash-470     [001] ...11  5613.198301: bpf_trace_printk: hi"},
+      {{5, 9}, "            bash-470     [001] ...1  5613.198301: bpf_trace_printk: hi"},
+      {{5, 8}, "            bash-470   [001] ...1  5613.198301: 0x00000001: hi"},
       {{4, 14}, "            bash-470   [001] ...1  5613.198301: 0x00000001: hi"},
   };
   for (auto& [version, line] : cases) {

@@ -74,6 +74,8 @@ TEST_CASE("Which maps may have which special fields, by version") {
       {"6.1", A, "kptr", BPF_F_WRONLY_PROG, -13},
       {"6.1", PA, "kptr", 0, 0},
       {"6.1", P, "kptr", 0, -95},
+      {"6.0", A, "kptr", 0, 0},
+      {"6.0", PA, "kptr", 0, -95},
       {"5.14", P, "bpf_timer", 0, 0},  // no special field yet
       {"5.4", L, "bpf_spin_lock", 0, -524},
   };
