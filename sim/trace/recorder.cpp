@@ -51,10 +51,7 @@ static const char* name_at(const char* name, Version version) {
 #undef FUNCTION
   };
   for (const Row& row : rows)
-    if (row.name == name && row.since > version) {
-      if (!row.before) return nullptr;
-      name = row.before;
-    }
+    if (row.name == name) return row.since <= version ? name : row.before;
   return name;
 }
 
