@@ -6,9 +6,6 @@
 // Departs from the kernel: when a record is longer than we know and not zero behind, the size that we know is
 // not written back into the caller's attr. Not modelled yet: that the kernel itself applies CO-RE relocations
 // (core_relos); those that it would refuse unread are refused.
-#include <algorithm>
-#include <cstring>
-
 #include "btf/btf_types.h"
 #include "object/btf.h"
 #include "object/file.h"
@@ -16,30 +13,48 @@
 
 namespace bpfsim {
 
-static constexpr uint32_t MIN_BPF_FUNCINFO_SIZE = 8, MAX_FUNCINFO_REC_SIZE = 252;
+// LD_ABS and a tail call may end a function in the middle: its caller must know what that returns.
+static Errno check_early_end(bpf_verifier_env& env, const bpf_subprog_info& sub, const char* allowed) {
+  if (sub.has_ld_abs) return reject(env, Errno::Inval, "LD_ABS is %s\n", allowed);
+  if (sub.has_tail_call) return reject(env, Errno::Inval, "tail_call is %s\n", allowed);
+  return Errno::None;
+}
 
 static Errno check_abnormal_return(bpf_verifier_env& env) {
-  for (uint32_t i = 1; i < env.subprog_cnt; i++) {
-    if (env.subprog_info[i].has_ld_abs)
-      return reject(env, Errno::Inval, "LD_ABS is not allowed in subprogs without BTF\n");
-    if (env.subprog_info[i].has_tail_call)
-      return reject(env, Errno::Inval, "tail_call is not allowed in subprogs without BTF\n");
-  }
+  for (uint32_t i = 1; i < env.subprog_cnt; i++)
+    MUST(check_early_end(env, env.subprog_info[i], "not allowed in subprogs without BTF"));
   return Errno::None;
 }
 
 static const BtfTypes& types_of(const bpf_verifier_env& env) { return *env.prog.aux->btf->types; }
 
-// One record of the caller's array; what it has beyond our struct must be zero.
-static Errno read_record(bpf_verifier_env& env, uint64_t user, uint32_t user_size, void* record,
-                         uint32_t size, const char* nonzero_tail) {
-  for (uint32_t at = size; at < user_size; at++) {
-    uint8_t byte = 0;
-    if (Result<void> read = copy_from_user(env.machine, &byte, user + at, 1); !read) return read.err();
-    if (byte) return reject(env, Errno::TooBig, "%s", nonzero_tail);
+// An array of records in user memory, each as long as ours or longer: what it has behind must be zero.
+struct UserRecords {
+  uint64_t address;
+  uint32_t count, rec_size;
+  const char* nonzero_tail;  // what the kernel says if it is not
+
+  template <class Record>
+  bool rec_size_ok() const {
+    return rec_size >= sizeof(Record) && rec_size <= 252 && rec_size % 4 == 0;
   }
-  std::memset(record, 0, size);
-  return copy_from_user(env.machine, record, user, std::min(size, user_size)).err();
+};
+
+// Calls take(index, record) for each: what is wrong with one is said before the next is read.
+template <class Record, class Take>
+static Errno for_each_record(bpf_verifier_env& env, const UserRecords& records, Take take) {
+  for (uint32_t i = 0; i < records.count; i++) {
+    const uint64_t from = records.address + uint64_t(i) * records.rec_size;
+    for (uint32_t at = sizeof(Record); at < records.rec_size; at++) {
+      uint8_t byte = 0;
+      MUST(copy_from_user(env.machine, &byte, from + at, 1).err());
+      if (byte) return reject(env, Errno::TooBig, "%s", records.nonzero_tail);
+    }
+    Record record;
+    MUST(copy_from_user(env.machine, &record, from, sizeof record).err());
+    MUST(take(i, record));
+  }
+  return Errno::None;
 }
 
 static Errno check_func_record(bpf_verifier_env& env, const bpf_func_info& info,
@@ -57,19 +72,17 @@ static Errno check_func_record(bpf_verifier_env& env, const bpf_func_info& info,
 
 static Errno check_btf_func_early(bpf_verifier_env& env) {
   KFN(env.machine, check_btf_func_early);
-  const bpf_attr& attr = env.attr;
-  const uint32_t rec_size = attr.func_info_rec_size;
-  if (attr.func_info_cnt == 0) return Errno::None;
-  if (rec_size < MIN_BPF_FUNCINFO_SIZE || rec_size > MAX_FUNCINFO_REC_SIZE || rec_size % 4)
-    return reject(env, Errno::Inval, "invalid func info rec size %u\n", rec_size);
+  const UserRecords records = {env.attr.func_info, env.attr.func_info_cnt, env.attr.func_info_rec_size,
+                               "nonzero tailing record in func info"};
+  if (records.count == 0) return Errno::None;
+  if (!records.rec_size_ok<bpf_func_info>())
+    return reject(env, Errno::Inval, "invalid func info rec size %u\n", records.rec_size);
   std::vector<bpf_func_info> infos;
-  for (uint32_t i = 0; i < attr.func_info_cnt; i++) {
-    bpf_func_info info;
-    MUST(read_record(env, attr.func_info + uint64_t(i) * rec_size, rec_size, &info, sizeof info,
-                     "nonzero tailing record in func info"));
+  MUST(for_each_record<bpf_func_info>(env, records, [&](uint32_t, const bpf_func_info& info) {
     MUST(check_func_record(env, info, infos.empty() ? nullptr : &infos.back()));
     infos.push_back(info);
-  }
+    return Errno::None;
+  }));
   env.prog.aux->func_info = std::move(infos);
   return Errno::None;
 }
@@ -118,10 +131,7 @@ static Errno check_btf_func(bpf_verifier_env& env) {
     sub.name = types.name_of(func);
     aux[i].linkage = btf_vlen(func);
     if (i == 0 || returns_scalar(types, func)) continue;
-    if (sub.has_ld_abs)
-      return reject(env, Errno::Inval, "LD_ABS is only allowed in functions that return 'int'.\n");
-    if (sub.has_tail_call)
-      return reject(env, Errno::Inval, "tail_call is only allowed in functions that return 'int'.\n");
+    MUST(check_early_end(env, sub, "only allowed in functions that return 'int'."));
   }
   env.func_info_aux = std::move(aux);
   return Errno::None;
@@ -140,30 +150,33 @@ static Errno check_line_record(bpf_verifier_env& env, uint32_t i, const bpf_line
   return Errno::None;
 }
 
-// Every function must begin with a record of its own.
+// Every function must begin with a line of its own: `next` is the first that has none yet.
+static Errno give_line_to_func(bpf_verifier_env& env, uint32_t& next, uint32_t i, const bpf_line_info& line) {
+  if (next == env.subprog_cnt) return Errno::None;
+  bpf_subprog_info& func = env.subprog_info[next];
+  if (line.insn_off > func.start)
+    return reject(env, Errno::Inval, "missing bpf_line_info for func#%u\n", next);
+  if (line.insn_off == func.start) func.linfo_idx = i, next++;
+  return Errno::None;
+}
+
 static Errno check_btf_line(bpf_verifier_env& env) {
   KFN(env.machine, check_btf_line);
-  const uint32_t count = env.attr.line_info_cnt, rec_size = env.attr.line_info_rec_size;
-  if (count == 0) return Errno::None;
-  if (count > INT32_MAX / sizeof(bpf_line_info)) return Errno::Inval;
-  if (rec_size < sizeof(bpf_line_info) || rec_size > MAX_FUNCINFO_REC_SIZE || rec_size % 4)
+  const UserRecords records = {env.attr.line_info, env.attr.line_info_cnt, env.attr.line_info_rec_size,
+                               "nonzero tailing record in line_info"};
+  if (records.count == 0) return Errno::None;
+  if (records.count > INT32_MAX / sizeof(bpf_line_info) || !records.rec_size_ok<bpf_line_info>())
     return Errno::Inval;
   std::vector<bpf_line_info> lines;
-  uint32_t sub = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    bpf_line_info line;
-    MUST(read_record(env, env.attr.line_info + uint64_t(i) * rec_size, rec_size, &line, sizeof line,
-                     "nonzero tailing record in line_info"));
+  uint32_t next_func = 0;
+  MUST(for_each_record<bpf_line_info>(env, records, [&](uint32_t i, const bpf_line_info& line) {
     MUST(check_line_record(env, i, line, i ? lines.back().insn_off : 0));
-    if (sub < env.subprog_cnt && line.insn_off == env.subprog_info[sub].start)
-      env.subprog_info[sub++].linfo_idx = i;
-    else if (sub < env.subprog_cnt && env.subprog_info[sub].start < line.insn_off)
-      return reject(env, Errno::Inval, "missing bpf_line_info for func#%u\n", sub);
     lines.push_back(line);
-  }
-  if (sub != env.subprog_cnt)
+    return give_line_to_func(env, next_func, i, line);
+  }));
+  if (next_func != env.subprog_cnt)
     return reject(env, Errno::Inval, "missing bpf_line_info for %u funcs starting from func#%u\n",
-                  env.subprog_cnt - sub, sub);
+                  env.subprog_cnt - next_func, next_func);
   env.prog.aux->line_info = std::move(lines);
   return Errno::None;
 }
@@ -179,23 +192,18 @@ static Errno bpf_core_apply(bpf_verifier_env& env, const bpf_core_relo& relo, ui
 
 static Errno check_core_relo(bpf_verifier_env& env) {
   KFN(env.machine, check_core_relo);
-  const bpf_attr& attr = env.attr;
-  const uint32_t rec_size = attr.core_relo_rec_size;
-  if (attr.core_relo_cnt == 0) return Errno::None;
-  if (attr.core_relo_cnt > INT32_MAX / sizeof(bpf_core_relo)) return Errno::Inval;
-  if (rec_size < sizeof(bpf_core_relo) || rec_size > MAX_FUNCINFO_REC_SIZE || rec_size % 4)
+  const UserRecords records = {env.attr.core_relos, env.attr.core_relo_cnt, env.attr.core_relo_rec_size,
+                               "nonzero tailing record in core_relo"};
+  if (records.count == 0) return Errno::None;
+  if (records.count > INT32_MAX / sizeof(bpf_core_relo) || !records.rec_size_ok<bpf_core_relo>())
     return Errno::Inval;
   const auto prog_len = uint32_t(env.prog.insnsi.size());
-  for (uint32_t i = 0; i < attr.core_relo_cnt; i++) {
-    bpf_core_relo relo;
-    MUST(read_record(env, attr.core_relos + uint64_t(i) * rec_size, rec_size, &relo, sizeof relo,
-                     "nonzero tailing record in core_relo"));
+  return for_each_record<bpf_core_relo>(env, records, [&](uint32_t i, const bpf_core_relo& relo) {
     if (relo.insn_off % 8 || relo.insn_off / 8 >= prog_len)
       return reject(env, Errno::Inval, "Invalid core_relo[%u].insn_off:%u prog->len:%u\n", i, relo.insn_off,
                     prog_len);
-    MUST(bpf_core_apply(env, relo, i));
-  }
-  return Errno::None;
+    return bpf_core_apply(env, relo, i);
+  });
 }
 
 Errno check_btf_info(bpf_verifier_env& env) {
