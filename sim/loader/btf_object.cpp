@@ -24,39 +24,44 @@ static SymbolsByName symbols_by_name(const ElfFile& elf) {
   return found;
 }
 
+// The symbol of a section's variable; nullptr if it is no global one, which has nothing to be looked up.
+static Result<const ElfFile::Symbol*> find_var_symbol(const BpfObject& object, const SymbolsByName& symbols,
+                                                      const btf_type& var, const std::string& section) {
+  if (btf_var_linkage(var) != BTF_VAR_GLOBAL_ALLOCATED) return nullptr;
+  const char* name = object.btf->name_of(var);
+  const auto found = symbols.find(name);
+  if (found == symbols.end() || found->second->type != STT_OBJECT)
+    return refuse(Errno::NoEnt, "DATASEC '{}': no ELF symbol for variable '{}'", section, name);
+  return found->second;
+}
+
 static Result<void> fixup_datasec(BpfObject& object, const SymbolsByName& symbols, btf_type& sec) {
-  BtfTypes& btf = *object.btf;
-  const std::string name = btf.name_of(sec);
+  const std::string name = object.btf->name_of(sec);
   if (name == ".kconfig" || name == ".ksyms") return {};  // only externs: refused where they are used
-  const bool fill = sec.size == 0;
-  if (fill) {
+  const auto mend = [&](const std::string& what, uint32_t& value, uint64_t known) {
+    if (value == known) return;
+    note(object, Step::Kind::Btf,
+         "DATASEC " + name + ": " + what + std::to_string(value) + " -> " + std::to_string(known));
+    value = uint32_t(known);
+  };
+  const bool unlinked = sec.size == 0;
+  if (unlinked) {
     const ElfFile::Section* section = object.elf.find_section(name);
     if (!section || !section->size || section->size > UINT32_MAX)
       return refuse(Errno::NoEnt, "BTF names a section '{}', which the ELF does not have", name);
-    sec.size = uint32_t(section->size);
-    note(object, Step::Kind::Btf, "DATASEC " + name + ": size 0 -> " + std::to_string(sec.size));
+    mend("size ", sec.size, section->size);
   }
-  auto* vars = reinterpret_cast<btf_var_secinfo*>(&sec + 1);
-  for (uint32_t i = 0; i < btf_vlen(sec); ++i) {
-    btf_type* var = btf.mutable_type(vars[i].type);
+  const std::span places(reinterpret_cast<btf_var_secinfo*>(&sec + 1), btf_vlen(sec));
+  for (btf_var_secinfo& place : places) {
+    btf_type* var = object.btf->mutable_type(place.type);
     if (!var || btf_kind(*var) != BTF_KIND_VAR)
-      return refuse(Errno::Inval, "DATASEC '{}': member {} is no variable", name, i);
-    auto& linkage = *reinterpret_cast<uint32_t*>(var + 1);
-    if (linkage != BTF_VAR_GLOBAL_ALLOCATED) continue;
-    const char* var_name = btf.name_of(*var);
-    const auto found = symbols.find(var_name);
-    if (found == symbols.end() || found->second->type != STT_OBJECT)
-      return refuse(Errno::NoEnt, "DATASEC '{}': no ELF symbol for variable '{}'", name, var_name);
-    const ElfFile::Symbol* sym = found->second;
-    if (fill && vars[i].offset != sym->value) {
-      note(object, Step::Kind::Btf,
-           "DATASEC " + name + ": " + var_name + " at offset " + std::to_string(vars[i].offset) + " -> " +
-               std::to_string(sym->value));
-      vars[i].offset = uint32_t(sym->value);
-    }
-    if (sym->is_hidden()) linkage = BTF_VAR_STATIC;
+      return refuse(Errno::Inval, "DATASEC '{}': member {} is no variable", name, &place - places.data());
+    const ElfFile::Symbol* symbol = TRY(find_var_symbol(object, symbols, *var, name));
+    if (!symbol) continue;
+    if (unlinked) mend(std::string(object.btf->name_of(*var)) + " at offset ", place.offset, symbol->value);
+    if (symbol->is_hidden()) *reinterpret_cast<uint32_t*>(var + 1) = BTF_VAR_STATIC;
   }
-  std::sort(vars, vars + btf_vlen(sec), [](const btf_var_secinfo& a, const btf_var_secinfo& b) {
+  std::sort(places.begin(), places.end(), [](const btf_var_secinfo& a, const btf_var_secinfo& b) {
     return std::tie(a.offset, a.type, a.size) < std::tie(b.offset, b.type, b.size);
   });
   return {};

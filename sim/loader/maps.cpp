@@ -27,18 +27,16 @@ bool is_data_section(const ElfFile::Section& s) {
          (is_section_or_part(s.name, ".data") || is_section_or_part(s.name, ".rodata"));
 }
 
-// The names that libbpf gives: eight characters of the object's, then at least seven for the section.
-// "my_objec.bss".
+// The kernel takes fifteen characters. libbpf leaves at least seven of them to the section and fills up with
+// the object's name in front: ".bss" of "packet_counter" is "packet_c.bss". A section with two dots goes
+// alone.
 static std::string internal_map_name(const std::string& object, std::string_view section) {
   constexpr size_t room = BPF_OBJ_NAME_LEN - 1;
-  const size_t suffix = std::min(room, std::max<size_t>(7, section.size()));
-  const bool own_name = section.find('.', 1) != section.npos;  // ".rodata.str1.1" stands alone
-  std::string name =
-      (own_name ? "" : object.substr(0, room - suffix)) + std::string(section.substr(0, suffix));
-  for (char& c : name) {
-    const bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (!alnum && c != '_' && c != '.') c = '_';
-  }
+  constexpr std::string_view allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+  const bool alone = std::count(section.begin() + 1, section.end(), '.') > 0;
+  std::string name(section.substr(0, room));
+  if (!alone) name.insert(0, object, 0, room - std::max<size_t>(7, name.size()));
+  for (size_t at; (at = name.find_first_not_of(allowed)) != name.npos;) name[at] = '_';
   return name;
 }
 
