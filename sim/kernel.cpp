@@ -55,6 +55,7 @@ constexpr KernelCalls kCalls = {
     .bpf_local_storage_destroy = bpf_local_storage_destroy,
     .bpf_cgroup_storage_free = bpf_cgroup_storage_free,
     .bpf_sk_storage_clone = bpf_sk_storage_clone,
+    .iput = bpffs_iput,
 };
 
 // A task enters the kernel: who is current, and a grace period may end when the outermost entry returns. The

@@ -1,14 +1,15 @@
 """Writes which file each function of a map_ops table stands in: here, and in the kernel.
 
-A table is filled in by OP(function), mostly in the file that defines the function, sometimes in another. The kernel's
-file is what the first line of ours says that it models. Run by CMake: map_sources.py SIM OUTPUT.
+A table is filled in by OP(function), mostly in the file that defines the function, sometimes in another, or by
+OP_LATER(function), with a name alone. The kernel's file is what the first line of ours says that it models. Run by
+CMake: map_sources.py SIM OUTPUT.
 """
 
 import re
 import sys
 from pathlib import Path
 
-USED = re.compile(r"\bOP\((\w+)\)")
+USED = re.compile(r"\bOP(?:_LATER)?\((\w+)\)")
 MODELS = re.compile(r"// Models: .*?((?:kernel|net|drivers|include|security)/[\w./-]+\.[ch])")
 
 

@@ -14,7 +14,7 @@ namespace {
 // out.
 template <class Visit>
 void each_member(const MapOps& ops, const Visit& visit) {
-#define MEMBER(member) visit(#member, ops.member.name, ops.member.file)
+#define MEMBER(member) visit(#member, ops.member.name, ops.member.file, bool(ops.member))
   MEMBER(map_alloc_check), MEMBER(map_alloc), MEMBER(map_release), MEMBER(map_free);
   MEMBER(map_get_next_key), MEMBER(map_release_uref), MEMBER(map_lookup_elem_sys_only);
   MEMBER(map_lookup_batch), MEMBER(map_lookup_and_delete_elem), MEMBER(map_lookup_and_delete_batch);
@@ -22,10 +22,11 @@ void each_member(const MapOps& ops, const Visit& visit) {
   MEMBER(map_delete_elem), MEMBER(map_push_elem), MEMBER(map_pop_elem), MEMBER(map_peek_elem);
   MEMBER(map_lookup_percpu_elem), MEMBER(map_fd_get_ptr), MEMBER(map_fd_put_ptr), MEMBER(map_gen_lookup);
   MEMBER(map_fd_sys_lookup_elem), MEMBER(map_seq_show_elem), MEMBER(map_check_btf);
+  MEMBER(map_poke_track), MEMBER(map_poke_untrack), MEMBER(map_poke_run);
   MEMBER(map_direct_value_addr), MEMBER(map_direct_value_meta), MEMBER(map_mmap), MEMBER(map_poll);
   MEMBER(map_get_unmapped_area), MEMBER(map_local_storage_charge), MEMBER(map_local_storage_uncharge);
-  MEMBER(map_owner_storage_ptr), MEMBER(map_redirect), MEMBER(map_meta_equal), MEMBER(map_for_each_callback),
-      MEMBER(map_mem_usage);
+  MEMBER(map_owner_storage_ptr), MEMBER(map_redirect), MEMBER(map_meta_equal);
+  MEMBER(map_set_for_each_callback_args), MEMBER(map_for_each_callback), MEMBER(map_mem_usage);
 #undef MEMBER
 }
 
@@ -40,7 +41,7 @@ constexpr Source kSources[] = {
 
 py::list ops_rows(const MapOps& ops) {
   py::list rows;
-  each_member(ops, [&](const char* member, const char* function, const char* table) {
+  each_member(ops, [&](const char* member, const char* function, const char* table, bool called) {
     if (!function || !*function) {
       rows.append(py::make_tuple(member, "", "", ""));
       return;
@@ -50,7 +51,7 @@ py::list ops_rows(const MapOps& ops) {
     if (at != path.npos) path = path.substr(at);
     for (const Source& source : kSources)
       if (source.table == path && source.function == function) {
-        rows.append(py::make_tuple(member, function, source.models, source.file));
+        rows.append(py::make_tuple(member, function, source.models, called ? source.file : ""));
         return;
       }
     rows.append(py::make_tuple(member, function, "", std::string(path)));
@@ -258,10 +259,12 @@ py::list maps_inside(PyKernel& kernel, size_t limit) {
 py::list map_ops_rows(const ObjectView& self) { return ops_rows(*map_of(self).ops); }
 
 void bind_maps(py::module_& m) {
-  m.def("map_ops_matrix", &map_ops_matrix,
-        "(type, rows) of every map type that is modelled; a row is (member, function, the kernel's file, "
-        "ours), with "
-        "empty strings where the type leaves the member NULL.");
+  m.def(
+      "map_ops_matrix", &map_ops_matrix,
+      "(type, rows) of every map type that is modelled; a row is (member, function, the kernel's file, "
+      "ours), with "
+      "empty strings where the type leaves the member NULL, an empty last one where the kernel's function is "
+      "not modelled.");
   m.def(
       "is_percpu_map", [](uint32_t type) { return is_percpu_map(bpf_map_type(type)); }, py::arg("type"),
       "Whether bpf(2) copies a value of this type of map, by its number, for each CPU.");

@@ -381,10 +381,12 @@ Result<Link*> bpf_iter_link_attach(Prog& prog, const bpf_attr& attr) {
   return new IterLink(prog, *target, aux);
 }
 
+bool is_bpf_iter_link(const Link& link) { return &link.ops == &bpf_iter_link_lops; }
+
 Result<int64_t> bpf_iter_new_fd(Link& link) {
   Machine& machine = link.machine;
   KFN(machine, bpf_iter_new_fd);
-  if (&link.ops != &bpf_iter_link_lops)
+  if (!is_bpf_iter_link(link))
     return refuse(Errno::Inval, "a {} link is no iterator's", link.ops.name);
   TRY(current_task(machine).files.check_room());
   const IterLink& from = iter_link(link);

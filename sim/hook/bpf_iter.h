@@ -32,6 +32,7 @@ const IterTarget* iter_target_of(const Prog& prog);
 
 // As bpf_xdp_link_attach().
 Result<Link*> bpf_iter_link_attach(Prog& prog, const bpf_attr& attr);
+bool is_bpf_iter_link(const Link& link);
 // A new descriptor of the current task; EINVAL for a link that is no iterator's.
 Result<int64_t> bpf_iter_new_fd(Link& link);
 

@@ -247,6 +247,28 @@ Result<void> bpf_percpu_array_update(Map& map, const void* key, const void* valu
   return {};
 }
 
+std::string index_text(const Map& map, uint32_t index) {
+  return map.btf_key_type_id ? std::to_string(index) + ": " : "";
+}
+
+std::string array_map_seq_show_elem(Map& map, const void* key) {
+  BpfArray& array = array_of(map);
+  const uint32_t index = index_of(key);
+  if (index >= array.max_entries) return "";
+  return seq_show_elem(map, index_text(map, index), array.elem(index));
+}
+
+std::string percpu_array_map_seq_show_elem(Map& map, const void* key) {
+  BpfArray& array = array_of(map);
+  const uint32_t index = index_of(key);
+  if (index >= array.max_entries) return "";
+  return seq_show_percpu_elem(map, std::to_string(index) + ": ",
+                              [&](uint32_t cpu) { return array.elem(index, cpu); });
+}
+
+// Timers and work queues in the values end with the last user; no program can start one yet.
+void array_map_free_timers_wq(Map&) {}
+
 ArrayView array_view(const Map& map, size_t limit) {
   const BpfArray& array = array_of(map);
   ArrayView view{array.elem_size, array.percpu() ? array.elem_size : 0u, array.max_entries, {}};
@@ -266,16 +288,20 @@ const MapOps array_map_ops = {
     .map_alloc = OP(array_map_alloc),
     .map_free = OP(array_map_free),
     .map_get_next_key = OP(array_map_get_next_key),
+    .map_release_uref = OP(array_map_free_timers_wq),
     .map_lookup_batch = OP(generic_map_lookup_batch),
     .map_update_batch = OP(generic_map_update_batch),
     .map_lookup_elem = OP(array_map_lookup_elem),
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),
+    .map_gen_lookup = OP_LATER(array_map_gen_lookup),
+    .map_seq_show_elem = OP(array_map_seq_show_elem),
     .map_check_btf = OP(array_map_check_btf),
     .map_direct_value_addr = OP(array_map_direct_value_addr),
     .map_direct_value_meta = OP(array_map_direct_value_meta),
     .map_mmap = OP(array_map_mmap),
     .map_meta_equal = OP(array_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_array_elem),
     .map_mem_usage = OP(array_map_mem_usage),
 };
@@ -291,8 +317,11 @@ const MapOps percpu_array_map_ops = {
     .map_update_elem = OP(array_map_update_elem),
     .map_delete_elem = OP(array_map_delete_elem),
     .map_lookup_percpu_elem = OP(percpu_array_map_lookup_percpu_elem),
+    .map_gen_lookup = OP_LATER(percpu_array_map_gen_lookup),
+    .map_seq_show_elem = OP(percpu_array_map_seq_show_elem),
     .map_check_btf = OP(array_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_array_elem),
     .map_mem_usage = OP(array_map_mem_usage),
 };

@@ -267,6 +267,7 @@ const MapOps bpf_struct_ops_map_ops = {
     .map_lookup_elem = OP(bpf_struct_ops_map_lookup_elem),
     .map_update_elem = OP(bpf_struct_ops_map_update_elem),
     .map_delete_elem = OP(bpf_struct_ops_map_delete_elem),
+    .map_seq_show_elem = OP_LATER(bpf_struct_ops_map_seq_show_elem),
     .map_mem_usage = OP(bpf_struct_ops_map_mem_usage),
     .each_held = OP(each_held),
 };

@@ -206,6 +206,12 @@ Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* 
   return {};
 }
 
+std::string prog_array_map_seq_show_elem(Map& map, const void* key) {
+  const uint32_t index = index_of(key);
+  const Prog* prog = index < map.max_entries ? static_cast<Prog*>(fd_array(map).slot(index)) : nullptr;
+  return prog ? seq_show_elem(map, std::to_string(index) + ": ", &prog->id) : "";
+}
+
 FdArrayView fd_array_view(const Map& map, size_t limit) {
   FdArrayView view{map.max_entries, 0, {}};
   for (uint32_t index = 0; index < map.max_entries; ++index)
@@ -227,6 +233,10 @@ const MapOps prog_array_map_ops = {
     .map_fd_get_ptr = OP(prog_fd_array_get_ptr),
     .map_fd_put_ptr = OP(prog_fd_array_put_ptr),
     .map_fd_sys_lookup_elem = OP(prog_fd_array_sys_lookup_elem),
+    .map_seq_show_elem = OP(prog_array_map_seq_show_elem),
+    .map_poke_track = OP_LATER(prog_array_map_poke_track),
+    .map_poke_untrack = OP_LATER(prog_array_map_poke_untrack),
+    .map_poke_run = OP_LATER(prog_array_map_poke_run),
     .map_mem_usage = OP(fd_array_map_mem_usage),
     .prog_array_elem = OP(prog_array_elem),
     .each_held = OP(each_slot),
@@ -274,6 +284,7 @@ const MapOps array_of_maps_map_ops = {
     .map_delete_elem = OP(fd_array_map_delete_elem),
     .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),
     .map_fd_put_ptr = OP(bpf_map_fd_put_ptr),
+    .map_gen_lookup = OP_LATER(array_of_map_gen_lookup),
     .map_fd_sys_lookup_elem = OP(bpf_map_fd_sys_lookup_elem),
     .map_check_btf = OP(map_check_no_btf),
     .map_mem_usage = OP(fd_array_map_mem_usage),

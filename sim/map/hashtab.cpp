@@ -648,11 +648,28 @@ LruView lru_view(const Map& map, size_t limit) {
   return view;
 }
 
+std::string htab_map_seq_show_elem(Map& map, const void* key) {
+  HtabElem* l = htab_map_lookup(htab_of(map), key);
+  return l ? seq_show_elem(map, seq_show_key(map, key), htab_of(map).value(l)) : "";
+}
+
+std::string htab_percpu_map_seq_show_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return "";
+  return seq_show_percpu_elem(map, seq_show_key(map, key),
+                              [&](uint32_t cpu) { return htab.percpu_value(l, cpu); });
+}
+
+// Timers and work queues in the values end with the last user; no program can start one yet.
+void htab_map_free_timers_and_wq(Map&) {}
+
 const MapOps htab_map_ops = {
     .map_alloc_check = OP(htab_map_alloc_check),
     .map_alloc = OP(htab_map_alloc),
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_release_uref = OP(htab_map_free_timers_and_wq),
     .map_lookup_batch = OP(htab_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_map_lookup_and_delete_elem),
     .map_lookup_and_delete_batch = OP(htab_map_lookup_and_delete_batch),
@@ -661,8 +678,11 @@ const MapOps htab_map_ops = {
     .map_lookup_elem = OP(htab_map_lookup_elem),
     .map_update_elem = OP(htab_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
+    .map_gen_lookup = OP_LATER(htab_map_gen_lookup),
+    .map_seq_show_elem = OP(htab_map_seq_show_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -681,8 +701,11 @@ const MapOps htab_percpu_map_ops = {
     .map_update_elem = OP(htab_percpu_map_update_elem),
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_lookup_percpu_elem = OP(htab_percpu_map_lookup_percpu_elem),
+    .map_gen_lookup = OP_LATER(htab_percpu_map_gen_lookup),
+    .map_seq_show_elem = OP(htab_percpu_map_seq_show_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -692,6 +715,7 @@ const MapOps htab_lru_map_ops = {
     .map_alloc = OP(htab_map_alloc),
     .map_free = OP(htab_map_free),
     .map_get_next_key = OP(htab_map_get_next_key),
+    .map_release_uref = OP(htab_map_free_timers_and_wq),
     .map_lookup_elem_sys_only = OP(htab_lru_map_lookup_elem_sys),
     .map_lookup_batch = OP(htab_lru_map_lookup_batch),
     .map_lookup_and_delete_elem = OP(htab_lru_map_lookup_and_delete_elem),
@@ -701,8 +725,11 @@ const MapOps htab_lru_map_ops = {
     .map_lookup_elem = OP(htab_lru_map_lookup_elem),
     .map_update_elem = OP(htab_lru_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
+    .map_gen_lookup = OP_LATER(htab_lru_map_gen_lookup),
+    .map_seq_show_elem = OP(htab_map_seq_show_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -721,8 +748,10 @@ const MapOps htab_lru_percpu_map_ops = {
     .map_update_elem = OP(htab_lru_percpu_map_update_elem),
     .map_delete_elem = OP(htab_lru_map_delete_elem),
     .map_lookup_percpu_elem = OP(htab_lru_percpu_map_lookup_percpu_elem),
+    .map_seq_show_elem = OP(htab_percpu_map_seq_show_elem),
     .map_check_btf = OP(htab_map_check_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
+    .map_set_for_each_callback_args = OP_LATER(map_set_for_each_callback_args),
     .map_for_each_callback = OP(bpf_for_each_hash_elem),
     .map_mem_usage = OP(htab_map_mem_usage),
 };
@@ -740,6 +769,7 @@ const MapOps htab_of_maps_map_ops = {
     .map_delete_elem = OP(htab_map_delete_elem),
     .map_fd_get_ptr = OP(bpf_map_fd_get_ptr),
     .map_fd_put_ptr = OP(bpf_map_fd_put_ptr),
+    .map_gen_lookup = OP_LATER(htab_of_map_gen_lookup),
     .map_fd_sys_lookup_elem = OP(bpf_map_fd_sys_lookup_elem),
     .map_check_btf = OP(map_check_no_btf),
     .map_mem_usage = OP(htab_map_mem_usage),

@@ -12,6 +12,7 @@
 #include "btf/btf_types.h"
 #include "map/common.h"
 #include "map/map_types.h"
+#include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
 #include "uapi/tables.h"
@@ -138,6 +139,16 @@ Result<void> cgroup_storage_check_btf(const Map& map, const Btf& btf, uint32_t k
   return {};
 }
 
+std::string cgroup_storage_seq_show_elem(Map& map, const void* key) {
+  BpfCgroupStorage* storage = cgroup_storage_lookup(map, key_of(map, key));
+  if (!storage) return "ENOENT\n";
+  if (map.map_type == BPF_MAP_TYPE_CGROUP_STORAGE)
+    return seq_show_elem(map, seq_show_key(map, key), storage->buf.host);
+  const uint64_t stride = round_up(map.value_size, 8);
+  return seq_show_percpu_elem(map, seq_show_key(map, key),
+                              [&](uint32_t cpu) { return storage->buf.host + cpu * stride; });
+}
+
 uint64_t cgroup_storage_map_usage(const Map&) { return kSizeofCgroupStorageMap; }
 
 void cgroup_storage_each_held(const Map& map, const HoldVisitor& visit) {
@@ -220,6 +231,7 @@ const MapOps cgroup_storage_map_ops = {
     .map_lookup_elem = OP(cgroup_storage_lookup_elem),
     .map_update_elem = OP(cgroup_storage_update_elem),
     .map_delete_elem = OP(cgroup_storage_delete_elem),
+    .map_seq_show_elem = OP(cgroup_storage_seq_show_elem),
     .map_check_btf = OP(cgroup_storage_check_btf),
     .map_mem_usage = OP(cgroup_storage_map_usage),
     .each_held = OP(cgroup_storage_each_held),

@@ -6,6 +6,7 @@
 // A lookup goes on after the key in in_batch, null for the start, and leaves the last key in out_batch.
 #include "map/map_value.h"
 
+#include "btf/btf_show.h"
 #include "map/arraymap.h"
 #include "map/bpf_struct_ops.h"
 #include "map/common.h"
@@ -14,12 +15,35 @@
 #include "map/reuseport_array.h"
 #include "map/sock_map.h"
 #include "map/stackmap.h"
+#include "object/btf.h"
 #include "object/registry.h"
 
 namespace bpfsim {
 
 Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
   return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
+}
+
+static std::string seq_show(const Map& map, uint32_t type_id, const void* bytes, size_t size) {
+  const auto hashed = [](uint64_t address) { return Random(address).u32(); };
+  return btf_type_seq_show(*map.btf->types, type_id, {static_cast<const uint8_t*>(bytes), size}, hashed);
+}
+static std::string seq_show_value(const Map& map, const void* value) {
+  return seq_show(map, map.btf_value_type_id, value, map.value_size) + "\n";
+}
+
+std::string seq_show_key(const Map& map, const void* key) {
+  return seq_show(map, map.btf_key_type_id, key, map.key_size) + ": ";
+}
+std::string seq_show_elem(const Map& map, const std::string& key, const void* value) {
+  return key + seq_show_value(map, value);
+}
+std::string seq_show_percpu_elem(const Map& map, const std::string& key,
+                                 const std::function<const void*(uint32_t cpu)>& value_on) {
+  std::string text = key + "{\n";
+  for (uint32_t cpu = 0; cpu < map.machine.cpus; ++cpu)
+    text += "\tcpu" + std::to_string(cpu) + ": " + seq_show_value(map, value_on(cpu));
+  return text + "}\n";
 }
 
 bool pops(const Map& map) {

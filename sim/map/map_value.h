@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "object/ops.h"
 
@@ -34,6 +36,13 @@ bool pops(const Map& map);
 
 // BPF_F_LOCK wants a value with a bpf_spin_lock.
 Result<void> check_lock_flag(const Map& map, uint64_t flags);
+// What map_seq_show_elem of most types gives: "KEY: VALUE", or the values of all CPUs in braces; `key` is
+// whole.
+std::string seq_show_elem(const Map& map, const std::string& key, const void* value);
+std::string seq_show_percpu_elem(const Map& map, const std::string& key,
+                                 const std::function<const void*(uint32_t cpu)>& value_on);
+std::string seq_show_key(const Map& map, const void* key);  // by its BTF type, with ": "
+
 Result<void> bpf_map_copy_value(Map& map, const void* key, void* value);
 Result<void> bpf_map_update_value(Map& map, File& map_file, const void* key, const void* value,
                                   uint64_t flags);

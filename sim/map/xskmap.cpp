@@ -162,6 +162,7 @@ const MapOps xsk_map_ops = {
     .map_lookup_elem = OP(xsk_map_lookup_elem),
     .map_update_elem = OP(xsk_map_update_elem),
     .map_delete_elem = OP(xsk_map_delete_elem),
+    .map_gen_lookup = OP_LATER(xsk_map_gen_lookup),
     .map_check_btf = OP(map_check_no_btf),
     .map_redirect = OP(xsk_map_redirect),
     .map_meta_equal = OP(xsk_map_meta_equal),

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 
+#include "object/inode.h"
+#include "object/ops.h"
+
 namespace bpfsim {
 
 File::File(Machine& machine, const FileOps& f_op, Object* private_data, uint32_t f_flags)
@@ -21,6 +24,7 @@ void File::each_held(const HoldVisitor& visit) const {
   if (!private_data) return;
   visit({private_data, Counter::Refs, !f_op.only_finds, "private_data"});
   if (f_op.holds == Counter::UserRefs) visit({private_data, Counter::UserRefs, true, "private_data"});
+  if (f_inode) visit({f_inode, Counter::Refs, true, "f_inode"});
 }
 
 void get_file(File& file, const Cause& cause) { file.f_count.inc(cause); }
@@ -29,6 +33,7 @@ void fput(File& file, const Cause& cause) {
   if (!file.f_count.dec_and_test(cause)) return;
   KFN(file.machine, __fput);
   if (file.f_op.release) file.f_op.release(file);
+  if (file.f_inode) file.machine.calls->iput(*file.f_inode);
   emit<LifeEvent>(file.machine, file, "freed");
   delete &file;
 }

@@ -55,7 +55,8 @@ struct File final : Object {
   const FileOps& f_op;
   Object* private_data;
   uint32_t f_flags;
-  uint32_t f_mode;  // FMODE_*
+  uint32_t f_mode;           // FMODE_*
+  Inode* f_inode = nullptr;  // of a pin that was opened to be read; it holds what private_data reads from
   Refcount f_count{*this, Counter::Refs};
 };
 

@@ -126,9 +126,9 @@ ObjectGraph object_graph(const Machine& machine) {
   for (const auto& [serial, object] : machine.objects) {
     index.emplace(object, graph.nodes.size());
     graph.nodes.push_back(object);
-    // An unlinked inode, an exited task and a gone device leave the table of objects, so kind decides.
-    graph.root.push_back(object->kind == ObjectKind::Task || object->kind == ObjectKind::Inode ||
-                         object->kind == ObjectKind::NetDevice || object->is_root());
+    // An exited task and a gone device leave the table of objects, so kind decides.
+    graph.root.push_back(object->kind == ObjectKind::Task || object->kind == ObjectKind::NetDevice ||
+                         object->is_root());
   }
   for (const Rcu::Waiting& waiting : machine.rcu.waiting())
     for (size_t i = 0; i < graph.nodes.size(); ++i)

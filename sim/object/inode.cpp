@@ -30,6 +30,7 @@ const Refcount* Inode::counter(Counter which) const {
 }
 
 Inode& file_inode(File& file) {
+  if (file.f_inode) return *file.f_inode;
   if (file.private_data && file.private_data->kind == ObjectKind::Inode)
     return static_cast<Inode&>(*file.private_data);
   const std::string name = file.f_op.inode_name ? file.f_op.inode_name(file) : "anon_inode";

@@ -23,6 +23,7 @@ struct Inode final : Object {
   Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid);
   std::string label() const override;  // "pin /sys/fs/bpf/counts", "dir /sys/fs/bpf", "inode anon_inode"
   void each_held(const HoldVisitor&) const override;
+  bool is_root() const override { return linked; }
   const Refcount* counter(Counter which) const override;  // only of one that somebody has open
 
   bool is_dir() const { return (mode & kModeDir) != 0; }

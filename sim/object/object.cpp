@@ -46,7 +46,8 @@ int64_t Refcount::change(int delta, const Cause& cause) {
       value_;  // what this change made of it: another context may come in while this one is parked
   if (after < 0) throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
   if (ended_) throw std::logic_error("refcount of " + owner_.label() + " rose from zero: " + cause.str());
-  ended_ = after == 0 && counter_ == Counter::Refs;
+  // An inode counts only who has it open: its name keeps it too.
+  ended_ = after == 0 && counter_ == Counter::Refs && owner_.kind != ObjectKind::Inode;
   Machine& machine = owner_.machine;
   // A map that a million syscalls touched keeps the beginning and the newest part of its story.
   constexpr size_t kKept = 4096;

@@ -37,6 +37,8 @@ struct OpsEntry<R(Args...)> {
   R operator()(Args... args) const { return fn(args...); }
 };
 #define OP(function) {&function, #function, __FILE__}
+// What the kernel's table has and ours calls nowhere yet: the name alone.
+#define OP_LATER(function) {nullptr, #function, __FILE__}
 
 using Insns = std::vector<bpf_insn>;
 using UserAttr = uint64_t;  // the user address of union bpf_attr, for commands that write counts back
@@ -69,6 +71,9 @@ struct MapOps {
   OpsEntry<uint32_t(Object*)> map_fd_sys_lookup_elem;
   OpsEntry<std::string(Map&, const void* key)> map_seq_show_elem;
   OpsEntry<Result<void>(const Map&, const Btf&, uint32_t key_type, uint32_t value_type)> map_check_btf;
+  OpsEntry<void(Map&)> map_poke_track;
+  OpsEntry<void(Map&)> map_poke_untrack;
+  OpsEntry<void(Map&, uint32_t key)> map_poke_run;
   OpsEntry<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
   OpsEntry<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
   OpsEntry<Result<Span>(Map&, const Vma&)> map_mmap;
@@ -81,6 +86,7 @@ struct MapOps {
   OpsEntry<BpfLocalStorage**(Object& owner)> map_owner_storage_ptr;
   OpsEntry<uint64_t(Map&, uint64_t key, uint64_t flags)> map_redirect;  // gives an xdp_action
   OpsEntry<bool(const Map& meta, const Map& inner)> map_meta_equal;
+  OpsEntry<Result<void>(Map&)> map_set_for_each_callback_args;
   OpsEntry<Result<int64_t>(Map&, Addr callback, Addr context, uint64_t flags)> map_for_each_callback;
   OpsEntry<uint64_t(const Map&)> map_mem_usage;
   // The program at an index of a prog array, or null. The kernel's tail call reads array->ptrs itself.
@@ -192,6 +198,7 @@ struct KernelCalls {
   void (*bpf_cgroup_storage_free)(BpfCgroupStorage& storage);
   // A listener's connection gets a copy of what maps with BPF_F_CLONE keep for the listener.
   void (*bpf_sk_storage_clone)(const Sock& sk, Sock& newsk);
+  void (*iput)(Inode& inode);  // a file of BPFFS is released
 };
 
 }  // namespace bpfsim

@@ -4,7 +4,7 @@
 // refused by BPFFS itself, which keeps such names for files of the kernel. The last put of what a pin held
 // happens with the unlink, or with the last close of one that is open. Departs from the kernel: no groups (a
 // file has an owner and the others), no symbolic links, no working directory ("/" is it), umask 022, and
-// nothing can be made outside of BPFFS and the cgroup hierarchy. Not modelled yet: reading a pin's file.
+// nothing can be made outside of BPFFS and the cgroup hierarchy.
 #include "syscall/inode.h"
 
 #include <algorithm>
@@ -203,13 +203,18 @@ void evict(Inode& inode, const Cause& cause) {
   (void)owned.release();
 }
 
-void bpffs_release(File& file) {
-  Inode& inode = static_cast<Inode&>(*file.private_data);
+void bpffs_release(File& file) { bpffs_iput(static_cast<Inode&>(*file.private_data)); }
+
+const FileOps bpffs_fops = {"bpffs", bpffs_release, nullptr, Counter::Refs};
+
+}  // namespace
+
+void bpffs_iput(Inode& inode) {
   if (!inode.i_count.dec_and_test({"file released"}) || inode.linked) return;
   bpf_destroy_inode(std::unique_ptr<Inode>(&inode), {"the last file of a deleted inode is closed"});
 }
 
-const FileOps bpffs_fops = {"bpffs", bpffs_release, nullptr, Counter::Refs};
+namespace {
 
 // What unlink and rmdir have in common: the thing must be there, in BPFFS, and may go.
 Result<Place> find_victim(Machine& machine, const std::string& path, bool want_dir) {
@@ -249,7 +254,7 @@ void bpf_kill_super(Inode& root) {
   }
 }
 
-// What may be opened how; a pin can be read only where its map prints itself, which is not modelled yet.
+// What may be opened how.
 static Result<void> may_open(const Machine& machine, const Inode& inode, uint32_t flags) {
   if ((flags & O_DIRECTORY_) && !inode.is_dir())
     return refuse(Errno::NotDir, "{} is not a directory", inode.name);
@@ -258,7 +263,6 @@ static Result<void> may_open(const Machine& machine, const Inode& inode, uint32_
   if (inode.is_dir() && (mode & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", inode.name);
   TRY(inode_permission(machine, inode,
                        (mode & FMODE_READ ? MAY_READ : 0) | (mode & FMODE_WRITE ? MAY_WRITE : 0)));
-  if (!inode.is_dir()) return refuse(Errno::Io, "{} is a pin: BPF_OBJ_GET or O_PATH opens it", inode.name);
   return {};
 }
 
@@ -274,6 +278,7 @@ Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32
   if (place.cgroup) return cgroup_open(*place.cgroup);
   if (!place.inode) return refuse(Errno::OpNotSupp, "not modelled yet: opening {}", path);
   TRY(may_open(machine, *place.inode, flags));
+  if (!place.inode->is_dir() && !(flags & O_PATH_)) return bpffs_open_pin(*place.inode, flags);
   auto* file = new File(machine, bpffs_fops, place.inode, flags);
   place.inode->i_count.inc({"opened by task {}", task.pid});
   return TRY(fd_install(task, *file));

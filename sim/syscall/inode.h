@@ -25,7 +25,8 @@ struct FileStat {
   Object* object = nullptr;  // what a pin holds
 };
 
-// open(2): a directory, of cgroups too, or with O_PATH a pin, which is then held without its object.
+// open(2): a directory, of cgroups too; a pin that can be read (pin_file.cpp); or with O_PATH any pin, which
+// is then held without its object.
 Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32_t flags);
 Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode);
 Result<void> do_rmdir(Machine& machine, const std::string& path);
@@ -36,6 +37,9 @@ Result<FileStat> vfs_stat(Machine& machine, const std::string& path);
 // The task's pid is written to the cgroup.procs of the group with that path.
 Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task& task);
 Result<std::vector<std::string>> vfs_readdir(Machine& machine, const std::string& path);  // sorted
+
+void bpffs_iput(Inode& inode);  // a file of it is released
+Result<int64_t> bpffs_open_pin(Inode& inode, uint32_t flags);
 
 // The file of a path, for uprobes: EBADF for a directory; null for a pin, which is no file that can be run.
 struct ProbedFile;

@@ -36,6 +36,9 @@ MEMBERS: dict[str, tuple[str, str]] = {
     "map_fd_sys_lookup_elem": ("the id that user space reads from a slot", "MAP_LOOKUP_ELEM of a slot: ENOTSUPP"),
     "map_seq_show_elem": ("cat of a pinned map that has BTF", "cat: EIO"),
     "map_check_btf": ("do BTF's key and value types fit?", "only their sizes are checked; without a key: ENOTSUPP"),
+    "map_poke_track": ("a program whose tail calls are patched jumps comes", "tail calls read the slot"),
+    "map_poke_untrack": ("such a program goes", "tail calls read the slot"),
+    "map_poke_run": ("a slot changes: patch the jumps", "tail calls read the slot"),
     "map_direct_value_addr": ("a program loads a value's address", "the verifier refuses: EINVAL"),
     "map_direct_value_meta": ("the address back to an offset, for dumps", "the dump shows the address as 0"),
     "map_mmap": ("mmap(2) of the map", "mmap: ENOTSUPP"),
@@ -46,6 +49,10 @@ MEMBERS: dict[str, tuple[str, str]] = {
     "map_owner_storage_ptr": ("where an owner (a task, a socket) keeps its storage", "values belong to no owner"),
     "map_redirect": ("bpf_redirect_map()", "the verifier refuses the helper"),
     "map_meta_equal": ("may a map be an inner map?", "MAP_CREATE of the outer map: ENOTSUPP"),
+    "map_set_for_each_callback_args": (
+        "what the callback's arguments are",
+        "the verifier refuses the callback: EINVAL",
+    ),
     "map_for_each_callback": ("bpf_for_each_map_elem()", "the verifier refuses the callback: EINVAL"),
     "map_mem_usage": ("memlock in fdinfo", "cannot be"),
 }
@@ -62,7 +69,8 @@ _OWN = dict.fromkeys(_REFUSED, "EOPNOTSUPP") | {
 
 @dataclass(frozen=True)
 class Entry:
-    """One member of a map type's table. ``function`` is empty where the type leaves it NULL; ``own`` is a lesson's."""
+    """One member of a map type's table. ``function`` is empty where the type leaves it NULL, ``file`` also where this
+    simulator has only the name of the kernel's function; ``own`` is a lesson's."""
 
     member: str
     function: str
@@ -74,6 +82,11 @@ class Entry:
     def null(self) -> bool:
         """Whether the type leaves this member NULL."""
         return not self.function
+
+    @property
+    def modelled(self) -> bool:
+        """Whether this simulator calls it; where not, only the kernel's table has it."""
+        return bool(self.file)
 
     @property
     def purpose(self) -> str:
@@ -118,7 +131,7 @@ class OpsTable:
         return [entry for entry in self.entries if entry.null]
 
     def __str__(self) -> str:
-        filled = [[e.member, e.function, e.kernel_file or e.file, e.file if e.kernel_file else ""] for e in self.filled]
+        filled = [[e.member, e.function, e.kernel_file or e.file, _here(e)] for e in self.filled]
         wide = [max((len(row[i]) for row in filled), default=0) for i in range(4)]
         lines = [f"{self.type}: struct bpf_map_ops"]
         lines += ["  " + "  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip() for row in filled]
@@ -135,7 +148,7 @@ class OpsTable:
                 mono(e.member, small) + f'<br><span style="color:{FAINT}">{html.escape(e.purpose)}</span>',
                 mono(e.function, small),
                 mono(e.kernel_file or e.file, small)
-                + (f"<br>{mono(e.file, small + f'color:{FAINT}')}" if e.kernel_file else ""),
+                + (f"<br>{mono(_here(e), small + f'color:{FAINT}')}" if e.kernel_file else ""),
             ]
             for e in self.filled
         ]
@@ -229,6 +242,12 @@ class OpsMatrix:
 
 
 _FILLED = "background:rgba(11,107,203,.18)"
+
+
+def _here(entry: Entry) -> str:
+    if not entry.modelled:
+        return "not modelled yet"
+    return entry.file if entry.kernel_file else ""
 
 
 def _short(type_name: str) -> str:
