@@ -83,6 +83,10 @@ void opens(File& file, Inode& inode, uint32_t flags) {
 
 }  // namespace
 
+static Result<int64_t> bpffs_obj_open(const Inode& inode, const char* why) {
+  return refuse(Errno::Io, "{} is a pin{}: BPF_OBJ_GET or O_PATH opens it", inode.name, why);
+}
+
 Result<int64_t> bpffs_open_pin(Inode& inode, uint32_t flags) {
   Machine& machine = inode.machine;
   Object& object = *inode.i_private;
@@ -95,8 +99,7 @@ Result<int64_t> bpffs_open_pin(Inode& inode, uint32_t flags) {
   }
   const auto* map = object.kind == ObjectKind::Map ? static_cast<Map*>(&object) : nullptr;
   if (!map || !bpf_map_support_seq_show(*map))
-    return refuse(Errno::Io, "{} is a pin{}: BPF_OBJ_GET or O_PATH opens it", inode.name,
-                  map ? " of a map that cannot show itself by BTF" : "");
+    return bpffs_obj_open(inode, map ? " of a map that cannot show itself by BTF" : "");
   KFN(machine, bpffs_map_open);
   auto* seq = new MapSeq(machine, map->key_size);
   emit<LifeEvent>(machine, *seq, "born");
