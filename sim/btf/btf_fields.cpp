@@ -252,20 +252,21 @@ Result<void> parse_kptr(const BtfTypes& btf, BtfField& field) {
 
 Result<void> parse_graph_root(const BtfTypes& btf, BtfField& field) {
   const char* node_type = field.type == BPF_LIST_HEAD ? "bpf_list_node" : "bpf_rb_node";
-  const btf_type& t = *btf.type_by_id(field.btf_id);
-  bool met = false;
-  for (const btf_member& member : btf_members(t)) {
+  const auto members = btf_members(*btf.type_by_id(field.btf_id));
+  const auto is_named = [&](const btf_member& member) {
     const char* name = btf.name_by_offset(member.name_off);
-    if (!name || field.node_name != name) continue;
-    const btf_type* n = struct_at(btf, member.type);
-    if (met || !n || std::strcmp(btf.name_of(*n), node_type) != 0)
-      return refuse(Errno::Inval, "the tag \"contains:\" must name one member, a {}", node_type);
-    const uint32_t bits = btf_member_bit_offset(*n, member);
-    if (bits % 64) return refuse(Errno::Inval, "a {} at bit {}", node_type, bits);
-    field.node_offset = bits / 8;
-    met = true;
-  }
-  if (!met) return refuse(Errno::NoEnt, "the tag \"contains:\" names a member that is not there");
+    return name && field.node_name == name;
+  };
+  const auto node = std::find_if(members.begin(), members.end(), is_named);
+  if (node == members.end())
+    return refuse(Errno::NoEnt, "the tag \"contains:\" names a member that is not there");
+  const btf_type* type = struct_at(btf, node->type);
+  if (!type || std::strcmp(btf.name_of(*type), node_type) != 0 ||
+      std::any_of(node + 1, members.end(), is_named))
+    return refuse(Errno::Inval, "the tag \"contains:\" must name one member, a {}", node_type);
+  const uint32_t bits = btf_member_bit_offset(*type, *node);  // as the kernel: by the node's own kind_flag
+  if (bits % 64) return refuse(Errno::Inval, "a {} at bit {}", node_type, bits);
+  field.node_offset = bits / 8;
   return {};
 }
 
