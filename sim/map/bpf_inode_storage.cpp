@@ -37,10 +37,15 @@ Result<void> bpf_fd_inode_storage_delete_elem(Map& map, const void* key) {
 
 }  // namespace
 
+static Result<Map*> inode_storage_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return bpf_local_storage_map_alloc(machine, attr);
+}
+static void inode_storage_map_free(Map& map) { bpf_local_storage_map_free(map); }
+
 const MapOps inode_storage_map_ops = {
     .map_alloc_check = OP(bpf_local_storage_map_alloc_check),
-    .map_alloc = OP(bpf_local_storage_map_alloc),
-    .map_free = OP(bpf_local_storage_map_free),
+    .map_alloc = OP(inode_storage_map_alloc),
+    .map_free = OP(inode_storage_map_free),
     .map_get_next_key = OP(notsupp_get_next_key),
     .map_lookup_elem = OP(bpf_fd_inode_storage_lookup_elem),
     .map_update_elem = OP(bpf_fd_inode_storage_update_elem),

@@ -52,10 +52,15 @@ void bpf_sk_storage_clone(const Sock& sk, Sock& newsk) {
       (void)bpf_local_storage_update(newsk, map, selem->data(), BPF_NOEXIST);
 }
 
+static Result<Map*> bpf_sk_storage_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return bpf_local_storage_map_alloc(machine, attr);
+}
+static void bpf_sk_storage_map_free(Map& map) { bpf_local_storage_map_free(map); }
+
 const MapOps sk_storage_map_ops = {
     .map_alloc_check = OP(bpf_local_storage_map_alloc_check),
-    .map_alloc = OP(bpf_local_storage_map_alloc),
-    .map_free = OP(bpf_local_storage_map_free),
+    .map_alloc = OP(bpf_sk_storage_map_alloc),
+    .map_free = OP(bpf_sk_storage_map_free),
     .map_get_next_key = OP(notsupp_get_next_key),
     .map_lookup_elem = OP(bpf_fd_sk_storage_lookup_elem),
     .map_update_elem = OP(bpf_fd_sk_storage_update_elem),

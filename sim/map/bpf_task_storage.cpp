@@ -32,10 +32,15 @@ void bpf_task_storage_free(Task& task) {
   if (task.bpf_storage) bpf_local_storage_destroy(*task.bpf_storage);
 }
 
+static Result<Map*> task_storage_map_alloc(Machine& machine, const bpf_attr& attr) {
+  return bpf_local_storage_map_alloc(machine, attr);
+}
+static void task_storage_map_free(Map& map) { bpf_local_storage_map_free(map); }
+
 const MapOps task_storage_map_ops = {
     .map_alloc_check = OP(bpf_local_storage_map_alloc_check),
-    .map_alloc = OP(bpf_local_storage_map_alloc),
-    .map_free = OP(bpf_local_storage_map_free),
+    .map_alloc = OP(task_storage_map_alloc),
+    .map_free = OP(task_storage_map_free),
     .map_get_next_key = OP(notsupp_get_next_key),
     .map_lookup_elem = OP(bpf_pid_task_storage_lookup_elem),
     .map_update_elem = OP(bpf_pid_task_storage_update_elem),

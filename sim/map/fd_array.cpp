@@ -180,7 +180,7 @@ void each_slot(const Map& map, const HoldVisitor& visit) {
     visit({map.inner_map_meta->btf, Counter::Refs, true, "inner_map_meta->btf"});
 }
 
-uint64_t fd_array_map_mem_usage(const Map& map) { return array_mem_usage(map.max_entries, sizeof(Object*)); }
+uint64_t array_map_mem_usage(const Map& map) { return array_mem_usage(map.max_entries, sizeof(Object*)); }
 
 }  // namespace
 
@@ -237,7 +237,7 @@ const MapOps prog_array_map_ops = {
     .map_poke_track = OP_LATER(prog_array_map_poke_track),
     .map_poke_untrack = OP_LATER(prog_array_map_poke_untrack),
     .map_poke_run = OP_LATER(prog_array_map_poke_run),
-    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .map_mem_usage = OP(array_map_mem_usage),
     .prog_array_elem = OP(prog_array_elem),
     .each_held = OP(each_slot),
 };
@@ -254,7 +254,7 @@ const MapOps perf_event_array_map_ops = {
     .map_fd_put_ptr = OP(perf_event_fd_array_put_ptr),
     .map_check_btf = OP(map_check_no_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
-    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .map_mem_usage = OP(array_map_mem_usage),
     .each_held = OP(each_slot),
 };
 
@@ -269,7 +269,7 @@ const MapOps cgroup_array_map_ops = {
     .map_fd_put_ptr = OP(cgroup_fd_array_put_ptr),
     .map_check_btf = OP(map_check_no_btf),
     .map_meta_equal = OP(bpf_map_meta_equal),
-    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .map_mem_usage = OP(array_map_mem_usage),
     .each_held = OP(each_slot),
 };
 
@@ -287,7 +287,7 @@ const MapOps array_of_maps_map_ops = {
     .map_gen_lookup = OP_LATER(array_of_map_gen_lookup),
     .map_fd_sys_lookup_elem = OP(bpf_map_fd_sys_lookup_elem),
     .map_check_btf = OP(map_check_no_btf),
-    .map_mem_usage = OP(fd_array_map_mem_usage),
+    .map_mem_usage = OP(array_map_mem_usage),
     .each_held = OP(each_slot),
 };
 
