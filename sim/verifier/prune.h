@@ -28,10 +28,13 @@ struct SccVisits {
   std::vector<std::vector<bpf_scc_visit>> by_scc;
 };
 
-enum exact_level { NOT_EXACT, EXACT, RANGE_WITHIN };
+enum exact_level { NOT_EXACT, EXACT, RANGE_WITHIN };  // states.cpp tells what each asks for
 
-[[nodiscard]] bool states_equal(bpf_verifier_env& env, bpf_verifier_state& old, bpf_verifier_state& cur,
-                                exact_level exact);
+// Does the old state cover the current one? (Both are compared as they stand; equal they need not be.)
+[[nodiscard]] bool states_equal(bpf_verifier_env& env, const bpf_verifier_state& old,
+                                const bpf_verifier_state& cur, exact_level exact);
+// Did both come here through the same calls?
+[[nodiscard]] bool same_callsites(const bpf_verifier_state& a, const bpf_verifier_state& b);
 // Sets `pruned` when the path need not go on.
 [[nodiscard]] Errno is_state_visited(bpf_verifier_env& env, uint32_t insn_idx, bool& pruned);
 
