@@ -50,7 +50,7 @@ void explain_arguments(py::module_& m);  // of everything bound before
 // Raises a Python exception; as with every text, its bytes may be any.
 [[noreturn]] void raise_error(PyObject* type, const std::string& text);
 
-// Raises OSError with .errno, .errname, .check and .reason.
+// Raises BpfError, an OSError with .errno, .errname, .check and .reason.
 [[noreturn]] void raise_refusal(const Refusal& refusal);
 
 template <class T>

@@ -31,7 +31,7 @@ void raise_refusal(const Refusal& refusal) {
   if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
   if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
-  py::object error = py::module_::import("builtins").attr("OSError")(int(refusal.err), text);
+  py::object error = py::module_::import("bpfsim.attr").attr("BpfError")(int(refusal.err), text);
   error.attr("errname") = errno_name(refusal.err);
   error.attr("check") = refusal.check();
   error.attr("reason") = refusal.reason();

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import _core, attach, attr, handles, history, map_types, objects, races, struct_ops, trace
 from ._core import Kernel, LiveKernel, LiveTask, Program, Task, assemble
-from .attr import Reply
+from .attr import BpfError, Reply
 from .compiler import CompileError, NoClang, compile_c, compile_file
 from .handles import Link, Map, Prog, VerifierError
 from .history import Break, diff
@@ -25,6 +25,7 @@ from .trace import Trace
 
 __version__ = _core.__version__
 __all__ = [
+    "BpfError",
     "Break",
     "CompileError",
     "Kernel",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 # Handles and named calls are Python over sys_bpf(): the simulator's tasks and the live kernel's have the same.
+BpfError.__module__ = VerifierError.__module__ = "bpfsim"  # as a traceback names them
 _tasks: Any = (Task, LiveTask)
 for _task in _tasks:
     _task.bpf = attr.bpf

@@ -24,6 +24,40 @@ class SysBpf(Protocol):
     def sys_bpf(self, cmd: int, attr: Any, size: int | None = None, /) -> int: ...
 
 
+class BpfError(OSError):
+    """A call that the kernel refused. Refused with ENOENT it is a FileNotFoundError too, and so on, as every OSError.
+
+    ``errno`` and its name ``errname``; on a simulated machine also ``check``, what refused (by the name of the kernel's
+    function where it has one), and ``reason``, what it wanted and got.
+    """
+
+    errno: int
+    errname: str = ""
+    check: str | None = None
+    reason: str | None = None
+
+    def __new__(cls, *args: Any) -> BpfError:
+        made = _kind(type(OSError(*args))) if cls is BpfError else cls
+        return super().__new__(made, *args)
+
+    def tell(self, check: str | None, reason: str | None) -> None:
+        """Says why, in the attributes and in the message."""
+        self.check, self.reason = check, reason
+        self.strerror = _core.errno_text(self.errno)[1] + (f" ({check}: {reason})" if check else "")
+        self.args = (self.errno, self.strerror)
+
+
+_kinds: dict[Any, type[BpfError]] = {OSError: BpfError}
+
+
+def _kind(kind: type[OSError]) -> type[BpfError]:
+    """BpfError as the kind of OSError that Python has for an errno."""
+    if kind not in _kinds:
+        members = {"__module__": "bpfsim", "__reduce__": lambda self: (BpfError, self.args, self.__dict__)}
+        _kinds[kind] = type("BpfError", (BpfError, kind), members)
+    return _kinds[kind]
+
+
 class Reply(int):
     """What a command returned, with the fields of its ``bpf_attr`` after the call as attributes.
 
@@ -38,6 +72,9 @@ class Reply(int):
         except KeyError:
             raise AttributeError(f"this command has no field {name!r}") from None
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.fields]
+
 
 def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any) -> Reply:
     """One bpf(2) call with named fields: ``task.bpf("MAP_CREATE", map_type="hash", key_size=4, ...)``.
@@ -46,8 +83,7 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
     (ctypes, bytearray, numpy) or an address; map, program and attach types take a name or a number; ``insns`` takes
     bytes or assembler text and sets ``insn_cnt``. ``size`` is the attr size passed (bytes; default: 6.18's).
 
-    Raises OSError with ``errno``, ``errname``, and on a simulated machine ``check`` (what refused, by the name of the
-    kernel's function where it has one) and ``reason``; TypeError and ValueError for names that do not exist.
+    Raises BpfError, an OSError that says what refused; TypeError and ValueError for names that do not exist.
     """
     if not isinstance(command, int | str):
         raise TypeError(f"a command is a name such as 'MAP_CREATE' or a number, not {shown(command)}")
@@ -74,13 +110,13 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
     return reply
 
 
-def refused(task: Any, errno: int) -> OSError:
-    """The OSError for an errno that ``task`` just got, with the simulator's reason where there is one."""
-    name, phrase = _core.errno_text(errno)
+def refused(task: Any, errno: int) -> BpfError:
+    """The error for an errno that ``task`` just got, with the simulator's reason where there is one."""
+    error = BpfError(errno, _core.errno_text(errno)[1])
+    error.errname = _core.errno_text(errno)[0]
     refusal = getattr(task, "last_refusal", None)
-    check, reason = refusal if refusal else (None, None)
-    error = OSError(errno, f"{phrase} ({check}: {reason})" if check else phrase)
-    error.errname, error.check, error.reason = name, check, reason  # type: ignore[attr-defined]
+    if refusal and refusal[0]:
+        error.tell(*refusal)
     return error
 
 
@@ -89,16 +125,13 @@ def _layout(cmd: int) -> dict[str, tuple[int, int, str]]:
     return {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
 
 
-def name_byte(error: OSError, cmd: int) -> OSError:
-    """Says which field a byte is that the kernel refused to see set: an older kernel lacks the field."""
-    reason = getattr(error, "reason", None) or ""
-    layout = _layout(cmd)
-    byte = re.search(r"byte (\d+)\b(?! of (?:the context|iter_info))", reason)
-    if byte:
-        fields = [n for n, (at, width, _) in layout.items() if at <= int(byte[1]) < at + width]
+def name_byte(error: BpfError, cmd: int) -> BpfError:
+    """Says which field a byte of the attr is that the kernel refused to see set: an older kernel lacks the field."""
+    byte = re.search(r"byte (\d+)\b", error.reason or "")
+    if byte and "union bpf_attr" in (error.reason or ""):
+        fields = [n for n, (at, width, _) in _layout(cmd).items() if at <= int(byte[1]) < at + width]
         if fields:
-            error.reason = f"{reason}; byte {byte[1]} is {fields[0]}"  # type: ignore[attr-defined]
-            error.args = (error.errno, str(error.args[-1]).replace(reason, error.reason))  # type: ignore[attr-defined]
+            error.tell(error.check, f"{error.reason}; byte {byte[1]} is {fields[0]}")
     return error
 
 

@@ -13,16 +13,18 @@ import errno
 import itertools
 import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from . import _core, history, map_types, targets
 from .arguments import is_buffer, shown
-from .attr import Reply, address_of, bpf
+from .attr import BpfError, Reply, address_of, bpf
 from .views.map_inside import MapView
 from .views.map_ops import OpsTable
 from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}
+_LOG_SIZE = 1 << 20
+_STATISTICS = ("processed ", "verification time ", "stack depth ")  # the last lines of a log
 _BLOOM_FILTER = "BPF_MAP_TYPE_BLOOM_FILTER"
 
 
@@ -39,16 +41,33 @@ class Handle:
 
     def __init__(self, task: Any, fd: int):
         self.task, self._fd = task, fd
-        kind = task.object_at(fd).kind if hasattr(task, "object_at") else self._info_kind
+        found = task.object_at(fd) if hasattr(task, "object_at") else None
+        self._serial = found.serial if found else None  # the object's, by which a number given anew is noticed
+        kind = found.kind if found else self._info_kind
         if kind != self._info_kind:
             raise ValueError(f"fd {fd} leads to a {kind}, not to a {self._info_kind}")
 
     @property
     def fd(self) -> int:
-        """The descriptor. ValueError once it is closed: its number may be another object's by now."""
+        """The descriptor. ValueError once it is closed, and on a simulated machine where somebody else has closed it
+        and its number is another object's by now."""
         if self._fd < 0:
             raise ValueError(f"this {type(self).__name__.lower()}'s descriptor is closed")
+        if other := self._another():
+            what = type(self).__name__.lower()
+            raise ValueError(f"descriptor {self._fd} is not this {what}'s any more: it leads to {other.label}")
         return self._fd
+
+    def _another(self) -> Any:
+        """The object that the descriptor's number leads to where that is not this one's; None also where it leads to
+        nothing, which is for the kernel to refuse."""
+        if self._serial is None or self.task.exited:
+            return None
+        try:
+            found = self.task.object_at(self._fd)
+        except OSError:
+            return None
+        return None if found.serial == self._serial else found
 
     @property
     def info(self) -> dict[str, Any]:
@@ -65,7 +84,13 @@ class Handle:
     @property
     def object(self) -> Any:
         """The kernel object itself (simulated machines only): its counters, holders and ledger."""
-        return self.task.object_at(self.fd)
+        return self._simulated("the kernel object itself").object_at(self.fd)
+
+    def _simulated(self, what: str) -> Any:
+        """The task, where it is one of a simulated machine; what the live kernel keeps to itself is missing there."""
+        if not hasattr(self.task, "object_at"):
+            raise AttributeError(f"{what} can be seen on simulated machines only, this is the live kernel")
+        return self.task
 
     @property
     def refcnt(self) -> int:
@@ -91,8 +116,9 @@ class Handle:
             raise TypeError(f"a path is a str such as '/sys/fs/bpf/counts', not {type(path).__name__}")
         bpf(self.task, "OBJ_PIN", pathname=path, bpf_fd=self.fd)
 
-    def on(self, task: Any) -> Any:
-        """The same descriptor number of another task: of a child, or of a fork of the machine."""
+    def on(self, task: Any) -> Self:
+        """The same descriptor number of another task: of a child, or of a fork of the machine. ValueError when it is
+        used, where that leads to another object there."""
         if not hasattr(task, "sys_bpf"):
             raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
         kernels = [getattr(one, "kernel", None) for one in (self.task, task)]
@@ -104,10 +130,11 @@ class Handle:
 
     def close(self) -> None:
         """close(2) on the descriptor; the object goes if nobody else holds it. Harmless when already closed."""
-        fd, self._fd = self._fd, -1
+        fd = -1 if self._fd < 0 or self._another() else self._fd
+        self._fd = -1
         close_fd(self.task, fd)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -349,28 +376,26 @@ class Prog(Handle):
         """The program before and after each pass of its load (simulated machines). A load that was not recorded is
         done again on a fork of the machine; RuntimeError where its history does not reach back to it."""
         if self.trace is None:
-            self.trace = history.load_again(self.task.kernel, self.object)
+            task = self._simulated("how a program changed as it was loaded")
+            self.trace = history.load_again(task.kernel, self.object)
         return self.trace.stages
 
     def test_run(self, data: bytes = b"", repeat: int = 1, ctx: bytes | None = None, **fields: Any) -> Reply:
         """BPF_PROG_TEST_RUN: runs the program on ``data`` and returns the reply with ``.retval``, ``.duration`` (ns)
-        and ``.data`` (the packet afterwards)."""
+        and ``.data`` (the packet afterwards). Further fields as in bpf_attr, such as ``data_size_out``."""
         if not is_buffer(data):
             raise TypeError(f"a packet is bytes, not {shown(data)}")
         if not isinstance(repeat, int) or repeat < 0:
             raise ValueError("repeat is how often to run: 0 or 1 for once, at most 2**32 - 1")
-        room = bytearray(max(len(data) + 512, 512))
+        room = fields.get("data_out", bytearray(max(len(data) + 512, 512)))
+        out = memoryview(room).cast("B") if is_buffer(room) else memoryview(b"")
         if data:
-            fields |= {
-                "data_in": data,
-                "data_size_in": len(data),
-                "data_out": room,
-                "data_size_out": len(room),
-            }
+            sizes = {"data_size_in": len(data), "data_size_out": len(out)}
+            fields = {"data_in": data, "data_out": room} | sizes | fields
         if ctx is not None:
-            fields |= {"ctx_in": ctx, "ctx_size_in": len(ctx)}
+            fields = {"ctx_in": ctx, "ctx_size_in": len(ctx)} | fields
         reply = bpf(self.task, "PROG_TEST_RUN", prog_fd=self.fd, repeat=repeat, **fields)
-        reply.data = bytes(room[: reply.data_size_out])  # type: ignore[attr-defined]
+        reply.data = bytes(out[: reply.data_size_out])  # type: ignore[attr-defined]
         return reply
 
     def steps(self, packet: bytes) -> Iterator[Any]:
@@ -378,7 +403,7 @@ class Prog(Handle):
         instruction, with ``.pc``, ``.insn``, ``.registers`` (r0 to r10) and ``.stack``. Every access is checked."""
         if not is_buffer(packet):
             raise TypeError(f"a packet is bytes, not {shown(packet)}")
-        run = _core.SteppedRun(self.task, self.fd, packet)
+        run = _core.SteppedRun(self._simulated("a run step by step"), self.fd, packet)
         yield run
         while run.step():
             yield run
@@ -412,34 +437,25 @@ class Link(Handle):
         bpf(self.task, "LINK_UPDATE", link_fd=self.fd, flags=flags, **new, **fields)
 
 
-class VerifierError(OSError):
+class VerifierError(BpfError):
     """A program was refused. ``.log`` is the verifier's log, ``.errname``, ``.check`` and ``.reason`` as for every
     refused call."""
 
-    errname: str = ""
-    check: str | None = None
-    reason: str | None = None
     log: str = ""
     trace: Any = None
 
-    def explained(self) -> VerifierError:
-        """Takes the reason from the log, where the verifier's last words before its statistics stand whole."""
-        if self.errno == errno.ENOSPC:  # the log is cut, and what stands last in it is not why
-            self.reason = self.reason or "the log does not fit into log_size bytes"
-            self.args = (
-                self.errno,
-                f"{_core.errno_text(errno.ENOSPC)[1]} ({self.check or 'bpf_check'}: {self.reason})",
-            )
-            return self
-        words = [line for line in self.log.splitlines() if not line.startswith(("processed ", "verification time"))]
-        if words:
-            self.reason = words[-1]
-            self.args = (self.errno, f"{_core.errno_text(self.errno or 0)[1]} (bpf_check: {self.reason})")
-            self.check = "bpf_check"
+    def explained(self, cut: bool = False) -> VerifierError:
+        """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that
+        is ``cut`` has them where the kernel keeps its end, since 6.4."""
+        lines = self.log.splitlines()
+        words = [line for line in lines if not line.startswith(_STATISTICS)]
+        if self.errno == errno.ENOSPC and lines:  # the log is cut, and what stands last in it is not why
+            self.tell(self.check or "bpf_check", self.reason or "the log does not fit into log_size bytes")
+        elif cut and not any(line.startswith(_STATISTICS) for line in lines):
+            self.tell(self.check or "bpf_check", self.reason or "why stands in the log, which log_size= gives room")
+        elif words:
+            self.tell("bpf_check", words[-1])
         return self
-
-    def __str__(self) -> str:
-        return f"[Errno {self.errno}] {self.args[-1]}"
 
 
 def map_create(
@@ -471,8 +487,8 @@ def prog_load(
     maps: dict[str, Map] | None = None,
     target: str | Prog | None = None,
     function: str = "",
-    log_level: int = 1,
-    log_size: int = 1 << 20,
+    log_level: int | None = None,
+    log_size: int | None = None,
     **fields: Any,
 ) -> Prog:
     """BPF_PROG_LOAD of assembler text, bytes or a Program. Raises VerifierError with the verifier's log.
@@ -483,6 +499,9 @@ def prog_load(
     ``target`` names what an LSM, TRACING or EXT program will be attached to: a hook ("file_open"), a function of the
     kernel's, a tracepoint or an iterator; or a Prog, of which ``function`` is watched or replaced. An extension needs
     BTF like its target's, and takes the target's own where none is given.
+
+    ``log_level`` is 1 and ``log_size`` 1 MiB. Where a log does not fit, the call is refused with ENOSPC; unless either
+    was given, the program is loaded again without a log then, so that the answer is about the program.
     """
     if isinstance(insns, str):
         if not isinstance(maps, dict | None):
@@ -494,28 +513,37 @@ def prog_load(
         insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
     if license is None:
         raise TypeError("license must be a str such as 'GPL', is None")
-    if not isinstance(log_size, int) or log_size < 0:
+    if log_size is not None and (not isinstance(log_size, int) or log_size < 0):
         raise ValueError(f"log_size is the room for the log in bytes, not {shown(log_size)}")
-    log = bytearray(log_size if log_level else 0)
-    if log_level:
-        fields |= {"log_level": log_level, "log_buf": log, "log_size": len(log)}
+    log = bytearray((_LOG_SIZE if log_size is None else log_size) if log_level != 0 else 0)
+    call = {"prog_type": prog_type, "insns": insns, "license": license, "prog_name": name} | fields
+    logged = {"log_level": log_level or 1, "log_buf": log, "log_size": len(log)} if log_level != 0 else {}
+    try:
+        return _load(task, call | logged, target, function, log)
+    except VerifierError as error:
+        if error.errno != errno.ENOSPC or log_level is not None or log_size is not None:
+            raise
+    return _load(task, call, target, function, log, cut=True)
+
+
+def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: bytearray, *, cut: bool = False) -> Prog:
     trace = _recording(task)
     try:
         with (
-            targets.attach_target(task, prog_type, target, function, fields) as named,
+            targets.attach_target(task, call["prog_type"], target, function, call) as named,
             contextlib.nullcontext() if trace is None else trace,
         ):
-            fields |= named
-            fd = bpf(task, "PROG_LOAD", prog_type=prog_type, insns=insns, license=license, prog_name=name, **fields)
+            fd = bpf(task, "PROG_LOAD", **call | named)
     except OSError as error:
         if getattr(task, "exited", False):  # no program was judged
             raise
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
-        raise refused.explained() from None
-    prog = Prog(task, int(fd), _text(log), trace)
-    prog.expected_attach_type = fields.get("expected_attach_type")
+        raise refused.explained(cut) from None
+    text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
+    prog = Prog(task, int(fd), text if cut else _text(log), trace)
+    prog.expected_attach_type = (call | named).get("expected_attach_type")
     return prog
 
 
@@ -524,9 +552,9 @@ def _recording(task: Any) -> Any:
     kernel = getattr(task, "kernel", None)
     if kernel is None:
         return None
-    from .trace import Part, Trace
+    from .trace import LoadTrace
 
-    return Part(kernel) if kernel.recorder is not None else Trace(kernel, 200_000)
+    return LoadTrace(kernel)
 
 
 def same_machine(task: Any, other: Any, what: str) -> None:

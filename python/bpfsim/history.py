@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import html
 import operator
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -137,16 +138,22 @@ class Event:
 
 
 class Events(list[Event]):
-    """Events in order."""
+    """Events in order. ``.missing`` says why and from which step on there may be more; empty where there are none."""
+
+    def __init__(self, events: Iterable[Event] = (), missing: str = ""):
+        super().__init__(events)
+        self.missing = missing
 
     def __repr__(self) -> str:
-        return "\n".join(f"{e.step:5}.{e.number:<3} {e.text}" for e in self) or "no events"
+        told = [f"{e.step:5}.{e.number:<3} {e.text}" for e in self] or ["no events"]
+        return "\n".join([*told, *([self.missing] if self.missing else [])])
 
     def _repr_html_(self) -> str:
         rows = [
             [f"{e.step}.{e.number}", mono(e.object), e.counter or "", _change(e), html.escape(e.cause)] for e in self
         ]
-        return f'<div class="bpfsim">{table(["event", "object", "counter", "change", "cause"], rows)}</div>'
+        end = f"<p>{html.escape(self.missing)}</p>" if self.missing else ""
+        return f'<div class="bpfsim">{table(["event", "object", "counter", "change", "cause"], rows)}{end}</div>'
 
 
 class Step:
@@ -362,8 +369,12 @@ class History(Sequence[Step]):
 
     def fork_from(self, step: int | Step) -> Any:
         """A live machine that has done exactly the steps before this one: ``fork_from(0)`` has just booted,
-        ``fork_from(len(k.history))`` stands where this one does. Its own history goes on from there."""
-        return self._past.fork_from(self._number(step, end=1))
+        ``fork_from(len(k.history))`` stands where this one does, or where its history ``ended``, of which it warns.
+        The fork's own history goes on from there."""
+        number = self._number(step, end=1)
+        if self.ended and number == len(self):
+            warnings.warn(f"the fork does not stand where this machine does: {self.ended}", stacklevel=2)
+        return self._past.fork_from(number)
 
     def cursor(self, step: int | Step | None = None) -> Cursor:
         """A place to walk from: after this step, by default after the last. ``cursor().boot()`` is before the first."""
@@ -394,8 +405,12 @@ class History(Sequence[Step]):
         return Stepper([_frame(*shot, layout) for shot in shots])
 
     def watch(self, obj: Any) -> Events:
-        """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial."""
-        return Events(_event(self._past, step, row) for step, row in self._past.watch(_serial(self.kernel, obj)))
+        """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial.
+
+        Of a history that has ``ended`` those before its end; ``.missing`` says so."""
+        rows = self._past.watch(_serial(self.kernel, obj))
+        missing = f"what came later is not known: {self.ended}" if self.ended else ""
+        return Events((_event(self._past, step, row) for step, row in rows), missing)
 
     def check(self) -> str:
         """Does everything again on another machine and compares; empty when all is the same, else what is not."""
@@ -420,8 +435,11 @@ def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = No
     """Stops at a change of an object's counter ("refcnt" or "usercnt"; ``at``: only when it becomes this number).
 
     The call in which it happens runs to its end, then ``bpfsim.Break`` is raised, which knows the step and the event.
-    Returns the breakpoint: ``remove()`` it, or use it in ``with``.
+    Returns the breakpoint: ``remove()`` it, or use it in ``with``. RuntimeError where the history has ended: what
+    happens afterwards is not looked at any more.
     """
+    if kernel.keeps_history and kernel.history.ended:
+        raise RuntimeError(f"nothing would ever stop here: {kernel.history.ended}")
     return _core.break_on(kernel, _serial(kernel, obj), counter, at)
 
 

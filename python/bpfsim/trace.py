@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from . import _core
 from .views import FunctionGraph
@@ -74,19 +75,39 @@ class Trace:
         return self.functions._repr_html_()
 
 
-class Part(Trace):
-    """The part of a recording in progress that falls into a block: what a load inside ``with k.trace()`` gets."""
+class LoadTrace(Trace):
+    """The part of a recording that falls into a load: of the recording in progress, or of one that the load begins.
+
+    Loads of several threads share one recording, which ends with the last of them.
+    """
+
+    _shares: ClassVar[dict[Any, int]] = {}  # of the recordings that loads began: how many loads go on
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, kernel: Any):
         super().__init__(kernel, 0)
-        self._recorder = kernel.recorder
 
     def __enter__(self) -> Trace:
-        self._begin = self._end = len(self._recorder)
+        with self._lock:
+            current = self._kernel.recorder
+            if current is None:
+                current = _core.Recorder(200_000)
+                self._kernel.start_recording(current)
+                self._shares[current] = 0
+            if current in self._shares:
+                self._shares[current] += 1
+            self._recorder = current
+            self._begin = self._end = len(current)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._end = len(self._recorder)
+        with self._lock:
+            self._end = len(self._recorder)
+            if self._recorder in self._shares:
+                self._shares[self._recorder] -= 1
+                if self._shares[self._recorder] == 0:
+                    del self._shares[self._recorder]
+                    self._kernel.stop_recording()
 
 
 def record(kernel: Any, limit: int = 1_000_000) -> Trace:

@@ -331,9 +331,27 @@ def test_the_bound_on_memory_cuts_the_history_and_it_says_from_where():
     assert k.history.ended == f"the history ends before step {n}: it holds 1 MiB, its bound"
     m[1] = 3
     assert len(k.history) == n and m[1] == 3
-    fork = k.history.fork_from(n)
+    with pytest.warns(UserWarning, match="does not stand where this machine does: the history ends before step"):
+        fork = k.history.fork_from(n)
     assert bpfsim.Map(fork.task(470), m.fd)[1] == 2
     assert "its bound" in repr(k.history)
+
+
+@pytest.mark.history_ends
+def test_a_history_that_has_ended_says_so_where_it_would_answer_wrongly():
+    k = bpfsim.Kernel(history_mib=1)
+    m = k.spawn().map_create("hash", key_size=4, value_size=8, max_entries=1)
+    assert k.history.watch(m).missing == ""
+    while not k.history.ended:
+        for _ in range(100):
+            m[1] = 2
+    later = m.task.map_create("array")
+    seen = k.history.watch(later)
+    assert list(seen) == [] and repr(seen) == f"no events\nwhat came later is not known: {k.history.ended}"
+    m.close()
+    assert k.history.watch(0).missing in k.history.watch(0)._repr_html_()
+    with pytest.raises(RuntimeError, match="nothing would ever stop here: the history ends before step"):
+        k.break_on(later)
 
 
 def test_ten_thousand_calls_are_done_again_fast(k):

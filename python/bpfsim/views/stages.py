@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .page import Frame, Stepper, live
@@ -27,13 +27,63 @@ def changes(before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[tuple[s
     for line in after:
         slots.append(at)
         at += 2 if line.startswith("(18)") else 1
-    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
-    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
+    for tag, a0, a1, b0, b1 in opcodes(before, after):
         if tag == "equal":
             yield from (("same", after[i], slots[i]) for i in range(b0, b1))
         else:
             yield from (("gone", before[i], None) for i in range(a0, a1))
             yield from (("new", after[i], slots[i]) for i in range(b0, b1))
+
+
+Opcode = tuple[str, int, int, int, int]
+_SMALL = 200  # lines that difflib, whose time grows with the square where lines are alike, does at once
+
+
+def opcodes(a: Sequence[str], b: Sequence[str], alike: int = 10) -> Iterator[Opcode]:
+    """What makes ``b`` of ``a``, as difflib tells it, in a time that grows with their length.
+
+    Passes change a program in places. So a difference ends at the nearest places from which both go on ``alike`` for
+    so many lines; one that is large is looked through again for fewer.
+    """
+    i = j = 0
+    while i < len(a) or j < len(b):
+        same = 0
+        while i + same < len(a) and j + same < len(b) and a[i + same] == b[j + same]:
+            same += 1
+        if same:
+            yield "equal", i, i + same, j, j + same
+            i, j = i + same, j + same
+        rest = len(a) - i + len(b) - j
+        to_i, to_j = (len(a), len(b)) if rest <= _SMALL else _meet(a, b, i, j, alike)
+        yield from _difference(a[i:to_i], b[j:to_j], i, j, alike)
+        i, j = to_i, to_j
+
+
+def _difference(a: Sequence[str], b: Sequence[str], i: int, j: int, alike: int) -> Iterator[Opcode]:
+    if len(a) + len(b) <= _SMALL:
+        found: Iterable[Opcode] = difflib.SequenceMatcher(a=a, b=b, autojunk=False).get_opcodes()
+    elif alike > 1 and a and b:
+        found = opcodes(a, b, alike // 3)
+    else:
+        found = [("replace", 0, len(a), 0, len(b))]
+    yield from ((tag, i + a0, i + a1, j + b0, j + b1) for tag, a0, a1, b0, b1 in found)
+
+
+def _meet(a: Sequence[str], b: Sequence[str], i: int, j: int, alike: int) -> tuple[int, int]:
+    """The nearest places at or after ``i`` and ``j`` from which the next lines are the same; the ends if none are."""
+    in_a: dict[tuple[str, ...], int] = {}
+    in_b: dict[tuple[str, ...], int] = {}
+    for ahead in range(max(len(a) - i, len(b) - j)):
+        of_a, of_b = (tuple(lines[at + ahead : at + ahead + alike]) for lines, at in ((a, i), (b, j)))
+        if len(of_a) == alike:
+            in_a.setdefault(of_a, i + ahead)
+        if len(of_b) == alike:
+            in_b.setdefault(of_b, j + ahead)
+        if of_a in in_b:
+            return i + ahead, in_b[of_a]
+        if of_b in in_a:
+            return in_a[of_b], j + ahead
+    return len(a), len(b)
 
 
 class Stages:

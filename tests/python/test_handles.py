@@ -1,0 +1,157 @@
+"""Handles: a descriptor whose number was given anew, what only a simulated machine can show, and loads in threads."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+
+import bpfsim
+import pytest
+from bpfsim.views.stages import opcodes
+
+
+@pytest.fixture
+def task():
+    return bpfsim.Kernel().spawn()
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda m: m.on(m.task)])
+def test_a_number_that_was_given_anew_is_noticed(task, again):
+    first = task.map_create("array", name="a")
+    second = again(first)
+    first.close()
+    third = task.map_create("array", name="c")
+    assert third._fd == second._fd
+    with pytest.raises(ValueError, match=r"descriptor 3 is not this map's any more: it leads to map \d+ \(c\)"):
+        _ = second.info
+    second.close()  # harmless: it is closed already
+    assert third.info["name"] == "c"
+
+
+def test_a_descriptor_that_leads_nowhere_is_the_kernels_to_refuse(task):
+    m = task.map_create("array")
+    task.close(m.fd)
+    with pytest.raises(bpfsim.BpfError) as caught:
+        m[0]
+    assert caught.value.errname == "EBADF"
+
+
+def test_the_same_descriptor_in_a_child_and_in_a_fork_of_the_machine(task):
+    m = task.map_create("array")
+    m[0] = 7
+    child = task.fork()
+    fork = task.kernel.history.fork_from(len(task.kernel.history))
+    assert m.on(child)[0] == m.on(fork.task(task.pid))[0] == 7
+    child.close(m.fd)
+    child.map_create("array", name="other")
+    with pytest.raises(ValueError, match="any more"):
+        m.on(child)[0]
+    assert m[0] == 7
+
+
+class Live:
+    """A task without a simulated machine behind it."""
+
+    def __init__(self, task):
+        self.sys_bpf = task.sys_bpf
+
+
+@pytest.mark.parametrize(
+    "look", [lambda m: m.object, lambda m: m.refcnt, lambda m: m.why_alive(), lambda m: m.holders(), lambda m: m.ledger]
+)
+def test_what_the_live_kernel_keeps_to_itself_is_said_to_be_simulated_only(task, look):
+    m = task.map_create("array")
+    m.task = Live(task)
+    m._serial = None
+    with pytest.raises(AttributeError, match="simulated machines only"):
+        look(m)
+    assert not hasattr(m, "object")
+
+
+def test_the_stages_and_steps_of_a_live_program_are_missing_in_words(task):
+    p = task.prog_load("xdp", "r0 = 1\nexit")
+    p.task, p._serial, p.trace = Live(task), None, None
+    with pytest.raises(AttributeError, match="simulated machines only"):
+        _ = p.stages
+    with pytest.raises(AttributeError, match="simulated machines only"):
+        next(p.steps(bytes(14)))
+
+
+def test_threads_may_load_programs_into_one_machine(task):
+    failed, stages = [], []
+
+    def load():
+        try:
+            for _ in range(60):
+                stages.append(len(task.prog_load("xdp", "r0 = 1\nexit").stages))
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not failed and len(stages) == 240 and min(stages) > 0
+    assert task.kernel.recorder is None  # the last load has ended the recording
+    with task.kernel.trace() as t:
+        task.prog_load("xdp", "r0 = 1\nexit")
+        assert task.kernel.recorder is not None
+    assert len(t)
+
+
+class Counted(str):
+    """A line that counts how often it is looked at."""
+
+    looks = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.looks += 1
+        return str.__eq__(self, other)
+
+
+def applied(before, after):
+    """The lines of ``after`` put together from the opcodes."""
+    made, a, b = [], 0, 0
+    for tag, a0, a1, b0, b1 in opcodes(before, after):
+        assert (a0, b0) == (a, b)
+        assert tag != "equal" or before[a0:a1] == after[b0:b1]
+        made += before[a0:a1] if tag == "equal" else after[b0:b1]
+        a, b = a1, b1
+    assert a == len(before)
+    return made
+
+
+def looks(before, after):
+    Counted.looks = 0
+    for _ in opcodes([Counted(line) for line in before], [Counted(line) for line in after]):
+        pass
+    return Counted.looks
+
+
+@pytest.mark.parametrize("edit", ["none", "some", "many", "all"])
+def test_stages_are_compared_in_a_time_that_grows_with_their_length(edit):
+    def pair(n):
+        before = ["(b7) r0 = 0"] * n + ["(95) exit"]
+        every = {"none": n + 1, "some": 500, "many": 5, "all": 1}[edit]
+        return before, [x for i, line in enumerate(before) for x in ([line] if i % every else ["new", line])]
+
+    small, large = looks(*pair(2000)), looks(*pair(16000))
+    assert large < 12 * small  # 64 times if it grew with the square
+    before, after = pair(2000)
+    assert applied(before, after) == after
+
+
+def test_what_was_inserted_and_removed_is_found_again():
+    before = [f"{i % 7} {i // 50}" for i in range(3000)]
+    after = [*before[:100], "x", *before[100:900], *before[1400:2000], *["y"] * 400, *before[2000:]]
+    assert applied(before, after) == after
+    changed = [op for op in opcodes(before, after) if op[0] != "equal"]
+    assert [(a1 - a0, b1 - b0) for _, a0, a1, b0, b1 in changed] == [(0, 1), (500, 0), (0, 400)]
