@@ -13,6 +13,7 @@ import errno
 import itertools
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from . import _core, history, map_types, targets
@@ -121,7 +122,7 @@ class Handle:
         used, where that leads to another object there."""
         if not hasattr(task, "sys_bpf"):
             raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
-        kernels = [getattr(one, "kernel", None) for one in (self.task, task)]
+        kernels: list[Any] = [getattr(one, "kernel", None) for one in (self.task, task)]
         if kernels[0] is not kernels[1] and (None in kernels or not _core.are_forks(*kernels)):
             raise ValueError("the task belongs to another machine, and neither is a fork of the other")
         other = copy.copy(self)
@@ -354,6 +355,24 @@ class Map(Handle):
             return
 
 
+@dataclass(frozen=True)
+class StepState:
+    """A program before one of its instructions: the slot ``pc`` of ``insn``, r0 to r10, the 512 bytes below r10 of the
+    current frame (lowest address first), and how many instructions were executed before."""
+
+    pc: int
+    insn: str
+    registers: list[int]
+    stack: bytes = field(repr=False)
+    executed: int
+    _run: Any = field(repr=False)
+
+    @property
+    def result(self) -> int | None:
+        """What the run has ended with by now, r0; None while it goes on."""
+        return self._run.result
+
+
 class Prog(Handle):
     """A loaded program."""
 
@@ -398,15 +417,16 @@ class Prog(Handle):
         reply.data = bytes(out[: reply.data_size_out])  # type: ignore[attr-defined]
         return reply
 
-    def steps(self, packet: bytes) -> Iterator[Any]:
-        """Runs an XDP program on a packet one instruction at a time (simulated machines): yields the run before each
-        instruction, with ``.pc``, ``.insn``, ``.registers`` (r0 to r10) and ``.stack``. Every access is checked."""
+    def steps(self, packet: bytes) -> Iterator[StepState]:
+        """Runs an XDP program on a packet one instruction at a time (simulated machines): yields how things are before
+        each instruction, a StepState. Every access is checked."""
         if not is_buffer(packet):
             raise TypeError(f"a packet is bytes, not {shown(packet)}")
         run = _core.SteppedRun(self._simulated("a run step by step"), self.fd, packet)
-        yield run
-        while run.step():
-            yield run
+        goes_on = True
+        while goes_on:
+            yield StepState(run.pc, run.insn, run.registers, run.stack, run.executed, run)
+            goes_on = run.step()
 
     @property
     def xlated(self) -> Any:

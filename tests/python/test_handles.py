@@ -155,3 +155,9 @@ def test_what_was_inserted_and_removed_is_found_again():
     assert applied(before, after) == after
     changed = [op for op in opcodes(before, after) if op[0] != "equal"]
     assert [(a1 - a0, b1 - b0) for _, a0, a1, b0, b1 in changed] == [(0, 1), (500, 0), (0, 400)]
+
+
+def test_the_steps_of_a_run_stay_what_they_were(task):
+    steps = list(task.prog_load("xdp", "r0 = 1\nr0 += 1\nexit").steps(bytes(14)))
+    assert [(s.pc, s.registers[0], s.executed) for s in steps[1:]] == [(1, 1, 1), (2, 2, 2)]
+    assert steps[0].insn.startswith("(b7) r0 = 1") and len(steps[0].stack) == 512 and steps[0].result == 2
