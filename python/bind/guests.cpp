@@ -70,18 +70,18 @@ class Guests {
   }
 
   bool resume(int number) {
-    hold(number);
+    check_guest(number);
     if (parked_[size_t(number)])
       parked_[size_t(number)] = parking().resume(numbers_[size_t(number)], stop(number));
     raise_interrupt();
     return parked_[size_t(number)];
   }
   bool parked(int number) const {
-    hold(number);
+    check_guest(number);
     return parked_[size_t(number)];
   }
   std::string where(int number) const {
-    hold(number);
+    check_guest(number);
     return where_[size_t(number)];
   }
   // The objects that more than one guest has touched: only there does the order of turns inside a call
@@ -136,7 +136,7 @@ class Guests {
     if (unseen && serial >= first_born_) it->second = {number, born_[number]++};
     return it->second;
   }
-  void hold(int number) const {
+  void check_guest(int number) const {
     if (number < 0 || size_t(number) >= numbers_.size()) throw py::index_error("there is no such guest");
   }
   Parking::Stop stop(int number) {

@@ -34,7 +34,7 @@ struct PyHistory {
       throw py::index_error("the history has " + std::to_string(past().size()) + " steps");
     return past().step(number);
   }
-  void hold(size_t steps) const {
+  void check_steps(size_t steps) const {
     if (steps > past().size())
       throw py::index_error("the history has " + std::to_string(past().size()) + " steps");
   }
@@ -75,7 +75,7 @@ py::list watch(const PyHistory& self, uint64_t serial) {
 }
 
 std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
-  self.hold(steps);
+  self.check_steps(steps);
   Kernel& live = self.owner->kernel;
   auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
   fork->lineage = self.owner->lineage;
@@ -186,7 +186,7 @@ void bind_history(py::module_& m) {
       .def(
           "graph",
           [](const PyHistory& h, size_t steps) {
-            h.hold(steps);
+            h.check_steps(steps);
             return graph_tuples(past_or_raise(h.past().graph(steps)));
           },
           py::arg("steps"))

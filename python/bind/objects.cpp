@@ -13,25 +13,15 @@ namespace bpfsim {
 
 namespace {
 
-const Refcount* refcount_of(const Object& object) {
-  switch (object.kind) {
-    case ObjectKind::Prog: return &static_cast<const Prog&>(object).aux->refcnt;
-    case ObjectKind::Map: return &static_cast<const Map&>(object).refcnt;
-    case ObjectKind::Link: return &static_cast<const Link&>(object).refcnt;
-    case ObjectKind::Btf: return &static_cast<const Btf&>(object).refcnt;
-    case ObjectKind::File: return &static_cast<const File&>(object).f_count;
-    default: return object.counter(Counter::Refs);
-  }
-}
-
 py::object refcnt(const ObjectView& self) {
-  const Refcount* count = refcount_of(self.get());
+  const Refcount* count = self.get().counter(Counter::Refs);
   return count ? py::object(py::int_(count->value())) : py::none();
 }
 
 int64_t usercnt(const ObjectView& self) {
-  if (self.get().kind != ObjectKind::Map) throw py::attribute_error("only maps have a usercnt");
-  return static_cast<Map&>(self.get()).usercnt.value();
+  const Refcount* count = self.get().counter(Counter::UserRefs);
+  if (!count) throw py::attribute_error("only maps have a usercnt");
+  return count->value();
 }
 
 py::list ledger(const ObjectView& self) {

@@ -1,7 +1,7 @@
 // No kernel counterpart: the kernel hands programs the addresses of its own structs; we hand out numbered
 // slots.
 //
-// A map, program, socket or task that a register can hold is one slot of a handle page. The register holds
+// A map or socket that a register can hold is one slot of a handle page. The register holds
 // the slot's simulated address, which looks like any kernel pointer; a helper turns it into the object by a
 // checked index, so a wild value can never become a wild pointer of the process. Slots have their own range
 // of addresses outside the arena: a load through one is a fault, as it would be for a program that the
@@ -18,7 +18,7 @@ namespace bpfsim {
 inline constexpr Addr kHandleBase = 0xffff888f00000000;
 inline constexpr uint64_t kHandleStride = 1024;
 
-enum class HandleKind : uint8_t { Free, Map, Prog, Socket, Task, NetDevice, Btf, Other };
+enum class HandleKind : uint8_t { Free, Map, Socket };
 
 class Handles {
  public:

@@ -3,6 +3,7 @@
 // Capability checks, user memory and the kernel log of one machine.
 #include "base/machine.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "uapi/gates.h"
@@ -67,6 +68,31 @@ Result<std::string> strncpy_from_user(Machine& machine, uint64_t user, size_t si
     text.push_back(c);
   }
   return refuse(Errno::TooBig, "no NUL within {} bytes", size);
+}
+
+Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected_size,
+                                      uint32_t actual_size, const char* what) {
+  if (actual_size > kPageSize)
+    return refuse(Errno::TooBig, "{} bytes of {} are more than a page", actual_size, what);
+  uint8_t tail[64];
+  for (uint32_t at = expected_size; at < actual_size;) {
+    const uint32_t part = std::min<uint32_t>(sizeof tail, actual_size - at);
+    TRY(copy_from_user(machine, tail, user + at, part));
+    for (uint32_t i = 0; i < part; ++i)
+      if (tail[i] != 0)
+        return refuse(Errno::TooBig, "this kernel knows {} bytes of {}, and byte {} is not 0", expected_size,
+                      what, at + i);
+    at += part;
+  }
+  return {};
+}
+
+Result<void> bpf_copy_to_user(Machine& machine, uint64_t user, const std::string& name, uint32_t room) {
+  const uint32_t length = std::min<uint32_t>(uint32_t(name.size()), room - 1);
+  TRY(copy_to_user(machine, user, name.substr(0, length).c_str(), length + 1));
+  if (length < name.size())
+    return refuse(Errno::NoSpc, "the name needs {} bytes, not {}", name.size() + 1, room);
+  return {};
 }
 
 }  // namespace bpfsim

@@ -133,6 +133,11 @@ Result<void> copy_to_user(Machine& machine, uint64_t user, const void* from, siz
 // strncpy_from_user: at most `size` bytes including the NUL; the length without it. -EFAULT, or -E2BIG when
 // no NUL.
 Result<std::string> strncpy_from_user(Machine& machine, uint64_t user, size_t size);
+// A struct of user space may be longer than ours, as long as the rest is 0: E2BIG. `what` names it.
+Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected_size,
+                                      uint32_t actual_size, const char* what);
+// A name with its NUL: all of it, or what fits and -ENOSPC. There is room for one byte at least.
+Result<void> bpf_copy_to_user(Machine& machine, uint64_t user, const std::string& name, uint32_t room);
 
 // Entering the simulated kernel. When the outermost entry of a context returns, a grace period may end.
 class KernelEntry {

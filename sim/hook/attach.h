@@ -46,9 +46,4 @@ void netns_bpf_pernet_pre_exit(NetNs& net);
 // netfilter.cpp
 Result<Link*> bpf_nf_link_attach(Prog& prog, const bpf_attr& attr);
 
-// The ids of programs for a query: at most `room` of them go to user memory, and as many places as there is
-// room for are written. ENOSPC when that is not all.
-Result<void> bpf_prog_array_copy_to_user(Machine& machine, const std::vector<Prog*>& programs, uint64_t user,
-                                         uint32_t room);
-
 }  // namespace bpfsim

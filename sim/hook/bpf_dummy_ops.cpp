@@ -8,7 +8,8 @@
 
 #include "btf/btf_types.h"
 #include "btf/struct_ops.h"
-#include "hook/hook.h"
+#include "hook/test_run.h"
+#include "hook/types.h"
 #include "object/btf.h"
 #include "run/select_runtime.h"
 
@@ -16,7 +17,6 @@ namespace bpfsim {
 
 namespace {
 
-constexpr size_t MAX_BPF_FUNC_ARGS = 12;
 constexpr uint32_t kStateSize = 4;  // struct bpf_dummy_ops_state { int val; }
 
 // The state of test_1 may be NULL: the kernel's own test_1 names that argument cb__nullable.
@@ -92,7 +92,9 @@ const VerifierOps bpf_struct_ops_verifier_ops = {.name = "bpf_struct_ops"};
 const ProgOps bpf_struct_ops_prog_ops = {.name = "bpf_struct_ops", .test_run = bpf_struct_ops_test_run};
 
 const VerifierOps* struct_ops_verifier_ops(std::string_view name) {
-  return name == "tcp_congestion_ops" ? &bpf_tcp_ca_verifier_ops : &bpf_dummy_verifier_ops;
+  for (const VerifierOps* ops : {&bpf_dummy_verifier_ops, &bpf_tcp_ca_verifier_ops})
+    if (name == ops->name) return ops;
+  return nullptr;
 }
 
 }  // namespace bpfsim

@@ -83,7 +83,7 @@ void bpf_iter_link_release(Link& link) {
 }
 
 // Takes over the caller's reference of new_prog on success.
-Result<void> bpf_iter_link_replace(Link& link, Prog& new_prog, Prog* old_prog) {
+Result<void> bpf_iter_link_replace(Link& link, Prog& new_prog, Prog* old_prog, Holding& given) {
   KFN(link.machine, bpf_iter_link_replace);
   if (old_prog && link.prog != old_prog)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old_prog->id);
@@ -91,6 +91,7 @@ Result<void> bpf_iter_link_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   if (old.type != new_prog.type || old.expected_attach_type != new_prog.expected_attach_type ||
       old.aux->attach_btf_id != new_prog.aux->attach_btf_id)
     return refuse(Errno::Inval, "the new program is of another type or target");
+  given.release();
   bpf_prog_put(*std::exchange(link.prog, &new_prog), {"replaced in link {}", link.id});
   return {};
 }
@@ -102,17 +103,7 @@ std::string bpf_iter_link_show_fdinfo(const Link& link) {
 }
 
 Result<void> bpf_iter_link_fill_link_info(const Link& link, bpf_link_info& info) {
-  const std::string name = iter_link(link).target.name;
-  if (!info.iter.target_name != !info.iter.target_name_len)
-    return refuse(Errno::Inval, "a name's buffer and its length belong together");
-  const uint32_t room = info.iter.target_name_len;
-  info.iter.target_name_len = uint32_t(name.size()) + 1;
-  if (info.iter.target_name) {
-    const std::string fits = name.substr(0, room - 1);
-    TRY(copy_to_user(link.machine, info.iter.target_name, fits.c_str(), fits.size() + 1));
-    if (fits.size() < name.size())
-      return refuse(Errno::NoSpc, "the name needs {} bytes, not {}", name.size() + 1, room);
-  }
+  TRY(fill_name(link.machine, iter_link(link).target.name, info.iter.target_name, info.iter.target_name_len));
   if (const auto fill = iter_link(link).target.ops.fill_link_info) fill(iter_link(link).aux, info);
   return {};
 }
@@ -135,12 +126,7 @@ Result<IterLinkInfo> read_link_info(Machine& machine, const bpf_attr& attr) {
   IterLinkInfo info;
   if (!from != !length) return refuse(Errno::Inval, "iter_info and iter_info_len belong together");
   if (!from) return info;
-  if (length > kPageSize) return refuse(Errno::TooBig, "iter_info_len {} is more than a page", length);
-  for (uint32_t at = sizeof info; at < length; ++at) {
-    uint8_t byte;
-    TRY(copy_from_user(machine, &byte, from + at, 1));
-    if (byte) return refuse(Errno::TooBig, "byte {} of iter_info is not 0, it has {}", at, sizeof info);
-  }
+  TRY(bpf_check_uarg_tail_zero(machine, from, sizeof info, length, "iter_info"));
   TRY(copy_from_user(machine, &info, from, std::min<uint32_t>(length, sizeof info)));
   return info;
 }

@@ -6,7 +6,6 @@
 // it. An extension has empty tables: it is verified with those of the program that it extends. Not modelled
 // yet: the helpers that only LSM programs have (bpf_bprm_opts_set, bpf_ima_inode_hash, bpf_ima_file_hash,
 // bpf_get_attach_cookie) and those that LSM programs on cgroups share with other cgroup programs.
-#include "hook/hook.h"
 #include "hook/types.h"
 
 namespace bpfsim {

@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "hook/attach.h"
-#include "hook/hook.h"
+#include "hook/trampoline.h"
 #include "map/local_storage.h"
 #include "uapi/gates.h"
 #include "uapi/tables.h"
@@ -278,7 +278,7 @@ void bpf_cgroup_link_release(Link& link) {
   KFN(link.machine, bpf_cgroup_link_release);
   Cgroup* cgroup = cgroup_link(link).cgroup;
   if (!cgroup) return;  // the group was removed before
-  (void)__cgroup_bpf_detach(*cgroup, nullptr, &link, link.attach_type, 0).ok();
+  (void)__cgroup_bpf_detach(*cgroup, nullptr, &link, link.attach_type, 0);
   if (link.attach_type == BPF_LSM_CGROUP) bpf_trampoline_unlink_cgroup_shim(*link.prog);
   cgroup_link(link).cgroup = nullptr;
   cgroup_put(*cgroup, {"link {} is detached", link.id});
@@ -294,7 +294,7 @@ bool cgroup_bpf_storages_compatible(const Prog& old_prog, const Prog& new_prog) 
                     new_prog.aux->cgroup_storage);
 }
 
-Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
+Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog, Holding& given) {
   KFN(link.machine, cgroup_bpf_replace);
   Cgroup* cgroup = cgroup_link(link).cgroup;
   if (!cgroup) return refuse(Errno::NoLink, "the link is detached");
@@ -310,6 +310,7 @@ Result<void> cgroup_bpf_replace(Link& link, Prog& new_prog, Prog* old_prog) {
   if (std::none_of(there.begin(), there.end(),
                    [&](const bpf_prog_list& entry) { return entry.link == &link; }))
     return refuse(Errno::NoEnt, "the new program is for another hook");
+  given.release();
   Prog* old = std::exchange(link.prog, &new_prog);
   ++cgroup->bpf[atype].revision;
   update_effective_progs(*cgroup, atype);

@@ -6,7 +6,6 @@
 
 #include "hook/attach.h"
 #include "hook/ctx_fields.h"
-#include "hook/hook.h"
 #include "hook/types.h"
 #include "run/select_runtime.h"
 #include "uapi/context.h"

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "hook/ctx_fields.h"
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
 
@@ -51,9 +51,7 @@ static Result<void> bpf_prog_test_run_flow_dissector(Prog& prog, const bpf_attr&
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_flow_dissector);
   const uint32_t size = attr.test.data_size_in;
-  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
-                  attr.test.cpu, attr.test.batch_size);
+  TRY(no_test_flags(attr));
   if (size < ETH_HLEN) return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", size);
   if (size > kPageSize)
     return refuse(Errno::Inval, "a test packet has at most 4096 bytes, this one {}", size);

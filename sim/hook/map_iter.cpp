@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/align.h"
 #include "hook/iter_seq.h"
 #include "host/socket.h"
 #include "map/bpf_local_storage.h"
@@ -34,11 +35,7 @@ bool has_elements(const Map& map) {
 Result<Map*> map_of_info(const Prog& prog, const IterLinkInfo& info) {
   const int fd = int(info.words[0]);
   if (!fd) return refuse(Errno::BadF, "iter_info names no map");
-  const File* file = current_task(prog.machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "map fd {} is not open", fd);
-  if (&file->f_op != &bpf_map_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a map", fd, file->f_op.name);
-  return static_cast<Map*>(file->private_data);
+  return __bpf_map_get(prog.machine, fd);
 }
 
 // The map of a link, with a uref, if the program does not reach further than keys and values do.
@@ -67,14 +64,14 @@ Result<void> bpf_iter_attach_map(Prog& prog, const IterLinkInfo& info, IterAux& 
   Map& map = *TRY(map_of_info(prog, info));
   if (!has_elements(map))
     return refuse(Errno::Inval, "elements of map type {} are not iterated", map.map_type);
-  const uint32_t percpu = (map.value_size + 7) / 8 * 8 * prog.machine.cpus;
+  const uint32_t percpu = bpf_map_value_size(map);
   return take_map(map, prog, map.key_size, has_percpu_values(map) ? percpu : map.value_size, aux);
 }
 
 // All CPUs' values in a row, as the program sees them; what it writes there is lost, as in the kernel.
 Errno show_percpu_values(IterSeq& seq, Addr key) {
   Map& map = *seq.aux.map;
-  const uint32_t cpus = map.machine.cpus, each = (map.value_size + 7) / 8 * 8;
+  const uint32_t cpus = map.machine.cpus, each = uint32_t(round_up(map.value_size, 8));
   auto all = map.machine.arena.alloc(each * cpus, "an iterator's values");
   if (!all) return Errno::NoMem;
   std::memset(all->host, 0, all->size);

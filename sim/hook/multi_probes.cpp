@@ -35,12 +35,6 @@ Result<void> show_numbers(Machine& machine, uint64_t user, const std::vector<uin
   return copy_to_user(machine, user, numbers.data(), shown * sizeof numbers[0]);
 }
 
-std::string hex(uint64_t value) {
-  char text[24];
-  std::snprintf(text, sizeof text, value ? "0x%llx" : "0", static_cast<unsigned long long>(value));
-  return text;
-}
-
 // Kernel functions.
 
 struct KprobeMultiLink final : Link {
@@ -85,8 +79,7 @@ Result<void> bpf_kprobe_multi_link_fill_link_info(const Link& link, bpf_link_inf
   out.flags = multi.flags;
   out.missed = 0;
   if (!out.addrs) return {};
-  constexpr auto CAP_SYSLOG_ = Capability(34);
-  const bool visible = capable(link.machine, CAP_SYSLOG_);
+  const bool visible = capable(link.machine, CAP_SYSLOG);
   if (out.cookies) TRY(show_numbers(link.machine, out.cookies, multi.cookies, room));
   TRY(show_numbers(link.machine, out.addrs, visible ? multi.addrs : std::vector<uint64_t>(out.count), room));
   if (room < out.count) return refuse(Errno::NoSpc, "{} functions, room for {}", out.count, room);
@@ -256,9 +249,7 @@ Result<std::vector<Uprobe>> copy_uprobes(Machine& machine, const bpf_attr& attr)
 
 Result<const Task*> get_pid_task(Machine& machine, uint32_t pid) {
   if (!pid) return nullptr;
-  for (const auto& [serial, object] : machine.objects)
-    if (object->kind == ObjectKind::Task)
-      if (auto* task = static_cast<const Task*>(object); task->pid == int(pid) && !task->exited) return task;
+  if (const Task* task = find_task_by_vpid(machine, int(pid)); task && !task->exited) return task;
   return refuse(Errno::Srch, "no task has the pid {}", pid);
 }
 

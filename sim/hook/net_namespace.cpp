@@ -33,12 +33,13 @@ Result<void> bpf_netns_link_detach(Link& link) {
   return {};
 }
 
-Result<void> bpf_netns_link_update_prog(Link& link, Prog& new_prog, Prog* old_prog) {
+Result<void> bpf_netns_link_update_prog(Link& link, Prog& new_prog, Prog* old_prog, Holding& given) {
   KFN(link.machine, bpf_netns_link_update_prog);
   if (old_prog && link.prog != old_prog)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old_prog->id);
   if (link.prog->type != new_prog.type) return refuse(Errno::Inval, "the new program is of another type");
   if (!netns_link(link).net) return refuse(Errno::NoLink, "the link is detached");
+  given.release();
   bpf_prog_put(*std::exchange(link.prog, &new_prog), {"replaced in link {}", link.id});
   return {};
 }
@@ -70,6 +71,19 @@ const LinkOps bpf_netns_link_ops = {
 
 NetnsLink::NetnsLink(NetNs& net, Prog& prog, bpf_attach_type type)
     : Link(net.machine, BPF_LINK_TYPE_NETNS, bpf_netns_link_ops, &prog, type), net(&net) {}
+
+// The ids of programs for a query: at most `room` of them go to user memory, and as many places as there is
+// room for are written. ENOSPC when that is not all.
+Result<void> bpf_prog_array_copy_to_user(Machine& machine, const std::vector<Prog*>& programs, uint64_t user,
+                                         uint32_t room) {
+  constexpr uint32_t kMostPlaces = 1 << 20;  // what one kmalloc gives
+  if (room > kMostPlaces) return refuse(Errno::NoMem, "room for {} programs", room);
+  std::vector<uint32_t> ids(room);
+  for (size_t i = 0; i < std::min<size_t>(room, programs.size()); ++i) ids[i] = programs[i]->id;
+  TRY(copy_to_user(machine, user, ids.data(), ids.size() * sizeof ids[0]));
+  if (programs.size() > room) return refuse(Errno::NoSpc, "{} programs, room for {}", programs.size(), room);
+  return {};
+}
 
 }  // namespace
 
@@ -139,17 +153,6 @@ void netns_bpf_pernet_pre_exit(NetNs& net) {
     for (Link* link : attached.links) netns_link(*link).net = nullptr;
     if (attached.prog) bpf_prog_put(*attached.prog, {"its network namespace is gone"});
   }
-}
-
-Result<void> bpf_prog_array_copy_to_user(Machine& machine, const std::vector<Prog*>& programs, uint64_t user,
-                                         uint32_t room) {
-  constexpr uint32_t kMostPlaces = 1 << 20;  // what one kmalloc gives
-  if (room > kMostPlaces) return refuse(Errno::NoMem, "room for {} programs", room);
-  std::vector<uint32_t> ids(room);
-  for (size_t i = 0; i < std::min<size_t>(room, programs.size()); ++i) ids[i] = programs[i]->id;
-  TRY(copy_to_user(machine, user, ids.data(), ids.size() * sizeof ids[0]));
-  if (programs.size() > room) return refuse(Errno::NoSpc, "{} programs, room for {}", programs.size(), room);
-  return {};
 }
 
 }  // namespace bpfsim

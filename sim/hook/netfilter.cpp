@@ -10,7 +10,7 @@
 
 #include "btf/btf_types.h"
 #include "hook/attach.h"
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "host/tracing.h"
 #include "object/btf.h"
@@ -90,7 +90,7 @@ Result<void> bpf_nf_link_detach(Link& link) {
   return {};
 }
 
-Result<void> bpf_nf_link_update(Link& link, Prog&, Prog*) {
+Result<void> bpf_nf_link_update(Link& link, Prog&, Prog*, Holding&) {
   return refuse(Errno::OpNotSupp, "a {} link keeps its program", link.ops.name);
 }
 

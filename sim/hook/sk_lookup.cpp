@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "hook/ctx_fields.h"
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "host/socket.h"
 #include "uapi/context.h"
@@ -97,9 +97,7 @@ Result<uint64_t> cookie_of_selected(const Machine& machine, const bpf_sk_lookup_
 Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_sk_lookup);
-  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
-                  attr.test.cpu, attr.test.batch_size);
+  TRY(no_test_flags(attr));
   if (attr.test.data_in || attr.test.data_size_in || attr.test.data_out || attr.test.data_size_out)
     return refuse(Errno::Inval, "this program type sees no packet: no data");
   TestContext given = TRY(bpf_ctx_init(machine, attr, sizeof(bpf_sk_lookup)));

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
 
@@ -373,9 +373,7 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_skb);
   const uint32_t size = attr.test.data_size_in, headroom = 64;  // NET_SKB_PAD, with NET_IP_ALIGN 0 as on x86
-  if ((attr.test.flags & ~BPF_F_TEST_SKB_CHECKSUM_COMPLETE) || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
-                  attr.test.cpu, attr.test.batch_size);
+  TRY(no_test_flags(attr, BPF_F_TEST_SKB_CHECKSUM_COMPLETE));
   if (size < ETH_HLEN) return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", size);
   if (size > kFrameSize - headroom - kSharedInfoSize)
     return refuse(Errno::Inval, "a test packet has at most {} bytes, this one {}",

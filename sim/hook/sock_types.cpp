@@ -5,7 +5,6 @@
 // that accesses of their contexts stay as the program wrote them, where the kernel rewrites them into
 // accesses of its own structs; and the helpers that only they have.
 #include "hook/ctx_fields.h"
-#include "hook/hook.h"
 #include "hook/types.h"
 #include "uapi/context.h"
 

@@ -22,10 +22,9 @@ Result<void> bpf_iter_attach_task(Prog& prog, const IterLinkInfo& info, IterAux&
     aux.pid = tid ? tid : pid;
   }
   if (!pid_fd) return {};
-  const File* file = current_task(prog.machine).files.get(int(pid_fd));
-  if (!file || &file->f_op != &pidfd_fops) return refuse(Errno::BadF, "fd {} is no pidfd", pid_fd);
+  const Task* task = TRY(object_of_fd<Task>(prog.machine, int(pid_fd), pidfd_fops, Errno::BadF));
   aux.task_type = BPF_TASK_ITER_TGID;
-  aux.pid = uint32_t(static_cast<const Task&>(*file->private_data).pid);
+  aux.pid = uint32_t(task->pid);
   return {};
 }
 

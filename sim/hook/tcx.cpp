@@ -59,18 +59,20 @@ Result<void> tcx_link_detach(Link& link) {
   return {};
 }
 
-Result<void> tcx_link_update(Link& link, Prog& new_prog, Prog* old_prog) {
+Result<void> tcx_link_update(Link& link, Prog& new_prog, Prog* old_prog, Holding& given) {
   KFN(link.machine, tcx_link_update);
   NetDevice* dev = tcx_link(link).dev;
   if (!dev) return refuse(Errno::NoLink, "the link is detached");
   if (old_prog && link.prog != old_prog)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old_prog->id);
   if (link.prog == &new_prog) {
+    given.release();
     bpf_prog_put(new_prog, {"the link has it already"});
     return {};
   }
   const MprogPlace place{BPF_F_REPLACE | BPF_F_ID, link.prog->id, 0};
   TRY(bpf_mprog_attach(link.machine, entry_of(*dev, link.attach_type), new_prog, &link, link.prog, place));
+  given.release();
   bpf_prog_put(*std::exchange(link.prog, &new_prog), {"replaced in link {}", link.id});
   return {};
 }

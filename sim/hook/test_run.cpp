@@ -4,24 +4,20 @@
 // packet that it may change each time, and writes back packet, size, answer and mean duration. Departs from
 // the kernel: the duration is simulated time, and a program that dies of a simulated oops is -EFAULT with a
 // report in dmesg (the kernel would have killed the caller).
+#include "hook/test_run.h"
+
 #include <algorithm>
 #include <cstddef>
 
-#include "hook/hook.h"
 #include "run/select_runtime.h"
 
 namespace bpfsim {
 
-static Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected,
-                                             uint32_t actual) {
-  if (actual > kPageSize) return refuse(Errno::TooBig, "{} bytes of context are more than a page", actual);
-  for (uint32_t at = expected; at < actual; ++at) {
-    uint8_t byte;
-    TRY(copy_from_user(machine, &byte, user + at, 1));
-    if (byte)
-      return refuse(Errno::TooBig, "byte {} of the context is not 0, the context has {}", at, expected);
-  }
-  return {};
+Result<void> no_test_flags(const bpf_attr& attr, uint32_t allowed, std::source_location where) {
+  const auto& test = attr.test;
+  if (!(test.flags & ~allowed) && !test.cpu && !test.batch_size) return {};
+  return refuse(Errno::Inval, Fact("flags {}, cpu {} and batch_size {} must be 0", where), test.flags,
+                test.cpu, test.batch_size);
 }
 
 Result<TestContext> bpf_ctx_init(Machine& machine, const bpf_attr& attr, uint32_t max_size) {
@@ -30,7 +26,7 @@ Result<TestContext> bpf_ctx_init(Machine& machine, const bpf_attr& attr, uint32_
   ctx.given = true;
   ctx.bytes.resize(max_size);
   if (!attr.test.ctx_in) return ctx;
-  TRY(bpf_check_uarg_tail_zero(machine, attr.test.ctx_in, max_size, attr.test.ctx_size_in));
+  TRY(bpf_check_uarg_tail_zero(machine, attr.test.ctx_in, max_size, attr.test.ctx_size_in, "the context"));
   TRY(copy_from_user(machine, ctx.bytes.data(), attr.test.ctx_in, std::min(max_size, attr.test.ctx_size_in)));
   return ctx;
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "hook/hook.h"
+#include "hook/trampoline.h"
 #include "host/tracing.h"
 #include "object/btf.h"
 #include "object/file.h"
@@ -48,24 +49,6 @@ struct TracingLink final : Link {
   uint64_t key = 0;
   const uint64_t cookie;
 };
-
-// A name for user space: all of it, or what fits and ENOSPC.
-Result<void> bpf_copy_to_user(Machine& machine, uint64_t to, const std::string& text, uint32_t room) {
-  const uint32_t length = std::min<uint32_t>(uint32_t(text.size()), room - 1);
-  TRY(copy_to_user(machine, to, text.substr(0, length).c_str(), length + 1));
-  if (length < text.size())
-    return refuse(Errno::NoSpc, "the name needs {} bytes, not {}", text.size() + 1, room);
-  return {};
-}
-
-// The caller gave a buffer and its length, or neither; the length becomes the one that the name needs.
-Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length) {
-  if (!length != !to) return refuse(Errno::Inval, "a name's buffer and its length belong together");
-  const uint32_t room = length;
-  length = uint32_t(name.size()) + 1;
-  if (!to) return {};
-  return bpf_copy_to_user(machine, to, name, room);
-}
 
 // Raw tracepoints.
 
@@ -150,12 +133,6 @@ Result<void> bpf_perf_link_fill_link_info(const Link& link, bpf_link_info& info)
     out.type = BPF_PERF_EVENT_EVENT;
   }
   return {};
-}
-
-std::string hex(uint64_t value) {
-  char text[24];
-  std::snprintf(text, sizeof text, value ? "0x%llx" : "0", static_cast<unsigned long long>(value));
-  return text;
 }
 
 std::string bpf_perf_link_show_fdinfo(const Link& link) {

@@ -10,7 +10,7 @@
 
 #include "btf/btf_types.h"
 #include "hook/bpf_iter.h"
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "host/bpf_lsm.h"
 #include "host/tracing.h"
@@ -21,7 +21,7 @@ namespace bpfsim {
 
 namespace {
 
-constexpr int kFuncArgsSize = 12 * 8;
+constexpr int kFuncArgsSize = MAX_BPF_FUNC_ARGS * 8;
 
 // The function or tracepoint as the log names it, and its arguments; without a prototype, five numbers.
 struct Signature {
@@ -159,9 +159,7 @@ namespace {
 Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_tracing);
-  if (attr.test.flags || attr.test.cpu || attr.test.batch_size)
-    return refuse(Errno::Inval, "flags {}, cpu {} and batch_size {} must be 0", attr.test.flags,
-                  attr.test.cpu, attr.test.batch_size);
+  TRY(no_test_flags(attr));
   if (prog.expected_attach_type != BPF_TRACE_FENTRY && prog.expected_attach_type != BPF_TRACE_FEXIT)
     return refuse(Errno::Fault, "no function of the kernel's is called for this attach type");
   const uint32_t retval = 0;

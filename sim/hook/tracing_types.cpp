@@ -8,7 +8,7 @@
 // yet: writing registers in a uprobe's program, sys_bpf and the other helpers that only SYSCALL has.
 #include <cstddef>
 
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "run/select_runtime.h"
 #include "uapi/context.h"
@@ -18,7 +18,7 @@ namespace bpfsim {
 namespace {
 
 constexpr int kPtRegsSize = 168, PERF_MAX_TRACE_SIZE = 8192, U16_MAX = 0xffff;
-constexpr int MAX_BPF_FUNC_ARGS = 12, kFuncArgsSize = MAX_BPF_FUNC_ARGS * 8;
+constexpr int kFuncArgsSize = MAX_BPF_FUNC_ARGS * 8;
 
 bool in_context(int off, int size, int from, int end) { return off >= from && off < end && off % size == 0; }
 

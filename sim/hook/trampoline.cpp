@@ -6,9 +6,10 @@
 // program of the kernel's own is, for all of them, which looks up the cgroup when it runs; here it is a
 // count. Departs from the kernel: a trampoline is no object with references, it is there for as long as its
 // function is, and has no code; the program of the kernel's own holds no reference of the BTF.
+#include "hook/trampoline.h"
+
 #include <algorithm>
 
-#include "hook/hook.h"
 #include "host/cgroup.h"
 #include "host/tracing.h"
 #include "object/btf.h"

@@ -4,11 +4,8 @@
 // helper newer than the machine's version does not exist there.
 #include "hook/types.h"
 
-#include <array>
-
-#include "hook/hook.h"
 #include "run/helpers/table.h"
-#include "uapi/version.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -43,12 +40,13 @@ enum class Needs : uint8_t { NONE, BPF, PERFMON };
 struct HelperSet {
   bpf_func_id id;
   uint32_t types;
-  const char* from;
+  Version from;
   Needs needs;
 };
 
 constexpr HelperSet helper_sets[] = {
-#define HELPER_SET(name, types, from, needs) {BPF_FUNC_##name, types, from, Needs::needs},
+#define HELPER_SET(name, types, from, needs) \
+  {BPF_FUNC_##name, types, Version::parse(from).value_or(Version{}), Needs::needs},
 #include "hook/helper_sets.def"
 #undef HELPER_SET
 };
@@ -109,16 +107,6 @@ uint32_t set_of(const Prog& prog) {
   return tables_of(type).set | (iterator ? uint32_t(ITER) : 0);
 }
 
-const char* helper_since(bpf_func_id id) {
-  switch (id) {
-#define HELPER(name, number, since, gpl_only, signature) \
-  case BPF_FUNC_##name: return since;
-#include "uapi/helpers.def"
-#undef HELPER
-    default: return "";
-  }
-}
-
 bool may(const Machine& machine, Needs needs) {
   if (needs == Needs::BPF) return bpf_capable(machine);
   if (needs == Needs::PERFMON) return bpf_capable(machine) && perfmon_capable(machine);
@@ -127,15 +115,6 @@ bool may(const Machine& machine, Needs needs) {
 
 }  // namespace
 
-std::span<const ProgTypeOps> prog_type_ops() {
-  static const ProgTypeOps rows[] = {
-#define PROG_TYPE(name, ...) {name, #name, tables_of(name).verifier, tables_of(name).prog},
-#include "uapi/prog_types.def"
-#undef PROG_TYPE
-  };
-  return rows;
-}
-
 const VerifierOps* verifier_ops(bpf_prog_type type) { return tables_of(type).verifier; }
 const ProgOps* prog_ops(bpf_prog_type type) { return tables_of(type).prog; }
 
@@ -143,8 +122,7 @@ const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
   const Machine& machine = prog.machine;
   for (const HelperSet& set : helper_sets) {
     if (set.id != id || !(set.types & set_of(prog))) continue;
-    auto since = Version::parse(helper_since(id)), from = Version::parse(set.from);
-    if ((since && machine.version < *since) || (from && machine.version < *from)) continue;
+    if (machine.version < find_helper(int32_t(id))->since || machine.version < set.from) continue;
     return may(machine, set.needs) ? helper_proto(id) : nullptr;
   }
   return nullptr;

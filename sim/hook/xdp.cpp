@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "hook/hook.h"
+#include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
 #include "uapi/gates.h"

@@ -9,6 +9,7 @@
 // program, offload.
 #include <climits>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "hook/attach.h"
@@ -75,8 +76,9 @@ Result<void> may_be_attached(const NetDevice& dev, bpf_xdp_mode mode, const Prog
   return {};
 }
 
-// The device takes the caller's reference of new_prog.
-Result<void> dev_xdp_attach(NetDevice& dev, XdpLink* link, Prog* new_prog, Prog* old_prog, uint32_t flags) {
+// The device takes the caller's reference of new_prog, which `given` shows until then.
+Result<void> dev_xdp_attach(NetDevice& dev, XdpLink* link, Prog* new_prog, Prog* old_prog, uint32_t flags,
+                            std::optional<Holding>& given) {
   KFN(dev.machine, dev_xdp_attach);
   uint32_t modes = flags & XDP_FLAGS_MODES;
   if (link && (flags & ~XDP_FLAGS_MODES))
@@ -100,6 +102,7 @@ Result<void> dev_xdp_attach(NetDevice& dev, XdpLink* link, Prog* new_prog, Prog*
   if (new_prog) TRY(may_be_attached(dev, mode, *new_prog));
 
   if (new_prog != cur_prog) TRY(dev_xdp_install(dev, mode, new_prog));
+  given.reset();
   if (link)
     state.link = link;
   else
@@ -127,7 +130,7 @@ Result<void> bpf_xdp_link_detach(Link& link) {
 }
 
 // Takes over the caller's reference of new_prog on success.
-Result<void> bpf_xdp_link_update(Link& link, Prog& new_prog, Prog* old_prog) {
+Result<void> bpf_xdp_link_update(Link& link, Prog& new_prog, Prog* old_prog, Holding& given) {
   KFN(link.machine, bpf_xdp_link_update);
   NetDevice* dev = xdp_link(link).dev;
   if (!dev) return refuse(Errno::NoLink, "the link is detached");
@@ -137,10 +140,12 @@ Result<void> bpf_xdp_link_update(Link& link, Prog& new_prog, Prog* old_prog) {
   if (old->type != new_prog.type || old->expected_attach_type != new_prog.expected_attach_type)
     return refuse(Errno::Inval, "the new program is of another type or attach type");
   if (old == &new_prog) {
+    given.release();
     bpf_prog_put(new_prog, {"the link has it already"});
     return {};
   }
   TRY(dev_xdp_install(*dev, dev_xdp_mode(*dev, xdp_link(link).flags), &new_prog));
+  given.release();
   link.prog = &new_prog;
   bpf_prog_put(*old, {"replaced in link {}", link.id});
   return {};
@@ -176,7 +181,10 @@ XdpLink::XdpLink(NetDevice& dev, Prog& prog, uint32_t flags)
 
 Result<void> dev_change_xdp(NetDevice& dev, Prog* new_prog, Prog* expected, uint32_t flags) {
   if (new_prog) bpf_prog_inc(*new_prog, {"attached to netdev {}", dev.ifindex});
-  Result<void> attached = dev_xdp_attach(dev, nullptr, new_prog, expected, flags);
+  std::optional<Holding> given;
+  if (new_prog) given.emplace(dev.machine, *new_prog, "RTM_SETLINK");
+  Result<void> attached = dev_xdp_attach(dev, nullptr, new_prog, expected, flags, given);
+  given.reset();
   if (!attached && new_prog) bpf_prog_put(*new_prog, {"not attached to netdev {}", dev.ifindex});
   return attached;
 }
@@ -186,7 +194,8 @@ Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr) {
   NetDevice* dev = init_net(prog.machine).by_index(int(attr.link_create.target_ifindex));
   if (!dev) return refuse(Errno::Inval, "no device has ifindex {}", attr.link_create.target_ifindex);
   auto link = std::make_unique<XdpLink>(*dev, prog, attr.link_create.flags);
-  Result<void> attached = dev_xdp_attach(*dev, link.get(), nullptr, nullptr, link->flags);
+  std::optional<Holding> none;  // the caller shows the reference that the link takes
+  Result<void> attached = dev_xdp_attach(*dev, link.get(), nullptr, nullptr, link->flags, none);
   if (!attached) return attached.refusal();
   return link.release();
 }

@@ -3,8 +3,8 @@
 // The cgroup-v2 hierarchy, mounted at /sys/fs/cgroup: a tree of groups in which every task has its place,
 // made with mkdir, removed with rmdir, named to bpf(2) by a descriptor of the directory. Each group has a
 // list of programs for every kind of attachment, and what is effective there: its own and those inherited
-// (hook/cgroup.h attaches and computes). A removed group lives on as long as a descriptor, a link, a map or a
-// task holds it, but is offline: nothing finds it any more.
+// (hook/cgroup.cpp attaches and computes). A removed group lives on as long as a descriptor, a link, a map or
+// a task holds it, but is offline: nothing finds it any more.
 //
 // Departs from the kernel: no controllers and no control files (a task is moved by cgroup_attach_task, as a
 // write to cgroup.procs does), and references that css_sets hold stand with their tasks.
@@ -79,7 +79,7 @@ void cgroup_get(Cgroup& cgroup, const Cause& cause);
 void cgroup_put(Cgroup& cgroup, const Cause& cause);
 
 Result<Cgroup*> cgroup_mkdir(Cgroup& parent, const std::string& name);
-// Takes the group out of the tree; what hangs on it goes by cgroup_bpf_offline first (hook/cgroup.h).
+// Takes the group out of the tree; what hangs on it goes by cgroup_bpf_offline first (hook/attach.h).
 Result<void> cgroup_may_rmdir(const Cgroup& cgroup);
 void cgroup_destroy(Cgroup& cgroup);
 

@@ -95,11 +95,7 @@ Result<int64_t> netns_open(Machine& machine) {
 }
 
 Result<NetNs*> get_net_ns_by_fd(Machine& machine, int fd) {
-  const File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
-  if (&file->f_op != &ns_file_operations)
-    return refuse(Errno::Inval, "fd {} is a {}, not a network namespace", fd, file->f_op.name);
-  return static_cast<NetNs*>(file->private_data);
+  return object_of_fd<NetNs>(machine, fd, ns_file_operations);
 }
 
 NetDevice* Net::by_index(int ifindex) const {

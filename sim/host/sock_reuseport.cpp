@@ -64,13 +64,13 @@ static Result<void> reuseport_attach_prog(Sock& sk, Prog& prog) {
 Result<void> sk_reuseport_attach_bpf(Sock& sk, int fd) {
   KFN(sk.machine, sk_reuseport_attach_bpf);
   if (sk.filter_locked) return refuse(Errno::Perm, "SO_LOCK_FILTER forbids it");
-  Result<Prog*> prog = bpf_prog_get_type(sk.machine, fd, BPF_PROG_TYPE_SOCKET_FILTER);
-  if (prog.err() == Errno::Inval) prog = bpf_prog_get_type(sk.machine, fd, BPF_PROG_TYPE_SK_REUSEPORT);
-  if (!prog) return prog.refusal();
-  if ((*prog)->type == BPF_PROG_TYPE_SK_REUSEPORT && !sk.is_tcp() && !sk.is_udp())
+  Prog& prog = *TRY(__bpf_prog_get(sk.machine, fd));
+  if (prog.type != BPF_PROG_TYPE_SOCKET_FILTER && prog.type != BPF_PROG_TYPE_SK_REUSEPORT)
+    return refuse(Errno::Inval, "the program has type {}, wanted SOCKET_FILTER or SK_REUSEPORT", prog.type);
+  if (prog.type == BPF_PROG_TYPE_SK_REUSEPORT && !sk.is_tcp() && !sk.is_udp())
     return refuse(Errno::NotSupp, "SK_REUSEPORT programs are for TCP and UDP");
-  if ((*prog)->type == BPF_PROG_TYPE_SOCKET_FILTER) TRY(check_optmem(**prog));
-  return reuseport_attach_prog(sk, **prog);
+  if (prog.type == BPF_PROG_TYPE_SOCKET_FILTER) TRY(check_optmem(prog));
+  return reuseport_attach_prog(sk, prog);
 }
 
 Result<void> reuseport_detach_prog(Sock& sk) {

@@ -220,7 +220,9 @@ Result<void> tcp_connect(Sock& sk, const SockAddr& to) {
 Result<void> sk_attach_bpf(Sock& sk, int fd) {
   KFN(sk.machine, sk_attach_bpf);
   if (sk.filter_locked) return refuse(Errno::Perm, "SO_LOCK_FILTER forbids it");
-  Prog& prog = *TRY(bpf_prog_get_type(sk.machine, fd, BPF_PROG_TYPE_SOCKET_FILTER));
+  Prog& prog = *TRY(__bpf_prog_get(sk.machine, fd));
+  if (prog.type != BPF_PROG_TYPE_SOCKET_FILTER)
+    return refuse(Errno::Inval, "the program has type {}, wanted SOCKET_FILTER", prog.type);
   TRY(check_optmem(prog));
   bpf_prog_inc(prog, {"filter of sock {}", sk.id});
   if (Prog* old = std::exchange(sk.sk_filter, &prog)) bpf_prog_put(*old, {"replaced at sock {}", sk.id});
@@ -288,22 +290,7 @@ Sockets& init_sockets(Machine& machine) {
 }
 
 Result<Sock*> sockfd_lookup(Machine& machine, int fd) {
-  File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
-  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
-  if (&file->f_op != &socket_file_ops)
-    return refuse(Errno::NotSock, "fd {} is a {}, not a socket", fd, file->f_op.name);
-  return static_cast<Sock*>(file->private_data);
-}
-
-Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type) {
-  File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
-  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
-  if (&file->f_op != &bpf_prog_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a program", fd, file->f_op.name);
-  Prog* prog = static_cast<Prog*>(file->private_data);
-  if (prog->type != type)
-    return refuse(Errno::Inval, "the program has type {}, wanted {}", uint32_t(prog->type), uint32_t(type));
-  return prog;
+  return object_of_fd<Sock>(machine, fd, socket_file_ops, Errno::NotSock);
 }
 
 Result<void> check_optmem(const Prog& prog) {

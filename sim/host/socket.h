@@ -126,8 +126,6 @@ void reuseport_detach_sock(Sock& sk);  // and leaves
 Result<void> sk_reuseport_attach_bpf(Sock& sk, int fd);
 Result<void> reuseport_detach_prog(Sock& sk);
 
-// The program behind a descriptor, if it is of that type; no reference is taken.
-Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type);
 // A socket's memory for options (net.core.optmem_max) pays for a SOCKET_FILTER program: -ENOMEM.
 Result<void> check_optmem(const Prog& prog);
 

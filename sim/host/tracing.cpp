@@ -61,11 +61,7 @@ void enable(PerfEvent& event, bool on) {
 
 Result<int64_t> perf_ioctl_set_bpf(PerfEvent& event, uint64_t fd) {
   Machine& machine = event.machine;
-  File* file = current_task(machine).files.get(int(fd));
-  if (!file) return refuse(Errno::BadF, "prog fd {} is not open", int(fd));
-  if (&file->f_op != &bpf_prog_fops) return refuse(Errno::Inval, "fd {} is not a program", int(fd));
-  auto& prog = static_cast<Prog&>(*file->private_data);
-  bpf_prog_inc(prog, {"set on a perf event by task {}", machine.current->pid});
+  Prog& prog = *TRY(bpf_prog_get(machine, int(fd), {"set on a perf event by task {}", machine.current->pid}));
   Holding given(machine, prog, "ioctl(PERF_EVENT_IOC_SET_BPF)");
   Result<void> set = perf_event_set_bpf_prog(event, prog, 0);
   given.release();

@@ -52,7 +52,7 @@ static std::string describe_map(const BpfObject& object, const BpfMap& map) {
          ", key " + describe_part(object, map.btf_key_type_id, map.key_size) + ", value " +
          describe_part(object, map.is_data() ? 0 : map.btf_value_type_id, map.value_size) + ", " +
          std::to_string(map.max_entries) + " entries" +
-         (map.map_flags ? ", flags " + hex(map.map_flags) : "");
+         (map.map_flags ? ", flags " + in_hex(map.map_flags) : "");
 }
 
 namespace {

@@ -40,7 +40,7 @@ BpfProgram* BpfObject::find_program(std::string_view program_name) {
 
 namespace loader {
 
-std::string hex(uint64_t value) {
+std::string in_hex(uint64_t value) {
   char text[20];
   std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
   return text;
@@ -81,7 +81,7 @@ static void read_sections(BpfObject& object) {
     const std::string where =
         sym.shndx == SHN_UNDEF ? "undefined" : std::string(object.elf.section_name(sym.shndx));
     note(object, Step::Kind::Symbol,
-         std::string(sym.name) + ": " + what + " in " + where + " at " + hex(sym.value) + ", " +
+         std::string(sym.name) + ": " + what + " in " + where + " at " + in_hex(sym.value) + ", " +
              std::to_string(sym.size) + " bytes");
   }
 }
@@ -99,7 +99,7 @@ static Result<void> read_license_and_version(BpfObject& object) {
     if (data.size() != sizeof object.kern_version)
       return refuse(Errno::Inval, "section 'version' must have 4 bytes, has {}", data.size());
     std::memcpy(&object.kern_version, data.data(), data.size());
-    note(object, Step::Kind::License, "kernel version " + hex(object.kern_version));
+    note(object, Step::Kind::License, "kernel version " + in_hex(object.kern_version));
   }
   return {};
 }

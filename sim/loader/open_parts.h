@@ -25,7 +25,7 @@ BpfProgram* find_program_at(std::vector<BpfProgram>& programs, uint32_t sec_idx,
 Result<void> relocate_program(BpfObject& object, BpfProgram& program,
                               const std::vector<BpfProgram>& pristine);
 
-std::string hex(uint64_t value);  // "0x1f"
+std::string in_hex(uint64_t value);  // "0x1f"
 void note(BpfObject& object, Step::Kind kind, std::string text);
 
 }  // namespace bpfsim::loader

@@ -3,8 +3,7 @@
 // Values in a row, found by index; all of them exist from the start and none can be deleted. A per-CPU array
 // keeps for each index one copy for every CPU: copy `cpu` lies at `base + cpu * stride`, where the stride is
 // value_size rounded up to 8. An unprivileged owner gets an array of a power of two, so that a speculated
-// index, masked, stays inside. Departs from the kernel: user space maps a BPF_F_MMAPABLE array by getting
-// the address of its pages, since machine and user share one process.
+// index, masked, stays inside. User space maps the pages of a BPF_F_MMAPABLE array (object/mmap.h).
 #include "map/arraymap.h"
 
 #include "btf/btf_types.h"
@@ -39,12 +38,6 @@ struct BpfArray final : Map {
 
 BpfArray& array_of(Map& map) { return static_cast<BpfArray&>(map); }
 const BpfArray& array_of(const Map& map) { return static_cast<const BpfArray&>(map); }
-
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
 
 }  // namespace
 
@@ -97,21 +90,21 @@ void array_map_free(Map& map) { delete &array_of(map); }
 
 Result<void*> array_map_lookup_elem(Map& map, const void* key) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (index >= array.max_entries) return nullptr;
   return array.values.host + uint64_t(array.elem_size) * (index & array.index_mask);
 }
 
 Result<void*> percpu_array_map_lookup_elem(Map& map, const void* key) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (index >= array.max_entries) return nullptr;
   return array.elem(index, map.machine.current->cpu);
 }
 
 Result<void*> percpu_array_map_lookup_percpu_elem(Map& map, const void* key, uint32_t cpu) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (cpu >= map.machine.cpus || index >= array.max_entries) return nullptr;
   return array.elem(index, cpu);
 }
@@ -119,7 +112,7 @@ Result<void*> percpu_array_map_lookup_percpu_elem(Map& map, const void* key, uin
 }  // namespace
 
 Result<void> array_map_get_next_key(Map& map, const void* key, void* next_key) {
-  uint32_t index = key ? index_of(key) : UINT32_MAX;
+  uint32_t index = key ? key_as<uint32_t>(key) : UINT32_MAX;
   if (index == map.max_entries - 1) return refuse(Errno::NoEnt, "index {} is the last", index);
   uint32_t next = index < map.max_entries ? index + 1 : 0;
   std::memcpy(next_key, &next, sizeof next);
@@ -130,7 +123,7 @@ namespace {
 
 Result<void> array_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if ((flags & ~BPF_F_LOCK) > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (index >= array.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, array.max_entries);
@@ -229,7 +222,7 @@ uint64_t array_mem_usage(uint64_t entries, uint64_t bytes_each) {
 
 Result<void> bpf_percpu_array_copy(Map& map, const void* key, void* values) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (index >= array.max_entries)
     return refuse(Errno::NoEnt, "index {} is not below max_entries {}", index, array.max_entries);
   copy_map_values(map, values, array.elem(index), true);
@@ -238,7 +231,7 @@ Result<void> bpf_percpu_array_copy(Map& map, const void* key, void* values) {
 
 Result<void> bpf_percpu_array_update(Map& map, const void* key, const void* values, uint64_t flags) {
   BpfArray& array = array_of(map);
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (index >= array.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, array.max_entries);

@@ -18,7 +18,7 @@ BpfLocalStorage** cgroup_storage_ptr(Object& owner) { return &static_cast<Cgroup
 class CgroupOfKey {
  public:
   CgroupOfKey(const Map& map, const void* key)
-      : cgroup(cgroup_get_from_fd(map.machine, fd_of_key(key), {"the key of map {}", map.id})) {}
+      : cgroup(cgroup_get_from_fd(map.machine, key_as<int>(key), {"the key of map {}", map.id})) {}
   ~CgroupOfKey() {
     if (cgroup) cgroup_put(**cgroup, {"the key is followed"});
   }

@@ -17,7 +17,7 @@ namespace {
 BpfLocalStorage** inode_storage_ptr(Object& owner) { return &static_cast<Inode&>(owner).i_storage; }
 
 Result<Inode*> inode_of_key(const Map& map, const void* key) {
-  const int fd = fd_of_key(key);
+  const int fd = key_as<int>(key);
   File* file = map.machine.current->task ? map.machine.current->task->files.get_raw(fd) : nullptr;
   if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
   return &file_inode(*file);

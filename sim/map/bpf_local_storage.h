@@ -56,12 +56,6 @@ void bpf_local_storage_destroy(BpfLocalStorage& storage);
 const BpfLocalStorageElem* bpf_sk_storage_map_seq_find_next(const Map& map, uint64_t& bucket,
                                                             uint32_t& within);
 
-inline int fd_of_key(const void* key) {
-  int fd;
-  std::memcpy(&fd, key, sizeof fd);
-  return fd;
-}
-
 void bpf_task_storage_free(Task& task);
 void bpf_sk_storage_clone(const Sock& sk, Sock& newsk);
 

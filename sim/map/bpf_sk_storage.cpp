@@ -31,15 +31,15 @@ Result<void> bpf_sk_storage_charge(Object& owner, uint32_t size) {
 void bpf_sk_storage_uncharge(Object& owner, uint32_t size) { sock_of(owner).sk_omem_alloc -= size; }
 
 Result<void*> bpf_fd_sk_storage_lookup_elem(Map& map, const void* key) {
-  return bpf_local_storage_lookup(*TRY(sockfd_lookup(map.machine, fd_of_key(key))), map);
+  return bpf_local_storage_lookup(*TRY(sockfd_lookup(map.machine, key_as<int>(key))), map);
 }
 
 Result<void> bpf_fd_sk_storage_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
-  return bpf_local_storage_update(*TRY(sockfd_lookup(map.machine, fd_of_key(key))), map, value, flags);
+  return bpf_local_storage_update(*TRY(sockfd_lookup(map.machine, key_as<int>(key))), map, value, flags);
 }
 
 Result<void> bpf_fd_sk_storage_delete_elem(Map& map, const void* key) {
-  return bpf_local_storage_delete(*TRY(sockfd_lookup(map.machine, fd_of_key(key))), map);
+  return bpf_local_storage_delete(*TRY(sockfd_lookup(map.machine, key_as<int>(key))), map);
 }
 
 }  // namespace

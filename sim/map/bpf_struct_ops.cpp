@@ -13,6 +13,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "btf/btf_types.h"
 #include "btf/vmlinux.h"
@@ -21,6 +23,7 @@
 #include "map/map_types.h"
 #include "object/btf.h"
 #include "object/ops.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -31,23 +34,17 @@ const StructOpsMap& struct_ops(const Map& map) { return static_cast<const Struct
 
 const BtfTypes& kernel_types() { return *vmlinux_btf().types; }
 
-uint32_t key_of(const void* key) {
-  uint32_t number;
-  std::memcpy(&number, key, sizeof number);
-  return number;
-}
-
 const BpfStructOps& struct_ops_of(const BpfStructOpsDesc& desc) {
-  return std::string_view(desc.name) == bpf_bpf_dummy_ops.name ? bpf_bpf_dummy_ops : bpf_tcp_congestion_ops;
+  for (const BpfStructOps* ops : {&bpf_bpf_dummy_ops, &bpf_tcp_congestion_ops})
+    if (std::string_view(desc.name) == ops->name) return *ops;
+  throw std::logic_error(std::string("no room models struct ") + desc.name);
 }
 
 Result<void> bpf_struct_ops_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.key_size != sizeof(uint32_t))
     return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
   if (attr.max_entries != 1) return refuse(Errno::Inval, "max_entries must be 1, is {}", attr.max_entries);
-  uint32_t known = 0;
-  if (machine.version >= "6.4"_v) known |= BPF_F_LINK;
-  if (machine.version >= "6.9"_v) known |= BPF_F_VTYPE_BTF_OBJ_FD;
+  const uint32_t known = (BPF_F_LINK | BPF_F_VTYPE_BTF_OBJ_FD) & known_map_flags(machine.version);
   if (uint32_t extra = attr.map_flags & ~known)
     return refuse(Errno::Inval, "map_flags {} are not for struct_ops", extra);
   if (!attr.btf_vmlinux_value_type_id)
@@ -59,7 +56,7 @@ Result<void> nothing_to_build(StructOpsMap&, const bpf_attr&) { return {}; }
 
 Result<Map*> bpf_struct_ops_map_alloc(Machine& machine, const bpf_attr& attr) {
   if (attr.map_flags & BPF_F_VTYPE_BTF_OBJ_FD) {
-    TRY(object_of_fd(machine, attr.value_type_btf_obj_fd, btf_fops));
+    TRY(__btf_get_by_fd(machine, int(attr.value_type_btf_obj_fd)));
     return refuse(Errno::Inval, "BTF {} is not that of a kernel module", attr.value_type_btf_obj_fd);
   }
   if (!tracing(machine).btf_vmlinux) return refuse(Errno::NotSupp, "this machine has no BTF of its own");
@@ -84,7 +81,7 @@ void bpf_struct_ops_map_free(Map& map) {
 }
 
 Result<void> bpf_struct_ops_map_get_next_key(Map&, const void* key, void* next_key) {
-  if (key && key_of(key) == 0) return refuse(Errno::NoEnt, "the one key is 0");
+  if (key && key_as<uint32_t>(key) == 0) return refuse(Errno::NoEnt, "the one key is 0");
   std::memset(next_key, 0, sizeof(uint32_t));
   return {};
 }
@@ -173,7 +170,8 @@ Result<void> fill_and_register(StructOpsMap& map) {
 Result<void> bpf_struct_ops_map_update_elem(Map& base, const void* key, const void* value, uint64_t flags) {
   StructOpsMap& map = struct_ops(base);
   if (flags) return refuse(Errno::Inval, "flags must be 0, are {}", flags);
-  if (key_of(key) != 0) return refuse(Errno::TooBig, "the one key is 0, not {}", key_of(key));
+  if (key_as<uint32_t>(key) != 0)
+    return refuse(Errno::TooBig, "the one key is 0, not {}", key_as<uint32_t>(key));
   const auto* bytes = static_cast<const uint8_t*>(value);
   TRY(check_zero_holes(map.desc.value_type(), bytes));
   TRY(check_zero_holes(map.desc.type(), bytes + map.desc.data_offset()));
@@ -240,7 +238,8 @@ StructOpsMap::StructOpsMap(Machine& machine, const bpf_attr& attr)
 // What user space reads: ids of programs in place of functions, and how many references are not its own.
 Result<void> bpf_struct_ops_map_sys_lookup_elem(Map& base, const void* key, void* value) {
   const StructOpsMap& map = struct_ops(base);
-  if (key_of(key) != 0) return refuse(Errno::NoEnt, "the one key is 0, not {}", key_of(key));
+  if (key_as<uint32_t>(key) != 0)
+    return refuse(Errno::NoEnt, "the one key is 0, not {}", key_as<uint32_t>(key));
   std::memset(value, 0, map.value_size);
   if (map.state == BPF_STRUCT_OPS_STATE_INIT) return {};
   std::copy(map.uvalue.begin(), map.uvalue.end(), static_cast<uint8_t*>(value));

@@ -15,15 +15,15 @@ namespace {
 BpfLocalStorage** task_storage_ptr(Object& owner) { return &static_cast<Task&>(owner).bpf_storage; }
 
 Result<void*> bpf_pid_task_storage_lookup_elem(Map& map, const void* key) {
-  return bpf_local_storage_lookup(*TRY(pidfd_get_task(map.machine, fd_of_key(key))), map);
+  return bpf_local_storage_lookup(*TRY(pidfd_get_task(map.machine, key_as<int>(key))), map);
 }
 
 Result<void> bpf_pid_task_storage_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
-  return bpf_local_storage_update(*TRY(pidfd_get_task(map.machine, fd_of_key(key))), map, value, flags);
+  return bpf_local_storage_update(*TRY(pidfd_get_task(map.machine, key_as<int>(key))), map, value, flags);
 }
 
 Result<void> bpf_pid_task_storage_delete_elem(Map& map, const void* key) {
-  return bpf_local_storage_delete(*TRY(pidfd_get_task(map.machine, fd_of_key(key))), map);
+  return bpf_local_storage_delete(*TRY(pidfd_get_task(map.machine, key_as<int>(key))), map);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/align.h"
 #include "object/file.h"
 #include "object/map.h"
 #include "uapi/bpf.h"
@@ -31,7 +32,13 @@ inline bool bpf_map_flags_access_ok(uint32_t flags) {
   return (flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)) != (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG);
 }
 
-inline uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+// A key, or a value, that is one number.
+template <class T>
+T key_as(const void* key) {
+  T number;
+  std::memcpy(&number, key, sizeof number);
+  return number;
+}
 
 // The kernel's letters are Latin-1's: 0xff is one, the signs for times (0xd7) and divided by (0xf7) are none.
 inline bool bpf_name_char(char c) {
@@ -70,9 +77,9 @@ Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*buil
   return static_cast<Map*>(map.release());
 }
 
-// The object behind a descriptor of the current task: -EBADF, or -EINVAL when it is of another kind.
-Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op);
-
-Result<void> map_check_no_btf(const Map& map, const Btf& btf, uint32_t key_type, uint32_t value_type);
+// The map_check_btf of types whose keys and values have no BTF.
+inline Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
+  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
+}
 
 }  // namespace bpfsim

@@ -38,12 +38,6 @@ struct BpfCpuMap final : Map {
 BpfCpuMap& cpu_map(Map& map) { return static_cast<BpfCpuMap&>(map); }
 const BpfCpuMap& cpu_map(const Map& map) { return static_cast<const BpfCpuMap&>(map); }
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> build(BpfCpuMap& cmap, const bpf_attr& attr) {
   cmap.cpu_map.resize(attr.max_entries);
   return {};
@@ -84,7 +78,7 @@ void __cpu_map_entry_replace(BpfCpuMap& cmap, uint32_t cpu, CpuMapEntry* fresh) 
 }
 
 Result<void> cpu_map_delete_elem(Map& map, const void* key) {
-  const uint32_t cpu = index_of(key);
+  const uint32_t cpu = key_as<uint32_t>(key);
   if (cpu >= map.max_entries)
     return refuse(Errno::Inval, "index {} is not below max_entries {}", cpu, map.max_entries);
   __cpu_map_entry_replace(cpu_map(map), cpu, nullptr);
@@ -92,7 +86,7 @@ Result<void> cpu_map_delete_elem(Map& map, const void* key) {
 }
 
 Result<Prog*> __cpu_map_load_bpf_program(Map& map, int fd) {
-  Prog& prog = *static_cast<Prog*>(TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
+  Prog& prog = *TRY(__bpf_prog_get(map.machine, fd));
   if (prog.type != BPF_PROG_TYPE_XDP || prog.expected_attach_type != BPF_XDP_CPUMAP)
     return refuse(Errno::Inval, "the program is no XDP program with expected_attach_type BPF_XDP_CPUMAP");
   const char* differs = nullptr;
@@ -121,7 +115,7 @@ Result<CpuMapEntry*> __cpu_map_entry_alloc(Map& map, const bpf_cpumap_val& value
 }
 
 Result<void> cpu_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
-  const uint32_t cpu = index_of(key);
+  const uint32_t cpu = key_as<uint32_t>(key);
   bpf_cpumap_val val{};
   std::memcpy(&val, value, map.value_size);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
@@ -140,7 +134,7 @@ CpuMapEntry* __cpu_map_lookup_elem(Map& map, uint32_t cpu) {
 }
 
 Result<void*> cpu_map_lookup_elem(Map& map, const void* key) {
-  CpuMapEntry* entry = __cpu_map_lookup_elem(map, index_of(key));
+  CpuMapEntry* entry = __cpu_map_lookup_elem(map, key_as<uint32_t>(key));
   return entry ? &entry->value : nullptr;
 }
 

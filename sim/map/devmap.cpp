@@ -50,12 +50,6 @@ struct BpfDtab final : Map {
 BpfDtab& dtab_of(Map& map) { return static_cast<BpfDtab&>(map); }
 const BpfDtab& dtab_of(const Map& map) { return static_cast<const BpfDtab&>(map); }
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> dev_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
@@ -122,7 +116,7 @@ DtabNetdev* __dev_map_hash_lookup_elem(const BpfDtab& dtab, uint32_t idx) {
 
 Result<void> dev_map_hash_get_next_key(Map& map, const void* key, void* next_key) {
   const BpfDtab& dtab = dtab_of(map);
-  const DtabNetdev* entry = key ? __dev_map_hash_lookup_elem(dtab, index_of(key)) : nullptr;
+  const DtabNetdev* entry = key ? __dev_map_hash_lookup_elem(dtab, key_as<uint32_t>(key)) : nullptr;
   uint32_t bucket = entry ? (entry->idx & (dtab.n_heads - 1)) + 1 : 0;
   entry = entry ? entry->next : nullptr;
   while (!entry && bucket < dtab.n_heads) entry = dtab.head(bucket++);
@@ -132,18 +126,18 @@ Result<void> dev_map_hash_get_next_key(Map& map, const void* key, void* next_key
 }
 
 Result<void*> dev_map_lookup_elem(Map& map, const void* key) {
-  DtabNetdev* entry = __dev_map_lookup_elem(dtab_of(map), index_of(key));
+  DtabNetdev* entry = __dev_map_lookup_elem(dtab_of(map), key_as<uint32_t>(key));
   return entry ? &entry->val : nullptr;
 }
 
 Result<void*> dev_map_hash_lookup_elem(Map& map, const void* key) {
-  DtabNetdev* entry = __dev_map_hash_lookup_elem(dtab_of(map), index_of(key));
+  DtabNetdev* entry = __dev_map_hash_lookup_elem(dtab_of(map), key_as<uint32_t>(key));
   return entry ? &entry->val : nullptr;
 }
 
 Result<void> dev_map_delete_elem(Map& map, const void* key) {
   BpfDtab& dtab = dtab_of(map);
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= map.max_entries)
     return refuse(Errno::Inval, "index {} is not below max_entries {}", index, map.max_entries);
   if (DtabNetdev* old = std::exchange(dtab.head(index), nullptr)) {
@@ -162,8 +156,8 @@ void unlink(BpfDtab& dtab, DtabNetdev& entry) {
 
 Result<void> dev_map_hash_delete_elem(Map& map, const void* key) {
   BpfDtab& dtab = dtab_of(map);
-  DtabNetdev* old = __dev_map_hash_lookup_elem(dtab, index_of(key));
-  if (!old) return refuse(Errno::NoEnt, "no entry has the key {}", index_of(key));
+  DtabNetdev* old = __dev_map_hash_lookup_elem(dtab, key_as<uint32_t>(key));
+  if (!old) return refuse(Errno::NoEnt, "no entry has the key {}", key_as<uint32_t>(key));
   --dtab.items;
   unlink(dtab, *old);
   entry_free_rcu(dtab, *old);
@@ -171,7 +165,7 @@ Result<void> dev_map_hash_delete_elem(Map& map, const void* key) {
 }
 
 Result<Prog*> devmap_prog(Map& map, int fd) {
-  Prog& prog = *static_cast<Prog*>(TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
+  Prog& prog = *TRY(__bpf_prog_get(map.machine, fd));
   if (prog.type != BPF_PROG_TYPE_XDP)
     return refuse(Errno::Inval, "the program has type {}, not XDP", uint32_t(prog.type));
   if (prog.expected_attach_type != BPF_XDP_DEVMAP)
@@ -213,7 +207,7 @@ bpf_devmap_val value_of(const Map& map, const void* value) {
 // An ifindex of 0 empties the slot; the kernel's count of items then goes wrong by one, as fdinfo shows.
 Result<void> dev_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfDtab& dtab = dtab_of(map);
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   const bpf_devmap_val val = value_of(map, value);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (index >= map.max_entries)
@@ -233,7 +227,7 @@ Result<void> dev_map_update_elem(Map& map, const void* key, const void* value, u
 
 Result<void> dev_map_hash_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfDtab& dtab = dtab_of(map);
-  const uint32_t idx = index_of(key);
+  const uint32_t idx = key_as<uint32_t>(key);
   const bpf_devmap_val val = value_of(map, value);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (!val.ifindex) return refuse(Errno::Inval, "no device has ifindex 0");

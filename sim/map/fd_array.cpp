@@ -39,12 +39,6 @@ struct FdArray final : Map {
 FdArray& fd_array(Map& map) { return static_cast<FdArray&>(map); }
 const FdArray& fd_array(const Map& map) { return static_cast<const FdArray&>(map); }
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> fd_array_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.value_size != sizeof(uint32_t))
     return refuse(Errno::Inval, "value_size must be 4, a descriptor, is {}", attr.value_size);
@@ -110,18 +104,18 @@ Result<void*> fd_array_map_lookup_elem(Map&, const void*) {
 }
 
 Result<void*> array_of_map_lookup_elem(Map& map, const void* key) {
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (index >= map.max_entries) return nullptr;
   Object* inner = fd_array(map).slot(index);
   return inner ? inner_map_pointer(static_cast<Map&>(*inner)) : nullptr;
 }
 
 Result<void> fd_array_map_delete_elem(Map& map, const void* key) {
-  return fd_array_delete(map, index_of(key), true);
+  return fd_array_delete(map, key_as<uint32_t>(key), true);
 }
 
 Result<Object*> prog_fd_array_get_ptr(Map& map, File&, int fd) {
-  Prog& prog = static_cast<Prog&>(*TRY(object_of_fd(map.machine, fd, bpf_prog_fops)));
+  Prog& prog = *TRY(__bpf_prog_get(map.machine, fd));
   if (prog.type == BPF_PROG_TYPE_EXT) return refuse(Errno::Inval, "an extension cannot be tail called");
   const char* differs = nullptr;
   if (!bpf_prog_map_compatible(map, prog, &differs))
@@ -186,7 +180,7 @@ uint64_t array_map_mem_usage(const Map& map) { return array_mem_usage(map.max_en
 
 Result<void> bpf_fd_array_map_lookup_elem(Map& map, const void* key, uint32_t* id) {
   if (!map.ops->map_fd_sys_lookup_elem) return refuse(Errno::NotSupp, "what is in the slots has no id");
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   Object* object = index < map.max_entries ? fd_array(map).slot(index) : nullptr;
   if (!object) return refuse(Errno::NoEnt, "slot {} is empty", index);
   *id = map.ops->map_fd_sys_lookup_elem(object);
@@ -195,11 +189,11 @@ Result<void> bpf_fd_array_map_lookup_elem(Map& map, const void* key, uint32_t* i
 
 Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* key, const void* value,
                                           uint64_t flags) {
-  uint32_t index = index_of(key);
+  uint32_t index = key_as<uint32_t>(key);
   if (flags != BPF_ANY) return refuse(Errno::Inval, "flags must be BPF_ANY, is {}", flags);
   if (index >= map.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
-  Object* fresh = TRY(map.ops->map_fd_get_ptr(map, map_file, int(index_of(value))));
+  Object* fresh = TRY(map.ops->map_fd_get_ptr(map, map_file, int(key_as<uint32_t>(value))));
   Object* old = std::exchange(fd_array(map).slot(index), fresh);
   if (map.ops->map_release) fd_array(map).map_files[index] = &map_file;
   if (old) map.ops->map_fd_put_ptr(map, old, true);

@@ -15,7 +15,7 @@
 namespace bpfsim {
 
 Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
-  Map& inner = static_cast<Map&>(*TRY(object_of_fd(machine, inner_map_fd, bpf_map_fops)));
+  Map& inner = *TRY(__bpf_map_get(machine, inner_map_fd));
   if (inner.inner_map_meta) return refuse(Errno::Inval, "an inner map cannot have inner maps itself");
   if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!inner.ops->map_meta_equal)
@@ -60,7 +60,7 @@ bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
 }
 
 Result<Object*> bpf_map_fd_get_ptr(Map& map, File&, int fd) {
-  Map& inner = static_cast<Map&>(*TRY(object_of_fd(map.machine, fd, bpf_map_fops)));
+  Map& inner = *TRY(__bpf_map_get(map.machine, fd));
   if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!map.inner_map_meta->ops->map_meta_equal(*map.inner_map_meta, inner))
     return refuse(Errno::Inval, "map {} is not like the template that the outer map was created with",
@@ -74,16 +74,5 @@ void bpf_map_fd_put_ptr(Map& map, Object* inner, bool) {
 }
 
 uint32_t bpf_map_fd_sys_lookup_elem(Object* inner) { return inner->id; }
-
-Result<Object*> object_of_fd(Machine& machine, int fd, const FileOps& f_op) {
-  File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
-  if (file && &file->f_op == &f_op) return file->private_data;
-  Refusal refusal = !file ? refuse(Errno::BadF, "fd {} is not open", fd)
-                          : refuse(Errno::Inval, "fd {} is a {}, not a {}", fd, file->f_op.name, f_op.name);
-  refusal.function = &f_op == &bpf_map_fops    ? "__bpf_map_get"  // the kernel has one for each kind
-                     : &f_op == &bpf_prog_fops ? "__bpf_prog_get"
-                                               : "__btf_get_by_fd";
-  return refusal;
-}
 
 }  // namespace bpfsim

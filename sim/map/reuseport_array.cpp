@@ -44,12 +44,6 @@ void clear(Sock*& slot) {
   if (slot) slot->sk_user_data->sk_close(*slot);
 }
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> reuseport_array_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.value_size != 4 && attr.value_size != 8)
     return refuse(Errno::Inval, "value_size must be 4 (a descriptor) or 8 (a cookie comes out), is {}",
@@ -77,7 +71,7 @@ Result<void*> reuseport_array_lookup_elem(Map&, const void*) {
 }
 
 Result<void> reuseport_array_delete_elem(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= map.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
   if (!reuseport_array(map).slot(index)) return refuse(Errno::NoEnt, "slot {} is empty", index);
@@ -114,7 +108,7 @@ void reuseport_array_each_held(const Map& map, const HoldVisitor& visit) {
 Result<void> bpf_fd_reuseport_array_lookup_elem(Map& map, const void* key, void* value) {
   if (map.value_size != sizeof(uint64_t))
     return refuse(Errno::NoSpc, "a cookie has 8 bytes, a value here {}", map.value_size);
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   Sock* sk = index < map.max_entries ? reuseport_array(map).slot(index) : nullptr;
   if (!sk) return refuse(Errno::NoEnt, "slot {} is empty", index);
   const uint64_t cookie = sock_gen_cookie(*sk);
@@ -124,7 +118,7 @@ Result<void> bpf_fd_reuseport_array_lookup_elem(Map& map, const void* key, void*
 
 Result<void> bpf_fd_reuseport_array_update_elem(Map& map, const void* key, const void* value,
                                                 uint64_t flags) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (index >= map.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);

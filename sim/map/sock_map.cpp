@@ -13,6 +13,7 @@
 #include <map>
 
 #include "host/socket.h"
+#include "map/arraymap.h"
 #include "map/common.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
@@ -194,12 +195,6 @@ bool sock_map_sk_state_allowed(const Sock& sk) {
   return sk.sk_type != SOCK_STREAM_ || sk.sk_state == TCP_ESTABLISHED;
 }
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> check_slot(const Sock* old, uint64_t flags) {
   if (old && flags == BPF_NOEXIST) return refuse(Errno::Exist, "the key has a socket");
   if (!old && flags == BPF_EXIST) return refuse(Errno::NoEnt, "the key has no socket");
@@ -259,17 +254,17 @@ void sock_map_free(Map& map) {
 void sock_map_release_progs(Map& map) { release_progs(map); }
 
 Result<void*> sock_map_lookup(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   return sock_for_program(map, index < map.max_entries ? stab_of(map).slot(index) : nullptr);
 }
 
 Result<void*> sock_map_lookup_sys(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   return cookie_of(map, index < map.max_entries ? stab_of(map).slot(index) : nullptr);
 }
 
 Result<void> sock_map_delete_elem(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= map.max_entries)
     return refuse(Errno::Inval, "index {} is not below max_entries {}", index, map.max_entries);
   if (!stab_of(map).slot(index)) return refuse(Errno::Inval, "slot {} is empty", index);
@@ -278,11 +273,7 @@ Result<void> sock_map_delete_elem(Map& map, const void* key) {
 }
 
 Result<void> sock_map_get_next_key(Map& map, const void* key, void* next_key) {
-  const uint32_t index = key ? index_of(key) : UINT32_MAX;
-  if (index == map.max_entries - 1) return refuse(Errno::NoEnt, "{} was the last index", index);
-  const uint32_t next = index >= map.max_entries ? 0 : index + 1;
-  std::memcpy(next_key, &next, sizeof next);
-  return {};
+  return array_map_get_next_key(map, key, next_key);
 }
 
 Result<void> sock_map_update_common(Map& map, uint32_t index, Sock& sk, uint64_t flags) {
@@ -444,10 +435,6 @@ Result<Prog**> sock_map_prog_lookup(Map& map, uint32_t which) {
   }
 }
 
-Result<Map*> map_of_fd(Machine& machine, uint32_t fd) {
-  return static_cast<Map*>(TRY(object_of_fd(machine, int(fd), bpf_map_fops)));
-}
-
 // Puts a program (or none) in its slot, with the reference that comes with it; `old`, if given, must be
 // there. What a link has put there only that link takes away.
 Result<void> sock_map_prog_update(Map& map, Prog* prog, Prog* old, Link* link, uint32_t which) {
@@ -483,7 +470,7 @@ void sock_map_link_release(Link& link) {
   KFN(link.machine, sock_map_link_release);
   Map* map = std::exchange(sockmap_link(link).map, nullptr);
   if (!map) return;
-  (void)sock_map_prog_update(*map, nullptr, link.prog, &link, link.attach_type).ok();
+  (void)sock_map_prog_update(*map, nullptr, link.prog, &link, link.attach_type);
   bpf_map_put_with_uref(*map, {"link {} is detached", link.id});
 }
 
@@ -492,7 +479,7 @@ Result<void> sock_map_link_detach(Link& link) {
   return {};
 }
 
-Result<void> sock_map_link_update_prog(Link& link, Prog& prog, Prog* old) {
+Result<void> sock_map_link_update_prog(Link& link, Prog& prog, Prog* old, Holding& given) {
   KFN(link.machine, sock_map_link_update_prog);
   if (old && link.prog != old)
     return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old->id);
@@ -503,6 +490,7 @@ Result<void> sock_map_link_update_prog(Link& link, Prog& prog, Prog* old) {
   Prog** slot = TRY(sock_map_prog_lookup(*map, link.attach_type));
   bpf_prog_inc(prog, {"attached to map {}", map->id});
   if (Prog* replaced = std::exchange(*slot, &prog)) bpf_prog_put(*replaced, {"replaced at map {}", map->id});
+  given.release();
   bpf_prog_put(*std::exchange(link.prog, &prog), {"replaced in link {}", link.id});
   return {};
 }
@@ -534,7 +522,7 @@ Result<Link*> sock_map_link_create(Prog& prog, const bpf_attr& attr) {
   KFN(prog.machine, sock_map_link_create);
   const auto& create = attr.link_create;
   if (create.flags) return refuse(Errno::Inval, "flags {} have no meaning here", create.flags);
-  Map& map = *TRY(map_of_fd(prog.machine, create.target_fd));
+  Map& map = *TRY(__bpf_map_get(prog.machine, int(create.target_fd)));
   if (!sock_map_of(map)) return refuse(Errno::Inval, "map type {} holds no sockets", uint32_t(map.map_type));
   auto* link = new SockmapLink(map, prog, bpf_attach_type(create.attach_type));
   if (Result<void> done = sock_map_prog_update(map, &prog, nullptr, link, create.attach_type); !done) {
@@ -555,7 +543,8 @@ Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* val
   if (!sock_map_sk_is_suitable(sk)) return refuse(Errno::OpNotSupp, "no map takes a {}", sk.label());
   if (!sock_map_sk_state_allowed(sk))
     return refuse(Errno::OpNotSupp, "{} is neither connected nor listening nor bound", sk.label());
-  if (map.map_type == BPF_MAP_TYPE_SOCKMAP) return sock_map_update_common(map, index_of(key), sk, flags);
+  if (map.map_type == BPF_MAP_TYPE_SOCKMAP)
+    return sock_map_update_common(map, key_as<uint32_t>(key), sk, flags);
   return sock_hash_update_common(map, key, sk, flags);
 }
 
@@ -564,7 +553,7 @@ Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& 
   if (attr.attach_flags || attr.replace_bpf_fd)
     return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
                   attr.replace_bpf_fd);
-  Map& map = *TRY(map_of_fd(machine, attr.target_fd));
+  Map& map = *TRY(__bpf_map_get(machine, int(attr.target_fd)));
   return sock_map_prog_update(map, &prog, nullptr, nullptr, attr.attach_type);
 }
 
@@ -573,8 +562,8 @@ Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_pr
   if (attr.attach_flags || attr.replace_bpf_fd)
     return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
                   attr.replace_bpf_fd);
-  Map& map = *TRY(map_of_fd(machine, attr.target_fd));
-  Prog* prog = static_cast<Prog*>(TRY(object_of_fd(machine, int(attr.attach_bpf_fd), bpf_prog_fops)));
+  Map& map = *TRY(__bpf_map_get(machine, int(attr.target_fd)));
+  Prog* prog = TRY(__bpf_prog_get(machine, int(attr.attach_bpf_fd)));
   if (prog->type != ptype)
     return refuse(Errno::Inval, "the program has type {}, attach type {} wants another", uint32_t(prog->type),
                   attr.attach_type);
@@ -585,7 +574,7 @@ Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_pr
 Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, sock_map_bpf_prog_query);
   if (attr.query.query_flags) return refuse(Errno::Inval, "query_flags must be 0");
-  Map& map = *TRY(map_of_fd(machine, attr.query.target_fd));
+  Map& map = *TRY(__bpf_map_get(machine, int(attr.query.target_fd)));
   const Result<Prog**> slot = sock_map_prog_lookup(map, attr.query.attach_type);
   const Prog* prog = slot ? **slot : nullptr;
   const uint32_t flags = 0, count = prog ? 1 : 0;

@@ -45,12 +45,6 @@ struct BpfStackMap final : Map {
 BpfStackMap& stack_map(Map& map) { return static_cast<BpfStackMap&>(map); }
 const BpfStackMap& stack_map(const Map& map) { return static_cast<const BpfStackMap&>(map); }
 
-uint32_t id_of(const void* key) {
-  uint32_t id;
-  std::memcpy(&id, key, sizeof id);
-  return id;
-}
-
 void push_free(BpfStackMap& smap, StackMapBucket* bucket) {
   bucket->next_free = smap.freelist;
   smap.freelist = bucket;
@@ -96,7 +90,7 @@ Result<void> stack_map_lookup_and_delete_elem(Map& map, const void* key, void* v
 
 Result<void> stack_map_get_next_key(Map& map, const void* key, void* next_key) {
   const BpfStackMap& smap = stack_map(map);
-  uint32_t id = key ? id_of(key) : 0;
+  uint32_t id = key ? key_as<uint32_t>(key) : 0;
   if (key) id = id >= smap.n_buckets || !smap.bucket(id) ? 0 : id + 1;
   while (id < smap.n_buckets && !smap.bucket(id)) ++id;
   if (id >= smap.n_buckets) return refuse(Errno::NoEnt, "that was the last id");
@@ -110,7 +104,7 @@ Result<void> stack_map_update_elem(Map&, const void*, const void*, uint64_t) {
 
 Result<void> stack_map_delete_elem(Map& map, const void* key) {
   BpfStackMap& smap = stack_map(map);
-  const uint32_t id = id_of(key);
+  const uint32_t id = key_as<uint32_t>(key);
   if (id >= smap.n_buckets) return refuse(Errno::TooBig, "id {} is not below {}", id, smap.n_buckets);
   StackMapBucket* old = std::exchange(smap.bucket(id), nullptr);
   if (!old) return refuse(Errno::NoEnt, "no trace has the id {}", id);
@@ -127,7 +121,7 @@ uint64_t stack_map_mem_usage(const Map& map) {
 
 Result<void> bpf_stackmap_extract(Map& map, const void* key, void* value, bool remove) {
   BpfStackMap& smap = stack_map(map);
-  const uint32_t id = id_of(key);
+  const uint32_t id = key_as<uint32_t>(key);
   StackMapBucket* bucket = id < smap.n_buckets ? smap.bucket(id) : nullptr;
   if (!bucket) return refuse(Errno::NoEnt, "no trace has the id {}", id);
   std::memset(value, 0, map.value_size);

@@ -98,9 +98,9 @@ StructOpsLink::StructOpsLink(StructOpsMap& map)
 
 Result<Link*> bpf_struct_ops_link_create(Machine& machine, const bpf_attr& attr) {
   KFN(machine, bpf_struct_ops_link_create);
-  Object* object = TRY(object_of_fd(machine, int(attr.link_create.map_fd), bpf_map_fops));
-  TRY(bpf_struct_ops_valid_to_reg(static_cast<const Map&>(*object)));
-  auto& map = static_cast<StructOpsMap&>(*object);
+  Map* given = TRY(__bpf_map_get(machine, int(attr.link_create.map_fd)));
+  TRY(bpf_struct_ops_valid_to_reg(*given));
+  auto& map = static_cast<StructOpsMap&>(*given);
   TRY(current_task(machine).files.check_room());
   bpf_map_inc(map, {"link created by task {}", machine.current->pid});
   auto* link = new StructOpsLink(map);

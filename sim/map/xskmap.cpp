@@ -51,12 +51,6 @@ struct XskMapList final : SkUserData {
   }
 };
 
-uint32_t index_of(const void* key) {
-  uint32_t index;
-  std::memcpy(&index, key, sizeof index);
-  return index;
-}
-
 Result<void> build(XskMap& map, const bpf_attr& attr) {
   map.slots = TRY(map.machine.arena.alloc(uint64_t(attr.max_entries) * sizeof(Sock*), "xskmap slots"));
   return {};
@@ -99,11 +93,11 @@ void xsk_map_sock_delete(Sock& sk, XskMap& map, uint32_t index) {
 }
 
 Result<void> xsk_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (index >= map.max_entries)
     return refuse(Errno::TooBig, "index {} is not below max_entries {}", index, map.max_entries);
-  Sock& sk = *TRY(sockfd_lookup(map.machine, int(index_of(value))));
+  Sock& sk = *TRY(sockfd_lookup(map.machine, int(key_as<uint32_t>(value))));
   if (sk.sk_family != AF_XDP_)
     return refuse(Errno::OpNotSupp, "the socket is of family {}, not AF_XDP", sk.sk_family);
   Sock* old = xsk_map(map).slot(index);
@@ -117,7 +111,7 @@ Result<void> xsk_map_update_elem(Map& map, const void* key, const void* value, u
 }
 
 Result<void> xsk_map_delete_elem(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= map.max_entries)
     return refuse(Errno::Inval, "index {} is not below max_entries {}", index, map.max_entries);
   if (Sock* old = std::exchange(xsk_map(map).slot(index), nullptr))

@@ -18,6 +18,7 @@ class BtfTypes;  // btf/btf_types.h
 struct Btf final : Object {
   Btf(Machine& machine, std::vector<uint8_t> data, std::shared_ptr<const BtfTypes> types);
   std::string label() const override;  // "btf 3"
+  const Refcount* counter(Counter which) const override { return which == Counter::Refs ? &refcnt : nullptr; }
 
   std::vector<uint8_t> data;              // the blob as user space gave it
   std::shared_ptr<const BtfTypes> types;  // parsed
@@ -26,6 +27,8 @@ struct Btf final : Object {
   Refcount refcnt{*this, Counter::Refs};
 };
 
+// The BTF behind a descriptor of the current task, as long as that is open.
+Result<Btf*> __btf_get_by_fd(Machine& machine, int fd);
 void btf_get(Btf& btf, const Cause& cause);
 void btf_put(Btf& btf, const Cause& cause);
 

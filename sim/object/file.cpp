@@ -152,6 +152,20 @@ void exit_files(Task& task) {
 
 Task& current_task(const Machine& machine) { return *machine.current->task; }
 
+Task* find_task_by_vpid(const Machine& machine, int pid) {
+  for (const auto& [serial, object] : machine.objects)
+    if (object->kind == ObjectKind::Task && static_cast<Task*>(object)->pid == pid)
+      return static_cast<Task*>(object);
+  return nullptr;
+}
+
+Result<Object*> object_of_file(const File* file, int fd, const FileOps& f_op, Errno other,
+                               std::source_location where) {
+  if (file && &file->f_op == &f_op) return file->private_data;
+  if (!file) return refuse(Errno::BadF, Fact("fd {} is not open", where), fd);
+  return refuse(other, Fact("fd {} is a {}, not a {}", where), fd, file->f_op.name, f_op.name);
+}
+
 static Result<int64_t> open_file(Machine& machine, const FileOps& f_op, Object* object, uint32_t f_flags,
                                  Holding* reference) {
   Task& task = current_task(machine);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,9 @@ struct File final : Object {
   File(Machine& machine, const FileOps& f_op, Object* private_data, uint32_t f_flags);
   std::string label() const override;
   void each_held(const HoldVisitor&) const override;
+  const Refcount* counter(Counter which) const override {
+    return which == Counter::Refs ? &f_count : nullptr;
+  }
 
   const FileOps& f_op;
   Object* private_data;
@@ -157,6 +161,18 @@ extern const FileOps tty_fops;
 
 // The task whose syscall this is; only a context that has one gets here.
 Task& current_task(const Machine& machine);
+// The one with this pid, running or exited, or null.
+Task* find_task_by_vpid(const Machine& machine, int pid);
+// The object behind a file that a descriptor named, or behind a descriptor of the current task, if its file
+// is of this kind: -EBADF when nothing is open there, else `other`. The refusal is the caller's.
+Result<Object*> object_of_file(const File* file, int fd, const FileOps& f_op, Errno other,
+                               std::source_location where);
+template <class T>
+Result<T*> object_of_fd(const Machine& machine, int fd, const FileOps& f_op, Errno other = Errno::Inval,
+                        std::source_location where = std::source_location::current()) {
+  const File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
+  return static_cast<T*>(TRY(object_of_file(file, fd, f_op, other, where)));
+}
 // A descriptor for a new file that nobody has counted yet; -EMFILE leaves the file to the caller.
 Result<int> fd_install(Task& task, File& file);
 // A new descriptor of the current task for an object, whose reference moves from the caller into the file.

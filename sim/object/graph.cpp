@@ -14,9 +14,6 @@
 
 #include "object/btf.h"
 #include "object/file.h"
-#include "object/link.h"
-#include "object/map.h"
-#include "object/prog.h"
 
 namespace bpfsim {
 
@@ -67,21 +64,8 @@ Reach from_the_roots(const ObjectGraph& graph) {
 
 // What the counter says; -1 for an object that has no such counter.
 int64_t counted(const Object& object, Counter counter) {
-  const bool refs = counter == Counter::Refs;
-  switch (object.kind) {
-    case ObjectKind::Prog: return refs ? static_cast<const Prog&>(object).aux->refcnt.value() : -1;
-    case ObjectKind::Map: {
-      const auto& map = static_cast<const Map&>(object);
-      return refs ? map.refcnt.value() : map.usercnt.value();
-    }
-    case ObjectKind::Link: return refs ? static_cast<const Link&>(object).refcnt.value() : -1;
-    case ObjectKind::Btf: return refs ? static_cast<const Btf&>(object).refcnt.value() : -1;
-    case ObjectKind::File: return refs ? static_cast<const File&>(object).f_count.value() : -1;
-    default: {
-      const Refcount* count = object.counter(counter);
-      return count ? count->value() : -1;
-    }
-  }
+  const Refcount* count = object.counter(counter);
+  return count ? count->value() : -1;
 }
 
 const char* shape_of(ObjectKind kind) {
@@ -131,8 +115,8 @@ ObjectGraph object_graph(const Machine& machine) {
                          object->is_root());
   }
   for (const Rcu::Waiting& waiting : machine.rcu.waiting())
-    for (size_t i = 0; i < graph.nodes.size(); ++i)
-      if (graph.nodes[i] == waiting.object) graph.root[i] = true;
+    if (auto node = index.find(static_cast<const Object*>(waiting.object)); node != index.end())
+      graph.root[node->second] = true;
   for (size_t from = 0; from < graph.nodes.size(); ++from) {
     graph.nodes[from]->each_held([&](const Held& held) {
       auto to = index.find(held.object);
@@ -237,9 +221,8 @@ GraphPicture graph_picture(const Machine& machine) {
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Object& node = *graph.nodes[i];
     if (!is_drawn(node)) continue;
-    const int64_t user_refs = node.kind == ObjectKind::Map ? counted(node, Counter::UserRefs) : -1;
-    picture.nodes.push_back(
-        {node.serial, node.kind, node.label(), counted(node, Counter::Refs), user_refs, graph.root[i]});
+    picture.nodes.push_back({node.serial, node.kind, node.label(), counted(node, Counter::Refs),
+                             counted(node, Counter::UserRefs), graph.root[i]});
   }
   for (const GraphEdge& edge : graph.edges) {
     if (!is_drawn(*graph.nodes[edge.from]) || !is_drawn(*graph.nodes[edge.to])) continue;

@@ -5,6 +5,8 @@
 // it to a work queue unless a descriptor's release called.
 #include "object/link.h"
 
+#include <cstdio>
+
 #include "object/file.h"
 #include "object/ops.h"
 #include "object/prog.h"
@@ -22,11 +24,7 @@ void Link::each_held(const HoldVisitor& visit) const {
 }
 
 Result<Link*> bpf_link_get_from_fd(Machine& machine, int fd, const Cause& cause) {
-  File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "link fd {} is not open", fd);
-  if (&file->f_op != &bpf_link_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a link", fd, file->f_op.name);
-  auto* link = static_cast<Link*>(file->private_data);
+  Link* link = TRY(object_of_fd<Link>(machine, fd, bpf_link_fops));
   bpf_link_inc(*link, cause);
   return link;
 }
@@ -66,6 +64,20 @@ static void bpf_link_free(Link& link) {
 void bpf_link_put(Link& link, const Cause& cause) {
   if (!link.refcnt.dec_and_test(cause)) return;
   bpf_link_free(link);
+}
+
+Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length) {
+  if (!length != !to) return refuse(Errno::Inval, "a name's buffer and its length belong together");
+  const uint32_t room = length;
+  length = uint32_t(name.size()) + 1;
+  if (!to) return {};
+  return bpf_copy_to_user(machine, to, name, room);
+}
+
+std::string hex(uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof text, value ? "0x%llx" : "0", static_cast<unsigned long long>(value));
+  return text;
 }
 
 static void bpf_link_release(File& file) {

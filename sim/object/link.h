@@ -19,6 +19,7 @@ struct Link : Object {
   Link(Machine& machine, bpf_link_type type, const LinkOps& ops, Prog* prog, bpf_attach_type attach_type);
   std::string label() const override;  // "link 2 (xdp)"
   void each_held(const HoldVisitor&) const override;
+  const Refcount* counter(Counter which) const override { return which == Counter::Refs ? &refcnt : nullptr; }
 
   const bpf_link_type type;
   const LinkOps& ops;
@@ -33,6 +34,11 @@ Result<Link*> bpf_link_by_id(Machine& machine, uint32_t id, const Cause& cause);
 
 void bpf_link_inc(Link& link, const Cause& cause);
 void bpf_link_put(Link& link, const Cause& cause);
+
+// For what links tell of themselves. A name: the caller gave a buffer and its length, or neither, and the
+// length becomes the one that the name needs; a number as "%#llx" has it.
+Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length);
+std::string hex(uint64_t value);
 
 extern const FileOps bpf_link_fops;
 

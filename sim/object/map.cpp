@@ -5,6 +5,7 @@
 // kernel's waits in a work queue, and for the grace period only where programs can hold inner maps).
 #include "object/map.h"
 
+#include "base/align.h"
 #include "object/btf.h"
 #include "object/file.h"
 #include "object/ops.h"
@@ -32,6 +33,13 @@ void Map::each_held(const HoldVisitor& visit) const {
   if (btf) visit({btf, Counter::Refs, true, "btf"});
   if (inner_map_meta) visit({inner_map_meta, Counter::Refs, false, "inner_map_meta"});
   if (ops && ops->each_held) ops->each_held(*this, visit);
+}
+
+Result<Map*> __bpf_map_get(Machine& machine, int fd) { return object_of_fd<Map>(machine, fd, bpf_map_fops); }
+
+Result<Map*> __bpf_map_get(const File* file, int fd) {
+  const auto here = std::source_location::current();
+  return static_cast<Map*>(TRY(object_of_file(file, fd, bpf_map_fops, Errno::Inval, here)));
 }
 
 void bpf_map_inc(Map& map, const Cause& cause) { map.refcnt.inc(cause); }
@@ -87,7 +95,7 @@ bool is_percpu_map(bpf_map_type type) {
 }
 
 uint32_t bpf_map_value_size(const Map& map) {
-  if (is_percpu_map(map.map_type)) return (map.value_size + 7) / 8 * 8 * map.machine.cpus;
+  if (is_percpu_map(map.map_type)) return uint32_t(round_up(map.value_size, 8)) * map.machine.cpus;
   switch (map.map_type) {
     case BPF_MAP_TYPE_PROG_ARRAY:
     case BPF_MAP_TYPE_PERF_EVENT_ARRAY:

@@ -15,6 +15,7 @@
 namespace bpfsim {
 
 struct MapOps;
+struct File;
 struct FileOps;
 struct Btf;
 struct Prog;
@@ -24,6 +25,9 @@ struct Map : Object {
   ~Map() override;
   std::string label() const override;  // "map 3 (counts)"
   void each_held(const HoldVisitor&) const override;
+  const Refcount* counter(Counter which) const override {
+    return which == Counter::Refs ? &refcnt : &usercnt;
+  }
 
   const MapOps* ops = nullptr;
   bpf_map_type map_type;
@@ -56,6 +60,9 @@ struct Map : Object {
   Refcount usercnt{*this, Counter::UserRefs};
 };
 
+// The map behind a descriptor of the current task, as long as that is open; and that of a file.
+Result<Map*> __bpf_map_get(Machine& machine, int fd);
+Result<Map*> __bpf_map_get(const File* file, int fd);
 void bpf_map_inc(Map& map, const Cause& cause);
 void bpf_map_inc_with_uref(Map& map, const Cause& cause);
 void bpf_map_put(Map& map, const Cause& cause);

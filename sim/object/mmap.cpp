@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/align.h"
 #include "uapi/gates.h"
 
 namespace bpfsim {
@@ -20,7 +21,7 @@ constexpr uint64_t kTaskSize = 1ull << 47;
 constexpr uint32_t kLegacyFlags = 0x1f | MAP_ANONYMOUS_ | MAP_GROWSDOWN_ | 0x800 | 0x1000 | 0x2000 | 0x4000 |
                                   0x8000 | 0x10000 | 0x20000 | MAP_HUGETLB_ | 0x40 | 0x80 | 0xfc000000;
 
-uint64_t page_align(uint64_t size) { return (size + kPageSize - 1) & ~(kPageSize - 1); }
+uint64_t page_align(uint64_t size) { return round_up(size, kPageSize); }
 
 Result<void> check_length(uint64_t length, uint64_t offset) {
   if (length == 0) return refuse(Errno::Inval, "length must not be 0");

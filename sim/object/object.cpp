@@ -20,7 +20,6 @@ const char* object_kind_name(ObjectKind kind) {
     case ObjectKind::Cgroup: return "cgroup";
     case ObjectKind::Sock: return "sock";
     case ObjectKind::PerfEvent: return "perf_event";
-    case ObjectKind::Token: return "token";
     case ObjectKind::SeqFile: return "seq_file";
     case ObjectKind::Kernel: return "kernel";
     case ObjectKind::NetNs: return "netns";

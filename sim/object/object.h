@@ -28,7 +28,6 @@ enum class ObjectKind : uint8_t {
   Cgroup,
   Sock,
   PerfEvent,
-  Token,
   SeqFile,
   Kernel,
   NetNs

@@ -103,7 +103,10 @@ struct MapOps {
   OpsEntry<void(const Map&, const HoldVisitor&)> each_held;
 };
 
-// A call through a map's table is a choke point.
+// A call through a map's table is a choke point, from wherever it changes or reads elements. Not seen are the
+// questions of map_alloc, of map_check_btf and of addresses (there is no map yet, or nothing happens), and
+// what a map that holds objects asks its own table for each of them (map_fd_get_ptr and map_fd_put_ptr):
+// these are seen as references that come and go.
 struct MapOpEvent final : Event {
   MapOpEvent(const Map& map, const char* op, const char* function)
       : map_id(map.id), serial(map.serial), op(op), function(function) {}
@@ -176,7 +179,8 @@ struct LinkOps {
   const char* name;  // "xdp", as in fdinfo
   void (*release)(Link& link);
   Result<void> (*detach)(Link& link);
-  Result<void> (*update_prog)(Link& link, Prog& new_prog, Prog* old_prog);
+  // Takes the caller's reference of new_prog, which `given` shows until then.
+  Result<void> (*update_prog)(Link& link, Prog& new_prog, Prog* old_prog, Holding& given);
   std::string (*show_fdinfo)(const Link& link);
   Result<void> (*fill_link_info)(const Link& link, bpf_link_info& info);
   Result<void> (*update_map)(Link& link, Map& new_map, Map* expected_old_map);

@@ -19,13 +19,6 @@ std::string pidfd_show_fdinfo(const File& file) {
 
 std::string pid_inode_name(const File& file) { return "pid:[" + std::to_string(task_of(file).pid) + "]"; }
 
-Task* find_task(const Machine& machine, int pid) {
-  for (const auto& [serial, object] : machine.objects)
-    if (object->kind == ObjectKind::Task && static_cast<Task*>(object)->pid == pid)
-      return static_cast<Task*>(object);
-  return nullptr;
-}
-
 }  // namespace
 
 const FileOps pidfd_fops = {.name = "[pidfd]",
@@ -39,7 +32,7 @@ Result<int> pidfd_open(Machine& machine, int pid, uint32_t flags) {
   KFN(machine, pidfd_open);
   if (flags & ~(PIDFD_NONBLOCK | PIDFD_THREAD)) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (pid <= 0) return refuse(Errno::Inval, "a pid is above 0, not {}", pid);
-  Task* task = find_task(machine, pid);
+  Task* task = find_task_by_vpid(machine, pid);
   if (!task || task->exited) return refuse(Errno::Srch, "there is no process {}", pid);
   Task& opener = current_task(machine);
   TRY(opener.files.check_room());
@@ -47,11 +40,7 @@ Result<int> pidfd_open(Machine& machine, int pid, uint32_t flags) {
 }
 
 Result<Task*> pidfd_get_task(const Machine& machine, int fd) {
-  File* file = machine.current->task ? machine.current->task->files.get(fd) : nullptr;
-  if (!file) return refuse(Errno::BadF, "fd {} is not open", fd);
-  if (&file->f_op != &pidfd_fops)
-    return refuse(Errno::BadF, "fd {} is a {}, not a pidfd", fd, file->f_op.name);
-  Task* task = static_cast<Task*>(file->private_data);
+  Task* task = TRY(object_of_fd<Task>(machine, fd, pidfd_fops, Errno::BadF));
   if (task->exited) return refuse(Errno::NoEnt, "process {} has exited", task->pid);
   return task;
 }

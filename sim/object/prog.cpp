@@ -5,6 +5,7 @@
 // when no CPU can still run it, the program puts the maps that it used and is freed.
 #include "object/prog.h"
 
+#include "base/align.h"
 #include "object/btf.h"
 #include "object/file.h"
 #include "object/link.h"
@@ -13,12 +14,7 @@
 
 namespace bpfsim {
 
-Prog::Prog(Machine& machine)
-    : Object(machine, ObjectKind::Prog),
-      aux(std::make_unique<ProgAux>(*this)),
-      handle(machine.handles.publish(HandleKind::Prog, this)) {}
-
-Prog::~Prog() { machine.handles.withdraw(handle); }
+Prog::Prog(Machine& machine) : Object(machine, ObjectKind::Prog), aux(std::make_unique<ProgAux>(*this)) {}
 
 std::string Prog::label() const {
   return "prog " + std::to_string(id) + (aux->name.empty() ? "" : " (" + aux->name + ")");
@@ -52,12 +48,12 @@ bpf_prog_type resolve_prog_type(const Prog& prog) {
 
 void bpf_prog_inc(Prog& prog, const Cause& cause) { prog.aux->refcnt.inc(cause); }
 
+Result<Prog*> __bpf_prog_get(Machine& machine, int fd) {
+  return object_of_fd<Prog>(machine, fd, bpf_prog_fops);
+}
+
 Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause) {
-  File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "prog fd {} is not open", fd);
-  if (&file->f_op != &bpf_prog_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a program", fd, file->f_op.name);
-  auto* prog = static_cast<Prog*>(file->private_data);
+  Prog* prog = TRY(object_of_fd<Prog>(machine, fd, bpf_prog_fops));
   bpf_prog_inc(*prog, cause);
   return prog;
 }
@@ -144,7 +140,7 @@ static std::string bpf_prog_show_fdinfo(const File& file) {
   const auto& prog = static_cast<const Prog&>(*file.private_data);
   constexpr uint64_t kSizeofBpfProg = 96;
   const uint64_t size = kSizeofBpfProg + prog.insnsi.size() * sizeof(bpf_insn);
-  const uint64_t memlock = (size + kPageSize - 1) / kPageSize * kPageSize;
+  const uint64_t memlock = round_up(size, kPageSize);
   return "prog_type:\t" + std::to_string(prog.type) + "\nprog_jited:\t" + std::to_string(prog.jited) +
          "\nprog_tag:\t" + bpf_prog_tag_str(prog) + "\nmemlock:\t" + std::to_string(memlock) +
          "\nprog_id:\t" + std::to_string(prog.id) + "\nrun_time_ns:\t" + std::to_string(prog.stats.nsecs) +

@@ -91,9 +91,11 @@ struct ProgAux {
 
 struct Prog final : Object {
   explicit Prog(Machine& machine);
-  ~Prog() override;
   std::string label() const override;  // "prog 7 (xdp_drop)"
   void each_held(const HoldVisitor&) const override;
+  const Refcount* counter(Counter which) const override {
+    return which == Counter::Refs ? &aux->refcnt : nullptr;
+  }
 
   bpf_prog_type type = BPF_PROG_TYPE_UNSPEC;
   bpf_attach_type expected_attach_type{};
@@ -103,7 +105,6 @@ struct Prog final : Object {
   std::array<uint8_t, BPF_TAG_SIZE> tag{};
   std::vector<bpf_insn> insnsi;
   std::unique_ptr<ProgAux> aux;
-  Addr handle = 0;
 
   // What bpf_prog_select_runtime chose, and what it prepared for itself.
   uint64_t (*bpf_func)(Machine& machine, const Prog& prog, Addr ctx) = nullptr;
@@ -114,7 +115,9 @@ struct Prog final : Object {
   } stats;
 };
 
-// A program by a descriptor of the current task, or by its id; each takes a reference.
+// The program behind a descriptor of the current task, as long as that is open.
+Result<Prog*> __bpf_prog_get(Machine& machine, int fd);
+// A program by a descriptor, or by its id; each takes a reference.
 Result<Prog*> bpf_prog_get(Machine& machine, int fd, const Cause& cause);
 Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, bpf_prog_type type, const Cause& cause);
 Result<Prog*> bpf_prog_by_id(Machine& machine, uint32_t id, const Cause& cause);

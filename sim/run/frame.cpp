@@ -77,7 +77,7 @@ void oops(RunFrame& frame, uint64_t insn, const std::string& what) {
   printk(frame.machine, "  in '" + frame.prog->label() + "' at: " + text);
 }
 
-static std::string hex(uint64_t value) {
+static std::string hex16(uint64_t value) {
   char text[24];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
   return text;
@@ -109,14 +109,14 @@ static std::string place_of(const Machine& machine, Addr addr, uint64_t size) {
 void oops_access(RunFrame& frame, uint64_t insn, Addr addr, uint64_t size, bpf_access_type type) {
   oops(frame, insn,
        std::string(type == BPF_WRITE ? "write of " : "read of ") + std::to_string(size) + " bytes at 0x" +
-           hex(addr) + ", " + place_of(frame.machine, addr, size));
+           hex16(addr) + ", " + place_of(frame.machine, addr, size));
 }
 
 uint64_t call_bpf(Machine& machine, const Prog& prog, Addr function, const uint64_t (&args)[5]) {
   RunFrame& frame = *machine.current->running;
   uint64_t start = (function - kTextBase) / 8;
   if (function < kTextBase || start >= prog.insnsi.size()) {
-    oops(frame, frame.insn, "a callback at 0x" + hex(function) + ", which is no function of the program");
+    oops(frame, frame.insn, "a callback at 0x" + hex16(function) + ", which is no function of the program");
     return 0;
   }
   if (frame.depth + 1 >= MAX_CALL_FRAMES) {
@@ -139,7 +139,7 @@ const Prog* tail_call_target(Machine& machine, Addr map_addr, uint32_t index) {
   RunFrame& frame = *machine.current->running;
   Map* map = map_from_handle(machine, map_addr);
   if (!map || !map->ops->prog_array_elem) {
-    oops(frame, frame.insn, "a tail call through 0x" + hex(map_addr) + ", which is no prog array");
+    oops(frame, frame.insn, "a tail call through 0x" + hex16(map_addr) + ", which is no prog array");
     return nullptr;
   }
   return index < map->max_entries ? map->ops->prog_array_elem(*map, index) : nullptr;

@@ -65,7 +65,6 @@ Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach
   return {};
 }
 
-constexpr uint32_t kBaseFlags = BPF_F_ALLOW_OVERRIDE | BPF_F_ALLOW_MULTI | BPF_F_REPLACE | BPF_F_PREORDER;
 constexpr uint32_t kOrderFlags = BPF_F_REPLACE | BPF_F_BEFORE | BPF_F_AFTER | BPF_F_ID | BPF_F_LINK;
 
 // Only classifiers put themselves in order by bpf_mprog.
@@ -76,7 +75,7 @@ static uint32_t base_flags(Version version) {
   if (has(Gate::cgroup_multi, version)) known |= BPF_F_ALLOW_MULTI;
   if (has(Gate::cgroup_replace, version)) known |= BPF_F_REPLACE;
   if (has(Gate::cgroup_preorder, version)) known |= BPF_F_PREORDER;
-  return known & kBaseFlags;
+  return known;
 }
 
 static Result<void> check_attach_flags(const Machine& machine, bpf_prog_type type, const bpf_attr& attr) {

@@ -12,22 +12,6 @@
 
 namespace bpfsim {
 
-Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t uattr, uint32_t expected_size,
-                                      uint32_t actual_size) {
-  if (actual_size > kPageSize) return refuse(Errno::TooBig, "size {} is larger than a page", actual_size);
-  uint8_t tail[64];
-  for (uint32_t at = expected_size; at < actual_size;) {
-    const uint32_t part = std::min<uint32_t>(sizeof tail, actual_size - at);
-    TRY(copy_from_user(machine, tail, uattr + at, part));
-    for (uint32_t i = 0; i < part; ++i)
-      if (tail[i] != 0)
-        return refuse(Errno::TooBig, "this kernel knows {} bytes of union bpf_attr, and byte {} is not 0",
-                      expected_size, at + i);
-    at += part;
-  }
-  return {};
-}
-
 Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& attr,
                         std::source_location where) {
   const LastFieldRow* last = last_field(cmd, machine.version);
@@ -120,7 +104,7 @@ SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size) {
   KFN(machine, __sys_bpf);
   TRY(unprivileged_gate(machine, cmd));
   const uint32_t known = bpf_attr_size(machine.version);
-  TRY(bpf_check_uarg_tail_zero(machine, uattr, known, size));
+  TRY(bpf_check_uarg_tail_zero(machine, uattr, known, size, "union bpf_attr"));
   bpf_attr attr;
   TRY(copy_from_user(machine, &attr, uattr, std::min(size, known)));
   const CommandRow* command = find_command(uint32_t(cmd));

@@ -21,10 +21,6 @@ SysResult __sys_bpf(Machine& machine, int cmd, uint64_t uattr, uint32_t size);
 Result<void> check_attr(const Machine& machine, bpf_cmd cmd, const bpf_attr& attr,
                         std::source_location where = std::source_location::current());
 
-// Bytes that user space has beyond what we know must be zero: E2BIG.
-Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t expected_size,
-                                      uint32_t actual_size);
-
 // map_create.cpp
 SysResult map_create(Machine& machine, bpf_attr& attr);
 Result<int> bpf_get_file_flag(uint32_t flags);
@@ -39,7 +35,6 @@ SysResult map_get_next_key(Machine& machine, const bpf_attr& attr);
 SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr);
 SysResult bpf_map_do_batch(Machine& machine, bpf_cmd cmd, const bpf_attr& attr, UserAttr uattr);
 SysResult map_freeze(Machine& machine, const bpf_attr& attr);
-Result<Map*> __bpf_map_get(const File* file, int fd);
 
 // ids.cpp: an object by descriptor or id. Each of these takes a reference, under the given cause.
 Result<Map*> bpf_map_get_with_uref(Machine& machine, int fd, const Cause& cause);

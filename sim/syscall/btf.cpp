@@ -75,10 +75,7 @@ SysResult bpf_btf_load(Machine& machine, const bpf_attr& attr, uint64_t uattr, u
 }
 
 Result<Btf*> btf_get_by_fd(Machine& machine, int fd, const Cause& cause) {
-  File* file = current_task(machine).files.get(fd);
-  if (!file) return refuse(Errno::BadF, "btf fd {} is not open", fd);
-  if (&file->f_op != &btf_fops) return refuse(Errno::Inval, "fd {} is a {}, not a BTF", fd, file->f_op.name);
-  auto* btf = static_cast<Btf*>(file->private_data);
+  Btf* btf = TRY(object_of_fd<Btf>(machine, fd, btf_fops));
   btf_get(*btf, cause);
   return btf;
 }

@@ -11,7 +11,7 @@
 namespace bpfsim {
 
 Result<Map*> bpf_map_get_with_uref(Machine& machine, int fd, const Cause& cause) {
-  Map* map = TRY(__bpf_map_get(current_task(machine).files.get(fd), fd));
+  Map* map = TRY(__bpf_map_get(machine, fd));
   bpf_map_inc_with_uref(*map, cause);
   return map;
 }
@@ -90,16 +90,6 @@ SysResult bpf_obj_get_next_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, co
   return 0;
 }
 
-// References of what an id names.
-static int64_t refs(const Object& object) {
-  switch (object.kind) {
-    case ObjectKind::Map: return static_cast<const Map&>(object).refcnt.value();
-    case ObjectKind::Prog: return static_cast<const Prog&>(object).aux->refcnt.value();
-    case ObjectKind::Link: return static_cast<const Link&>(object).refcnt.value();
-    default: return static_cast<const Btf&>(object).refcnt.value();
-  }
-}
-
 SysResult bpf_obj_get_fd_by_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, const bpf_attr& attr) {
   KFN(machine, bpf_obj_get_fd_by_id);
   TRY(check_attr(machine, cmd, attr));
@@ -115,7 +105,7 @@ SysResult bpf_obj_get_fd_by_id(Machine& machine, bpf_cmd cmd, ObjectKind kind, c
   Object* object = find_object(*machine.registry, kind, attr.start_id, false);
   if (!object) return refuse(Errno::NoEnt, "no {} has the id {}", object_kind_name(kind), attr.start_id);
   // The registry holds nothing: between the last put and the end of the id the counter is 0, and stays so.
-  if (refs(*object) == 0)
+  if (object->counter(Counter::Refs)->value() == 0)
     return refuse(Errno::NoEnt, "{} {} is going", object_kind_name(kind), attr.start_id);
   bpf_any_get(*object, {"by its id, task {}", machine.current->pid});
   Holding found(machine, *object, "bpf(GET_FD_BY_ID)", kind == ObjectKind::Map);

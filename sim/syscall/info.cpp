@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "base/align.h"
 #include "host/tracing.h"
 #include "object/btf.h"
 #include "syscall/bpf.h"
@@ -30,7 +31,8 @@ class UserInfo {
   // known: where the last field ends; what the caller has behind it must be zero.
   Result<void> read(size_t known = sizeof(Info)) {
     std::memset(static_cast<void*>(&info), 0, sizeof info);
-    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, known, attr_.info.info_len));
+    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, uint32_t(known), attr_.info.info_len,
+                                 "the info"));
     length_ = std::min<uint32_t>(sizeof info, attr_.info.info_len);
     return copy_from_user(machine_, &info, attr_.info.info, length_);
   }
@@ -92,18 +94,19 @@ void map_from_imm(const Prog& prog, bpf_insn& low, bpf_insn& high) {
 }
 
 Insns bpf_insn_prepare_dump(const Prog& prog) {
-  constexpr uint8_t kTailCall = 0xf0, kCallArgs = 0xe0, kCall = 0x85, kLdImm64 = 0x18;
+  constexpr uint8_t kCall = BPF_JMP | BPF_CALL, kTailCall = 0xf0,
+                    kCallArgs = 0xe0;  // the last two: include/linux/filter.h
   Insns insns = prog.insnsi;
   for (size_t i = 0; i < insns.size(); ++i) {
     bpf_insn& insn = insns[i];
-    if (insn.code == (0x05 | kTailCall)) {
+    if (insn.code == (BPF_JMP | kTailCall)) {
       insn.code = kCall;
       insn.imm = BPF_FUNC_tail_call;
-    } else if (insn.code == (0x05 | kCallArgs)) {
+    } else if (insn.code == (BPF_JMP | kCallArgs)) {
       insn.code = kCall;
     } else if (BPF_CLASS(insn.code) == BPF_LDX && BPF_MODE(insn.code) == BPF_PROBE_MEM) {
       insn.code = BPF_LDX | BPF_SIZE(insn.code) | BPF_MEM;  // the guard is the kernel's own affair
-    } else if (insn.code == kLdImm64 && i + 1 < insns.size()) {
+    } else if (insn.code == (BPF_LD | BPF_IMM | BPF_DW) && i + 1 < insns.size()) {
       map_from_imm(prog, insn, insns[i + 1]);
       ++i;
     }
@@ -175,7 +178,7 @@ SysResult bpf_prog_get_info_by_fd(Machine& machine, const Prog& prog, const bpf_
 // SHA-256 of the values of an array, each rounded up to 8 bytes as it lies in memory.
 Result<void> array_map_get_hash(Map& map, uint64_t user) {
   KFN(map.machine, array_map_get_hash);
-  const size_t elem_size = (map.value_size + 7) & ~size_t(7);
+  const size_t elem_size = round_up(map.value_size, 8);
   std::vector<uint8_t> values(elem_size * map.max_entries);
   for (uint32_t i = 0; i < map.max_entries; ++i)
     std::memcpy(values.data() + i * elem_size, TRY(map.ops->map_lookup_elem(map, &i)), map.value_size);
@@ -228,13 +231,11 @@ SysResult bpf_btf_get_info_by_fd(Machine& machine, const Btf& btf, const bpf_att
   const uint32_t room = info.name_len;
   if (!info.name != !room) return refuse(Errno::Inval, "name and name_len belong together");
   info.name_len = uint32_t(btf.name.size());
-  if (info.name) {
-    std::string cut = btf.name.substr(0, room - 1);
-    TRY(copy_to_user(machine, info.name, cut.c_str(), cut.size() + 1));
-  }
+  Result<void> named;
+  if (info.name) named = bpf_copy_to_user(machine, info.name, btf.name, room);
+  if (named.err() == Errno::Fault) return named.refusal();
   TRY(user.write());
-  if (info.name && room <= btf.name.size())
-    return refuse(Errno::NoSpc, "the name needs {} bytes", btf.name.size() + 1);
+  if (!named) return named.refusal();
   return 0;
 }
 

@@ -164,10 +164,9 @@ Result<void> may_create(const Machine& machine, const Inode& dir) {
 }
 
 Result<void> may_delete(const Machine& machine, const Inode& dir, const Inode& victim, bool want_dir) {
-  constexpr auto CAP_FOWNER_ = Capability(3);
   TRY(inode_permission(machine, dir, MAY_WRITE | MAY_EXEC));
   const uint32_t uid = fsuid(machine);
-  if ((dir.mode & kModeSticky) && uid != victim.uid && uid != dir.uid && !capable(machine, CAP_FOWNER_))
+  if ((dir.mode & kModeSticky) && uid != victim.uid && uid != dir.uid && !capable(machine, CAP_FOWNER))
     return refuse(Errno::Perm, "the directory is sticky, and {} belongs to uid {}", victim.name, victim.uid);
   if (want_dir && !victim.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", victim.name);
   if (!want_dir && victim.is_dir()) return refuse(Errno::IsDir, "{} is a directory", victim.name);
@@ -359,10 +358,9 @@ Result<void> do_renameat2(Machine& machine, const std::string& from, const std::
 }
 
 Result<void> do_fchmodat(Machine& machine, const std::string& path, uint32_t mode) {
-  constexpr auto CAP_FOWNER_ = Capability(3);
   const Place place = TRY(filename_lookup(machine, path));
-  if (!place.inode) return refuse(Errno::Perm, "bpfsim has one file system, /sys/fs/bpf");
-  if (fsuid(machine) != place.inode->uid && !capable(machine, CAP_FOWNER_))
+  if (!place.inode) return refuse(Errno::Perm, "only what is in /sys/fs/bpf has a mode to change");
+  if (fsuid(machine) != place.inode->uid && !capable(machine, CAP_FOWNER))
     return refuse(Errno::Perm, "only the owner, uid {}, may change the mode", place.inode->uid);
   place.inode->mode = (place.inode->mode & ~kModeBits) | (mode & kModeBits);
   return {};

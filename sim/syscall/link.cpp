@@ -92,7 +92,8 @@ SysResult bpf_link_settle(Link& link, const char* command) {
 SysResult link_create(Machine& machine, const bpf_attr& attr) {
   KFN(machine, link_create);
   TRY(check_attr(machine, BPF_LINK_CREATE, attr));
-  if (attr.link_create.attach_type == BPF_STRUCT_OPS && machine.version >= "6.4"_v)
+  if (attr.link_create.attach_type == BPF_STRUCT_OPS &&
+      machine.version >= find_attach_type(BPF_STRUCT_OPS)->since)
     return bpf_link_settle(*TRY(bpf_struct_ops_link_create(machine, attr)), "bpf(BPF_LINK_CREATE)");
   Prog& prog = *TRY(bpf_prog_get(machine, int(attr.link_create.prog_fd),
                                  {"link created by task {}", machine.current->pid}));
@@ -121,11 +122,13 @@ static Result<void> update(Machine& machine, Link& link, const bpf_attr& attr) {
   Result<Prog*> old_prog = expected_prog(machine, attr);
   Result<void> done = old_prog ? Result<void>{} : old_prog.refusal();
   if (done) {
-    given.release();
+    std::optional<Holding> compared;
+    if (*old_prog) compared.emplace(machine, **old_prog, "bpf(BPF_LINK_UPDATE)");
     if (link.ops.update_prog)
-      done = link.ops.update_prog(link, new_prog, *old_prog);
+      done = link.ops.update_prog(link, new_prog, *old_prog, given);
     else
       done = refuse(Errno::Inval, "a {} link keeps its program", link.ops.name);
+    compared.reset();
     if (*old_prog) bpf_prog_put(**old_prog, {"link update: compared"});
   }
   if (!done) {
@@ -136,7 +139,7 @@ static Result<void> update(Machine& machine, Link& link, const bpf_attr& attr) {
 }
 
 static Result<Map*> bpf_map_get(Machine& machine, uint32_t fd, const Cause& cause) {
-  auto* map = static_cast<Map*>(TRY(object_of_fd(machine, int(fd), bpf_map_fops)));
+  Map* map = TRY(__bpf_map_get(machine, int(fd)));
   bpf_map_inc(*map, cause);
   return map;
 }

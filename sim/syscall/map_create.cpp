@@ -108,10 +108,9 @@ static Result<void> check_map_privileges(const Machine& machine, bpf_map_type ty
   }
 }
 
-static Result<void> bpf_map_alloc_id(Map& map) {
+static void bpf_map_alloc_id(Map& map) {
   map.id = map.machine.registry->map_idr.alloc(&map);
   emit<LifeEvent>(map.machine, map, "born");
-  return {};
 }
 
 // An exclusive map is for the one program whose instructions have that digest (verifier/resolve.cpp asks).
@@ -219,7 +218,8 @@ static Result<void> init_map(Map& map, const bpf_attr& attr) {
   if (attr.btf_key_type_id || attr.btf_value_type_id || attr.btf_vmlinux_value_type_id)
     TRY(map_set_btf(map, attr));
   TRY(set_excl_prog_hash(map, attr));
-  return bpf_map_alloc_id(map);
+  bpf_map_alloc_id(map);
+  return {};
 }
 
 SysResult map_create(Machine& machine, bpf_attr& attr) {

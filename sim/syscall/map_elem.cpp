@@ -65,13 +65,6 @@ Result<void*> copy_key(Map& map, uint64_t ukey, Buffer& key) {
 
 }  // namespace
 
-Result<Map*> __bpf_map_get(const File* file, int fd) {
-  if (!file) return refuse(Errno::BadF, "map fd {} is not open", fd);
-  if (&file->f_op != &bpf_map_fops)
-    return refuse(Errno::Inval, "fd {} is a {}, not a map", fd, file->f_op.name);
-  return static_cast<Map*>(file->private_data);
-}
-
 SysResult map_lookup_elem(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_lookup_elem);
   TRY(check_attr(machine, BPF_MAP_LOOKUP_ELEM, attr));

@@ -37,14 +37,6 @@ Result<void> check_period(const perf_event_attr& attr) {
   return {};
 }
 
-Task* find_lively_task_by_vpid(Machine& machine, int pid) {
-  if (pid == 0) return &current_task(machine);
-  for (const auto& [serial, object] : machine.objects)
-    if (object->kind == ObjectKind::Task && static_cast<Task*>(object)->pid == pid)
-      return static_cast<Task*>(object);
-  return nullptr;
-}
-
 Result<void> perf_tp_event_init(PerfEvent& event) {
   KFN(event.machine, perf_tp_event_init);
   event.tracepoint = tracing(event.machine).trace_event(uint32_t(event.attr.config));
@@ -115,7 +107,7 @@ Result<int> sys_perf_event_open(Machine& machine, perf_event_attr attr, int pid,
       return refuse(Errno::BadF, "group_fd {} is no perf event", group_fd);
     return refuse(Errno::Inval, "not modelled yet: groups of perf events");
   }
-  if (pid != -1 && !find_lively_task_by_vpid(machine, pid))
+  if (pid != -1 && pid != 0 && !find_task_by_vpid(machine, pid))
     return refuse(Errno::Srch, "no task has the pid {}", pid);
   if (cpu < -1 || cpu >= int(machine.cpus) || (pid == -1 && cpu == -1))
     return refuse(Errno::Inval, "cpu {} with pid {}: this machine has {} CPUs", cpu, pid, machine.cpus);

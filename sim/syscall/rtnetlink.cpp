@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <map>
+#include <optional>
 
 #include "hook/hook.h"
 #include "syscall/bpf.h"
@@ -76,29 +77,32 @@ Result<NetDevice*> find_device(Machine& machine, const ifinfomsg& header,
   return dev;
 }
 
-Result<Prog*> bpf_prog_get_type(Machine& machine, int fd, int ifindex) {
-  Prog* prog = TRY(bpf_prog_get(machine, fd, {"RTM_SETLINK for device {}", ifindex}));
-  if (prog->type == BPF_PROG_TYPE_XDP) return prog;
-  const uint32_t type = prog->type;
-  bpf_prog_put(*prog, {"not an XDP program"});
-  return refuse(Errno::Inval, "fd {} is a program of type {}, not XDP", fd, type);
-}
+// An XDP program by its descriptor, as long as the message is at work; an fd below 0 names none.
+class GivenProg {
+ public:
+  ~GivenProg() {
+    if (!prog_) return;
+    held_.reset();
+    bpf_prog_put(*prog_, {"RTM_SETLINK is over"});
+  }
+  Result<Prog*> get(Machine& machine, int fd, int ifindex) {
+    if (fd < 0) return nullptr;
+    prog_ = TRY(bpf_prog_get_type(machine, fd, BPF_PROG_TYPE_XDP, {"RTM_SETLINK for device {}", ifindex}));
+    held_.emplace(machine, *prog_, "RTM_SETLINK");
+    return prog_;
+  }
+
+ private:
+  Prog* prog_ = nullptr;
+  std::optional<Holding> held_;
+};
 
 Result<void> dev_change_xdp_fd(Machine& machine, NetDevice& dev, int fd, int expected_fd, uint32_t flags) {
   KFN(machine, dev_change_xdp_fd);
-  Prog *new_prog = nullptr, *old_prog = nullptr;
-  if (fd >= 0) new_prog = TRY(bpf_prog_get_type(machine, fd, dev.ifindex));
-  Result<void> done;
-  if (expected_fd >= 0) {
-    if (Result<Prog*> expected = bpf_prog_get_type(machine, expected_fd, dev.ifindex))
-      old_prog = *expected;
-    else
-      done = expected.refusal();
-  }
-  if (done) done = dev_change_xdp(dev, new_prog, old_prog, flags);
-  if (new_prog) bpf_prog_put(*new_prog, {"RTM_SETLINK is over"});
-  if (old_prog) bpf_prog_put(*old_prog, {"RTM_SETLINK is over"});
-  return done;
+  GivenProg expected, given;
+  Prog* new_prog = TRY(given.get(machine, fd, dev.ifindex));
+  Prog* old_prog = TRY(expected.get(machine, expected_fd, dev.ifindex));
+  return dev_change_xdp(dev, new_prog, old_prog, flags);
 }
 
 Result<uint32_t> read_xdp_flags(const Machine& machine, const std::map<uint16_t, Bytes>& xdp) {

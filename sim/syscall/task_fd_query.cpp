@@ -3,7 +3,6 @@
 //
 // The old way to a raw tracepoint, and the question what a task's descriptor traces: a raw tracepoint's link,
 // or a perf event with its program.
-#include <algorithm>
 #include <cstddef>
 
 #include "hook/hook.h"
@@ -55,23 +54,14 @@ Result<void> bpf_task_fd_query_copy(Machine& machine, const bpf_attr& attr, User
     return copy_to_user(machine, uattr + offset, &value, sizeof value);
   };
   TRY(put(offsetof(bpf_attr, task_fd_query.buf_len), length));
-  const bool wanted = query.buf_len && query.buf;
-  const uint32_t copied = wanted ? std::min(length, query.buf_len - 1) : 0;
-  if (wanted) TRY(copy_to_user(machine, query.buf, traced.name.substr(0, copied).c_str(), copied + 1));
+  Result<void> named;
+  if (query.buf_len && query.buf) named = bpf_copy_to_user(machine, query.buf, traced.name, query.buf_len);
+  if (named.err() == Errno::Fault) return named;
   TRY(put(offsetof(bpf_attr, task_fd_query.prog_id), traced.prog_id));
   TRY(put(offsetof(bpf_attr, task_fd_query.fd_type), traced.fd_type));
   TRY(put(offsetof(bpf_attr, task_fd_query.probe_offset), traced.probe_offset));
   TRY(put(offsetof(bpf_attr, task_fd_query.probe_addr), traced.probe_addr));
-  if (wanted && copied < length)
-    return refuse(Errno::NoSpc, "the name needs {} bytes, buf_len is {}", length + 1, query.buf_len);
-  return {};
-}
-
-const Task* find_task(const Machine& machine, uint32_t pid) {
-  for (const auto& [serial, object] : machine.objects)
-    if (object->kind == ObjectKind::Task && static_cast<const Task*>(object)->pid == int(pid))
-      return static_cast<const Task*>(object);
-  return nullptr;
+  return named;
 }
 
 }  // namespace
@@ -99,7 +89,7 @@ SysResult bpf_task_fd_query(Machine& machine, const bpf_attr& attr, UserAttr uat
   if (!capable(machine, CAP_SYS_ADMIN)) return refuse(Errno::Perm, "needs CAP_SYS_ADMIN");
   const auto& query = attr.task_fd_query;
   if (query.flags) return refuse(Errno::Inval, "flags {} have no meaning here", query.flags);
-  const Task* task = find_task(machine, query.pid);
+  const Task* task = find_task_by_vpid(machine, int(query.pid));
   if (!task) return refuse(Errno::NoEnt, "no task has the pid {}", query.pid);
   const File* file = task->files.get(int(query.fd));
   if (!file) return refuse(Errno::BadF, "fd {} of task {} is not open", query.fd, query.pid);

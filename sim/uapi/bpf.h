@@ -104,7 +104,6 @@ inline constexpr uint8_t BPF_PSEUDO_CALL = 1, BPF_PSEUDO_KFUNC_CALL = 2;
 
 // Helpers' flags: perf events and stacks, ring buffers, redirection.
 inline constexpr uint64_t BPF_F_INDEX_MASK = 0xffffffffu, BPF_F_CURRENT_CPU = BPF_F_INDEX_MASK;
-inline constexpr uint64_t BPF_F_CTXLEN_MASK = 0xfffffull << 32;
 inline constexpr uint64_t BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2;
 inline constexpr uint64_t BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1, BPF_RB_CONS_POS = 2,
                           BPF_RB_PROD_POS = 3;
@@ -122,7 +121,7 @@ enum bpf_stream_id : uint32_t { BPF_STDOUT = 1, BPF_STDERR = 2 };
 
 inline constexpr uint32_t BPF_OBJ_NAME_LEN = 16;
 inline constexpr uint32_t BPF_TAG_SIZE = 8;
-inline constexpr uint32_t BPF_BUILD_ID_SIZE = 20;
+inline constexpr uint32_t MAX_BPF_FUNC_ARGS = 12;
 inline constexpr uint32_t XDP_PACKET_HEADROOM = 256;
 
 // The kernel's own limits. Which holds on which version: gates.h.

@@ -88,11 +88,9 @@ static Errno check_btf_func_early(bpf_verifier_env& env) {
 }
 
 static Errno get_prog_btf(bpf_verifier_env& env) {
-  const Task* task = env.machine.current->task;
-  const File* file = task ? task->files.get(int(env.attr.prog_btf_fd)) : nullptr;
-  if (!file) return Errno::BadF;
-  if (&file->f_op != &btf_fops) return Errno::Inval;
-  Btf& btf = *static_cast<Btf*>(file->private_data);
+  const Result<Btf*> found = __btf_get_by_fd(env.machine, int(env.attr.prog_btf_fd));
+  if (!found) return found.err();
+  Btf& btf = **found;
   if (btf.kernel_btf) return Errno::Access;
   btf_get(btf, {"btf of prog {}", int64_t(env.prog.serial)});
   env.prog.aux->btf = &btf;

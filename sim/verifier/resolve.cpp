@@ -22,10 +22,9 @@ namespace bpfsim {
 static constexpr uint32_t kFdSize = 4;
 
 static Map* map_of_fd(bpf_verifier_env& env, int fd, Errno& err) {
-  const Task* task = env.machine.current->task;
-  const File* file = task ? task->files.get(fd) : nullptr;
-  err = !file ? Errno::BadF : &file->f_op != &bpf_map_fops ? Errno::Inval : Errno::None;
-  return err == Errno::None ? static_cast<Map*>(file->private_data) : nullptr;
+  const Result<Map*> map = __bpf_map_get(env.machine, fd);
+  err = map.err();
+  return map ? *map : nullptr;
 }
 
 static bool sleepable_prog_may_use(bpf_map_type type) {
@@ -148,9 +147,8 @@ static Errno add_used_map(bpf_verifier_env& env, Map& map, uint32_t& index) {
 }
 
 static Btf* btf_of_fd(bpf_verifier_env& env, int fd) {
-  const Task* task = env.machine.current->task;
-  const File* file = task ? task->files.get(fd) : nullptr;
-  return file && &file->f_op == &btf_fops ? static_cast<Btf*>(file->private_data) : nullptr;
+  const Result<Btf*> btf = __btf_get_by_fd(env.machine, fd);
+  return btf ? *btf : nullptr;
 }
 
 static Errno add_used_btf(bpf_verifier_env& env, Btf& btf) {

@@ -56,15 +56,4 @@ std::string tnum_strn(tnum a) {
   return text;
 }
 
-std::string tnum_sbin(tnum a) {
-  std::string bits(64, '0');
-  for (int i = 0; i < 64; i++) {
-    if (a.mask >> i & 1)
-      bits[63 - i] = 'x';
-    else if (a.value >> i & 1)
-      bits[63 - i] = '1';
-  }
-  return bits;
-}
-
 }  // namespace bpfsim

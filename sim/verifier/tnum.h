@@ -95,6 +95,5 @@ tnum tnum_mul(tnum a, tnum b);
 tnum tnum_bswap(tnum a, unsigned bits);  // 16, 32 or 64; what lies above is dropped
 uint64_t tnum_step(tnum t, uint64_t z);  // the smallest member above z; the largest if there is none
 std::string tnum_strn(tnum a);           // "5", "0x12345" or "(0x0; 0xff)"
-std::string tnum_sbin(tnum a);           // 64 characters of 0, 1 and x
 
 }  // namespace bpfsim

@@ -120,11 +120,11 @@ TEST_CASE("a grace period runs callbacks in order, and those that they queue") {
 
 TEST_CASE("a handle gives its object to who asks for the right kind, and nothing to others") {
   Handles handles;
-  int map = 0, prog = 0;
-  const Addr a = handles.publish(HandleKind::Map, &map), b = handles.publish(HandleKind::Prog, &prog);
+  int map = 0, sock = 0;
+  const Addr a = handles.publish(HandleKind::Map, &map), b = handles.publish(HandleKind::Socket, &sock);
   CHECK(a != b);
   CHECK(handles.resolve(HandleKind::Map, a) == &map);
-  CHECK(handles.resolve(HandleKind::Prog, a) == nullptr);
+  CHECK(handles.resolve(HandleKind::Socket, a) == nullptr);
   CHECK(handles.resolve(HandleKind::Map, a + 1) == nullptr);
   CHECK(handles.resolve(HandleKind::Map, 0) == nullptr);
   CHECK(handles.resolve(HandleKind::Map, ~0ull) == nullptr);

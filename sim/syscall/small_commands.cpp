@@ -43,7 +43,7 @@ SysResult bpf_prog_bind_map(Machine& machine, const bpf_attr& attr) {
   if (bind.flags) return refuse(Errno::Inval, "flags {} have no meaning here", bind.flags);
   Prog& prog = *TRY(bpf_prog_get(machine, int(bind.prog_fd), {"bpf(BPF_PROG_BIND_MAP)"}));
   Holding held(machine, prog, "bpf(BPF_PROG_BIND_MAP)");
-  Result<Map*> map = __bpf_map_get(current_task(machine).files.get(int(bind.map_fd)), int(bind.map_fd));
+  Result<Map*> map = __bpf_map_get(machine, int(bind.map_fd));
   if (map) {
     std::vector<Map*>& used = prog.aux->used_maps;
     if (std::find(used.begin(), used.end(), *map) == used.end()) {
