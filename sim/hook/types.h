@@ -53,7 +53,7 @@ TYPE_TABLES(lsm)
 extern const VerifierOps bpf_struct_ops_verifier_ops;  // bpf_dummy_ops.cpp
 extern const ProgOps bpf_struct_ops_prog_ops;
 extern const VerifierOps bpf_tcp_ca_verifier_ops;
-const VerifierOps* struct_ops_verifier_ops(std::string_view name);  // of a struct, by its name; or null
+const VerifierOps* struct_ops_verifier_ops(std::string_view name);  // of a struct, by its name
 // A context of arguments, as the function's prototype in BTF has them; and the same for reading only.
 bool btf_ctx_access(int off, int size, const Prog& prog, InsnAccessAux& info);
 bool bpf_tracing_btf_ctx_access(int off, int size, bpf_access_type type, const Prog& prog,

@@ -67,7 +67,7 @@ SysResult bpf_link_settle(Link& link, const char* command);  // a new link gets 
 SysResult bpf_raw_tracepoint_open(Machine& machine, const bpf_attr& attr);
 SysResult bpf_task_fd_query(Machine& machine, const bpf_attr& attr, UserAttr uattr);
 
-// enable_stats.cpp
+// small_commands.cpp
 SysResult bpf_enable_stats(Machine& machine, const bpf_attr& attr);
 SysResult bpf_prog_bind_map(Machine& machine, const bpf_attr& attr);
 SysResult prog_stream_read(Machine& machine, const bpf_attr& attr);

@@ -90,13 +90,14 @@ TEST_CASE("A link holds its program, keeps others off the device, and lets go wh
   CHECK((*link)->ops.show_fdinfo(**link) == "ifindex:\t2\n");
 
   bpf_prog_inc(b.pass.prog, {"for the update"});
-  CHECK(err((*link)->ops.update_prog(**link, b.pass.prog, &b.pass.prog)) == Errno::Perm);
-  CHECK(err((*link)->ops.update_prog(**link, b.pass.prog, &b.drop.prog)) == Errno::None);
+  Holding given(b.machine, b.pass.prog, "the update");
+  CHECK(err((*link)->ops.update_prog(**link, b.pass.prog, &b.pass.prog, given)) == Errno::Perm);
+  CHECK(err((*link)->ops.update_prog(**link, b.pass.prog, &b.drop.prog, given)) == Errno::None);
   b.check_references();
   CHECK(receive(b.eth0, std::vector<uint8_t>(64)).verdict == XDP_PASS);
 
   REQUIRE((*link)->ops.detach(**link).ok());
-  CHECK(err((*link)->ops.update_prog(**link, b.drop.prog, nullptr)) == Errno::NoLink);
+  CHECK(err((*link)->ops.update_prog(**link, b.drop.prog, nullptr, given)) == Errno::NoLink);
   CHECK(!receive(b.eth0, std::vector<uint8_t>(64)).ran);
   b.check_references();
   bpf_link_put(**link, {"the test is over"});
