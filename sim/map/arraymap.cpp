@@ -246,14 +246,14 @@ std::string index_text(const Map& map, uint32_t index) {
 
 std::string array_map_seq_show_elem(Map& map, const void* key) {
   BpfArray& array = array_of(map);
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= array.max_entries) return "";
   return seq_show_elem(map, index_text(map, index), array.elem(index));
 }
 
 std::string percpu_array_map_seq_show_elem(Map& map, const void* key) {
   BpfArray& array = array_of(map);
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   if (index >= array.max_entries) return "";
   return seq_show_percpu_elem(map, std::to_string(index) + ": ",
                               [&](uint32_t cpu) { return array.elem(index, cpu); });

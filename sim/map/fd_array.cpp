@@ -201,7 +201,7 @@ Result<void> bpf_fd_array_map_update_elem(Map& map, File& map_file, const void* 
 }
 
 std::string prog_array_map_seq_show_elem(Map& map, const void* key) {
-  const uint32_t index = index_of(key);
+  const uint32_t index = key_as<uint32_t>(key);
   const Prog* prog = index < map.max_entries ? static_cast<Prog*>(fd_array(map).slot(index)) : nullptr;
   return prog ? seq_show_elem(map, std::to_string(index) + ": ", &prog->id) : "";
 }
