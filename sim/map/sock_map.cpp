@@ -13,7 +13,6 @@
 #include <map>
 
 #include "host/socket.h"
-#include "map/arraymap.h"
 #include "map/common.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
@@ -273,7 +272,11 @@ Result<void> sock_map_delete_elem(Map& map, const void* key) {
 }
 
 Result<void> sock_map_get_next_key(Map& map, const void* key, void* next_key) {
-  return array_map_get_next_key(map, key, next_key);
+  const uint32_t index = key ? key_as<uint32_t>(key) : UINT32_MAX;
+  if (index == map.max_entries - 1) return refuse(Errno::NoEnt, "{} was the last index", index);
+  const uint32_t next = index >= map.max_entries ? 0 : index + 1;
+  std::memcpy(next_key, &next, sizeof next);
+  return {};
 }
 
 Result<void> sock_map_update_common(Map& map, uint32_t index, Sock& sk, uint64_t flags) {
