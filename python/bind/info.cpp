@@ -22,29 +22,55 @@ std::string row_name(const Row* row) {
   return row ? row->name : "";
 }
 
-#define PUT(field) fields[#field] = info.field
+// Only what lies within the bytes that the kernel wrote: an older one's struct is shorter.
+#define PUT(field)                                                                                      \
+  if (size_t(reinterpret_cast<const char*>(&info.field) - reinterpret_cast<const char*>(&info)) < size) \
+  fields[#field] = info.field
 
-py::dict parse(const bpf_map_info& info) {
+py::dict parse(const bpf_map_info& info, size_t size) {
   py::dict fields;
-  PUT(type), PUT(id), PUT(key_size), PUT(value_size), PUT(max_entries), PUT(map_flags);
+  PUT(type);
+  PUT(id);
+  PUT(key_size);
+  PUT(value_size);
+  PUT(max_entries);
+  PUT(map_flags);
   fields["type_name"] = row_name(find_map_type(info.type));
   fields["name"] = name_of(info.name);
-  PUT(ifindex), PUT(btf_vmlinux_value_type_id), PUT(netns_dev), PUT(netns_ino), PUT(btf_id),
-      PUT(btf_key_type_id);
-  PUT(btf_value_type_id), PUT(map_extra);
+  PUT(ifindex);
+  PUT(btf_vmlinux_value_type_id);
+  PUT(netns_dev);
+  PUT(netns_ino);
+  PUT(btf_id);
+  PUT(btf_key_type_id);
+  PUT(btf_value_type_id);
+  PUT(map_extra);
   return fields;
 }
 
-py::dict parse(const bpf_prog_info& info) {
+py::dict parse(const bpf_prog_info& info, size_t size) {
   py::dict fields;
-  PUT(type), PUT(id);
+  PUT(type);
+  PUT(id);
   fields["type_name"] = row_name(find_prog_type(info.type));
   fields["tag"] = hex(info.tag, sizeof info.tag);
-  PUT(jited_prog_len), PUT(xlated_prog_len), PUT(load_time), PUT(created_by_uid), PUT(nr_map_ids);
+  PUT(jited_prog_len);
+  PUT(xlated_prog_len);
+  PUT(load_time);
+  PUT(created_by_uid);
+  PUT(nr_map_ids);
   fields["name"] = name_of(info.name);
-  fields["gpl_compatible"] = bool(info.gpl_compatible);
-  PUT(ifindex), PUT(btf_id), PUT(nr_func_info), PUT(nr_line_info), PUT(run_time_ns), PUT(run_cnt);
-  PUT(recursion_misses), PUT(verified_insns), PUT(attach_btf_obj_id), PUT(attach_btf_id);
+  if (size > 84) fields["gpl_compatible"] = bool(info.gpl_compatible);
+  PUT(ifindex);
+  PUT(btf_id);
+  PUT(nr_func_info);
+  PUT(nr_line_info);
+  PUT(run_time_ns);
+  PUT(run_cnt);
+  PUT(recursion_misses);
+  PUT(verified_insns);
+  PUT(attach_btf_obj_id);
+  PUT(attach_btf_id);
   return fields;
 }
 
@@ -84,9 +110,11 @@ void put_link_type(py::dict& fields, const bpf_link_info& info) {
 }
 #undef PUT_OF
 
-py::dict parse(const bpf_link_info& info) {
+py::dict parse(const bpf_link_info& info, size_t size) {
   py::dict fields;
-  PUT(type), PUT(id), PUT(prog_id);
+  PUT(type);
+  PUT(id);
+  PUT(prog_id);
   fields["type_name"] = row_name(find_link_type(info.type));
   put_link_type(fields, info);
   if (fields.contains("attach_type"))
@@ -100,10 +128,10 @@ py::dict parse_bytes(const std::string& raw) {
   Info info{};
   if (raw.size() > sizeof info) throw py::value_error("more bytes than the struct has");
   std::memcpy(static_cast<void*>(&info), raw.data(), raw.size());
-  return parse(info);
+  return parse(info, raw.size());
 }
 
-size_t info_size(const std::string& kind) {
+size_t info_struct_size(const std::string& kind) {
   if (kind == "map") return sizeof(bpf_map_info);
   if (kind == "prog") return sizeof(bpf_prog_info);
   if (kind == "link") return sizeof(bpf_link_info);
@@ -111,7 +139,7 @@ size_t info_size(const std::string& kind) {
 }
 
 py::dict parse_info(const std::string& kind, const std::string& raw) {
-  info_size(kind);
+  info_struct_size(kind);
   if (kind == "map") return parse_bytes<bpf_map_info>(raw);
   return kind == "prog" ? parse_bytes<bpf_prog_info>(raw) : parse_bytes<bpf_link_info>(raw);
 }
@@ -135,7 +163,7 @@ void set_prog_info_array(const py::buffer& raw, const std::string& what, uint64_
 }  // namespace
 
 void bind_info(py::module_& m) {
-  m.def("info_size", &info_size, py::arg("kind"),
+  m.def("info_size", &info_struct_size, py::arg("kind"),
         "Bytes of struct bpf_map_info, bpf_prog_info or bpf_link_info.");
   m.def(
       "parse_info", [](const std::string& kind, const py::bytes& raw) { return parse_info(kind, raw); },

@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "machine.h"
+#include "uapi/gates.h"
 #include "uapi/suggest.h"
 
 namespace bpfsim {
@@ -14,6 +15,7 @@ Version parse_version(const std::string& text) {
   if (*version < kFirst || *version > kLatest)
     throw py::value_error("machines boot as kernel " + kFirst.str() + " to " + kLatest.str() + ", not " +
                           text);
+  if (!released(*version)) throw py::value_error("there was no kernel " + version->str());
   return *version;
 }
 

@@ -72,10 +72,11 @@ class Handle:
 
     @property
     def info(self) -> dict[str, Any]:
-        """BPF_OBJ_GET_INFO_BY_FD as a dictionary, with the field names of struct bpf_map_info and so on."""
+        """BPF_OBJ_GET_INFO_BY_FD as a dictionary, with the field names of struct bpf_map_info and so on, as far as this
+        kernel's struct goes."""
         raw = bytearray(_core.info_size(self._info_kind))
-        bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
-        return _core.parse_info(self._info_kind, bytes(raw))
+        reply = bpf(self.task, "OBJ_GET_INFO_BY_FD", bpf_fd=self.fd, info_len=len(raw), info=raw)
+        return _core.parse_info(self._info_kind, bytes(raw[: reply.info_len]))
 
     @property
     def id(self) -> int:
@@ -464,9 +465,10 @@ class VerifierError(BpfError):
     log: str = ""
     trace: Any = None
 
-    def explained(self, cut: bool = False) -> VerifierError:
+    def explained(self, task: Any, cut: bool = False) -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that
-        is ``cut`` has them where the kernel keeps its end, since 6.4."""
+        is ``cut`` has them where the kernel keeps its end, since 6.4. On an older simulated kernel the reason adds
+        which later one has what was refused."""
         lines = self.log.splitlines()
         words = [line for line in lines if not line.startswith(_STATISTICS)]
         if self.errno == errno.ENOSPC and lines:  # the log is cut, and what stands last in it is not why
@@ -474,7 +476,9 @@ class VerifierError(BpfError):
         elif cut and not any(line.startswith(_STATISTICS) for line in lines):
             self.tell(self.check or "bpf_check", self.reason or "why stands in the log, which log_size= gives room")
         elif words:
-            self.tell("bpf_check", words[-1])
+            kernel = getattr(task, "kernel", None)
+            later = kernel and _core.came_later(words[-1], kernel.version)
+            self.tell("bpf_check", f"{words[-1]} ({later})" if later else words[-1])
         return self
 
 
@@ -560,7 +564,7 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
-        raise refused.explained(cut) from None
+        raise refused.explained(task, cut) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)
     prog.expected_attach_type = (call | named).get("expected_attach_type")

@@ -142,7 +142,8 @@ Result<uint32_t> BtfChecker::btf_check_meta(Type t, uint32_t meta_left) {
   const uint32_t id = log_type_id_;
   if (meta_left < sizeof t)
     return refuse_plain(Errno::Inval, "[{}] meta_left:{} meta_needed:{}", id, meta_left, sizeof t);
-  if (t.info & ~BTF_INFO_MASK) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
+  const uint32_t info_mask = has(Gate::btf_kind_flag, version_) ? BTF_INFO_MASK : BTF_INFO_MASK & ~(1u << 31);
+  if (t.info & ~info_mask) return refuse_plain(Errno::Inval, "[{}] Invalid btf_info:{}", id, hex(t.info));
   if (btf_kind(t) > btf_kind_max(version_) || btf_kind(t) == BTF_KIND_UNKN)
     return refuse_plain(Errno::Inval, "[{}] Invalid kind:{}", id, btf_kind(t));
   if (!btf_.name_by_offset(t.name_off))
@@ -261,7 +262,9 @@ static Enumerator enumerator(const btf_type& t, uint32_t i) {
 }
 
 Result<void> BtfChecker::btf_enum_check_meta(Type t) {
-  TRY(check_and_log(t, {{t.size > 8 || !std::has_single_bit(t.size), "Unexpected size"},
+  TRY(check_and_log(t, {{btf_kflag(t) && !has(Gate::btf_enum64, version_), "Invalid btf_info kind_flag"},
+                        {t.size != 4 && !has(Gate::btf_enum_size, version_), "Expected size:4"},
+                        {t.size > 8 || !std::has_single_bit(t.size), "Unexpected size"},
                         {t.name_off && !btf_name_valid_identifier(t.name_off), "Invalid name"}}));
   for (uint32_t i = 0; i < btf_vlen(t); ++i) {
     const Enumerator e = enumerator(t, i);
@@ -281,6 +284,7 @@ Result<void> BtfChecker::btf_func_proto_check_meta(Type t) {
 
 Result<void> BtfChecker::btf_func_check_meta(Type t) {
   return check_and_log(t, {{!btf_name_valid_identifier(t.name_off), "Invalid name"},
+                           {btf_vlen(t) && !has(Gate::btf_func_linkage, version_), "vlen != 0"},
                            {btf_vlen(t) > BTF_FUNC_GLOBAL, "Invalid func linkage"},
                            {btf_kflag(t), "Invalid btf_info kind_flag"}});
 }

@@ -14,6 +14,7 @@
 #include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -66,6 +67,8 @@ static bool tc_cls_act_is_valid_access(int off, int size, bpf_access_type type, 
 
 static bool cg_skb_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog,
                                    InsnAccessAux& info) {
+  if (!has(Gate::cgroup_skb_packet, prog.machine.version))
+    return sk_filter_is_valid_access(off, size, type, prog, info);
   if (IN_FIELD(tc_classid) || IN_FIELD(data_meta) || IN_FIELD(wire_len)) return false;
   const bool privileged = bpf_capable(prog.machine);
   if ((IN_FIELD(data) || IN_FIELD(data_end)) && !privileged) return false;

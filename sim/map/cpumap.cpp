@@ -47,7 +47,8 @@ Result<Map*> cpu_map_alloc(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
   if (attr.value_size != 4 && (attr.value_size != 8 || !has(Gate::cpumap_prog, machine.version)))
-    return refuse(Errno::Inval, "value_size must be 4 (qsize) or 8 (qsize, prog fd), is {}", attr.value_size);
+    return refuse(Errno::Inval, "value_size must be 4 (qsize) or since Linux {} 8 (qsize, prog fd), is {}",
+                  since(Gate::cpumap_prog), attr.value_size);
   if (uint32_t extra = attr.map_flags & ~uint32_t(BPF_F_NUMA_NODE))
     return refuse(Errno::Inval, "map_flags {} are not for a map of CPUs", extra);
   if (attr.max_entries > NR_CPUS)

@@ -54,8 +54,9 @@ Result<void> dev_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
   if (attr.value_size != 4 && (attr.value_size != 8 || !has(Gate::devmap_prog, machine.version)))
-    return refuse(Errno::Inval, "value_size must be 4 (ifindex) or 8 (ifindex, prog fd), is {}",
-                  attr.value_size);
+    return refuse(Errno::Inval,
+                  "value_size must be 4 (ifindex) or since Linux {} 8 (ifindex, prog fd), is {}",
+                  since(Gate::devmap_prog), attr.value_size);
   if (uint32_t extra = attr.map_flags & ~DEV_CREATE_FLAG_MASK)
     return refuse(Errno::Inval, "map_flags {} are not for a map of devices", extra);
   if (attr.map_type == BPF_MAP_TYPE_DEVMAP_HASH && attr.max_entries > 1u << 31)

@@ -15,6 +15,7 @@
 #include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 #include "uapi/tables.h"
 
 namespace bpfsim {
@@ -58,6 +59,9 @@ Result<Map*> cgroup_storage_map_alloc(Machine& machine, const bpf_attr& attr) {
   const uint32_t max_value_size = percpu ? uint32_t(PCPU_MIN_UNIT_SIZE) : kMaxValueSize;
   if (attr.key_size != sizeof(bpf_cgroup_storage_key) && attr.key_size != sizeof(uint64_t))
     return refuse(Errno::Inval, "key_size must be 8 or 16, is {}", attr.key_size);
+  if (attr.key_size == sizeof(uint64_t) && !has(Gate::cgroup_storage_shared, machine.version))
+    return refuse(Errno::Inval, "key_size must be 16; 8 came with Linux {}",
+                  since(Gate::cgroup_storage_shared));
   if (attr.value_size == 0) return refuse(Errno::Inval, "value_size must not be 0");
   if (attr.value_size > max_value_size)
     return refuse(Errno::TooBig, "value_size {} is above {}", attr.value_size, max_value_size);

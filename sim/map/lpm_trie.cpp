@@ -16,6 +16,7 @@
 #include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -261,6 +262,8 @@ LpmNode* next_in_postorder(LpmTrie& trie, const LpmKey& key) {
 }
 
 Result<void> trie_get_next_key(Map& map, const void* key_bytes, void* next_key) {
+  if (!has(Gate::lpm_trie_walk, map.machine.version))
+    return refuse(Errno::NotSupp, "an LPM trie is walked since Linux {}", since(Gate::lpm_trie_walk));
   LpmTrie& trie = trie_of(map);
   if (!trie.root) return refuse(Errno::NoEnt, "the trie is empty");
   bool walk_on = key_bytes && LpmKey(key_bytes).prefixlen <= trie.max_prefixlen;

@@ -51,20 +51,36 @@ static bool btf_record_equal(const Map& a, const Map& b) {
   return a.record == b.record && (a.btf == b.btf || std::none_of(fields.begin(), fields.end(), names_struct));
 }
 
-bool bpf_map_meta_equal(const Map& meta, const Map& inner) {
-  const bool same_size =
-      has(Gate::inner_map_dynamic, meta.machine.version) || meta.max_entries == inner.max_entries;
-  return same_size && meta.map_type == inner.map_type && meta.key_size == inner.key_size &&
-         meta.value_size == inner.value_size && meta.map_flags == inner.map_flags &&
-         btf_record_equal(meta, inner);
+// What an inner map has otherwise than the template; empty: nothing.
+static std::string difference(const Map& meta, const Map& inner) {
+  auto differs = [](const char* what, uint32_t wanted, uint32_t is) {
+    return std::string(what) + " is " + std::to_string(is) + " instead of " + std::to_string(wanted);
+  };
+  if (meta.map_type != inner.map_type) return differs("its type", meta.map_type, inner.map_type);
+  if (meta.key_size != inner.key_size) return differs("key_size", meta.key_size, inner.key_size);
+  if (meta.value_size != inner.value_size) return differs("value_size", meta.value_size, inner.value_size);
+  if (meta.map_flags != inner.map_flags) return differs("map_flags", meta.map_flags, inner.map_flags);
+  if (!btf_record_equal(meta, inner)) return "the special fields of its value differ";
+  if (meta.max_entries == inner.max_entries || has(Gate::inner_map_dynamic, meta.machine.version)) return {};
+  return differs("max_entries", meta.max_entries, inner.max_entries) +
+         ", which a hash may have since Linux " + since(Gate::inner_map_dynamic);
+}
+
+bool bpf_map_meta_equal(const Map& meta, const Map& inner) { return difference(meta, inner).empty(); }
+
+static std::string what_differs(const Map& meta, const Map& inner) {
+  std::string what = difference(meta, inner);
+  if (what.empty() && meta.max_entries != inner.max_entries)
+    what = "max_entries differs";  // an array's own rule
+  return what.empty() ? what : ": " + what;
 }
 
 Result<Object*> bpf_map_fd_get_ptr(Map& map, File&, int fd) {
   Map& inner = *TRY(__bpf_map_get(map.machine, fd));
   if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!map.inner_map_meta->ops->map_meta_equal(*map.inner_map_meta, inner))
-    return refuse(Errno::Inval, "map {} is not like the template that the outer map was created with",
-                  inner.id);
+    return refuse(Errno::Inval, "map {} is not like the template that the outer map was created with{}",
+                  inner.id, what_differs(*map.inner_map_meta, inner));
   bpf_map_inc(inner, {"inner map of map {}", map.id});
   return static_cast<Object*>(&inner);
 }

@@ -18,6 +18,7 @@
 #include "map/map_in_map.h"
 #include "map/map_types.h"
 #include "map/view.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -173,11 +174,14 @@ Result<void> sock_map_link(SockMap& map, Sock& sk) {
 
 // ---- What both kinds of map share
 
-Result<void> check_value_and_flags(const bpf_attr& attr) {
+Result<void> check_value_and_flags(const Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.value_size != 4 && attr.value_size != 8)
     return refuse(Errno::Inval, "value_size must be 4 (a descriptor) or 8 (a cookie comes out), is {}",
                   attr.value_size);
+  if (attr.value_size == 8 && !has(Gate::sockmap_cookie, machine.version))
+    return refuse(Errno::Inval, "value_size must be 4 (a descriptor); 8 came with Linux {}",
+                  since(Gate::sockmap_cookie));
   if (uint32_t extra = attr.map_flags & ~SOCK_CREATE_FLAG_MASK)
     return refuse(Errno::Inval, "map_flags {} are not for a map of sockets", extra);
   return {};
@@ -231,7 +235,7 @@ Result<void> build_stab(BpfStab& stab, const bpf_attr& attr) {
 }
 
 Result<Map*> sock_map_alloc(Machine& machine, const bpf_attr& attr) {
-  TRY(check_value_and_flags(attr));
+  TRY(check_value_and_flags(machine, attr));
   if (attr.max_entries > INT32_MAX)
     return refuse(Errno::Inval, "max_entries {} is too many", attr.max_entries);
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
@@ -320,7 +324,7 @@ Result<void> build_shtab(BpfShtab& htab, const bpf_attr& attr) {
 }
 
 Result<Map*> sock_hash_alloc(Machine& machine, const bpf_attr& attr) {
-  TRY(check_value_and_flags(attr));
+  TRY(check_value_and_flags(machine, attr));
   if (attr.key_size == 0) return refuse(Errno::Inval, "key_size must not be 0");
   if (attr.key_size > kMaxKeySize)
     return refuse(Errno::TooBig, "key_size {} is above {}", attr.key_size, kMaxKeySize);

@@ -10,6 +10,9 @@
 #include "object/file.h"
 #include "object/ops.h"
 #include "object/registry.h"
+#include "uapi/gates.h"
+#include "uapi/info.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -115,18 +118,29 @@ static void bpf_map_release(File& file) {
 
 static std::string bpf_map_show_fdinfo(const File& file) {
   const auto& map = static_cast<const Map&>(*file.private_data);
-  char text[512];
-  std::snprintf(text, sizeof text,
-                "map_type:\t%u\nkey_size:\t%u\nvalue_size:\t%u\nmax_entries:\t%u\nmap_flags:\t0x%x\n"
-                "map_extra:\t0x%llx\nmemlock:\t%llu\nmap_id:\t%u\nfrozen:\t%u\n",
-                map.map_type, map.key_size, map.value_size, map.max_entries, map.map_flags,
-                static_cast<unsigned long long>(map.map_extra),
-                static_cast<unsigned long long>(map.ops->map_mem_usage ? map.ops->map_mem_usage(map) : 0),
-                map.id, map.frozen);
-  std::string lines = text;
-  if (map.owner.set)
-    lines += "owner_prog_type:\t" + std::to_string(map.owner.type) + "\nowner_jited:\t" +
-             std::to_string(map.owner.jited) + "\n";
+  const Version version = map.machine.version;
+  std::string lines;
+  auto line = [&](const char* name, uint64_t value) {
+    (lines += name) += ":\t" + std::to_string(value) + "\n";
+  };
+  auto hex_line = [&](const char* name, uint64_t value) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%s:\t%#llx\n", name, static_cast<unsigned long long>(value));
+    lines += value ? text : std::string(name) + ":\t0x0\n";
+  };
+  line("map_type", map.map_type);
+  line("key_size", map.key_size);
+  line("value_size", map.value_size);
+  line("max_entries", map.max_entries);
+  hex_line("map_flags", map.map_flags);
+  if (tells(InfoPart::map_map_extra, version)) hex_line("map_extra", map.map_extra);
+  line("memlock", map.ops->map_mem_usage ? map.ops->map_mem_usage(map) : 0);
+  if (has(Gate::fdinfo_ids, version)) line("map_id", map.id);
+  if (find_command(BPF_MAP_FREEZE)->since <= version) line("frozen", map.frozen);
+  if (map.owner.set) {
+    line("owner_prog_type", map.owner.type);
+    line("owner_jited", map.owner.jited);
+  }
   return lines;
 }
 

@@ -11,6 +11,8 @@
 #include "object/link.h"
 #include "object/map.h"
 #include "object/registry.h"
+#include "uapi/gates.h"
+#include "uapi/info.h"
 
 namespace bpfsim {
 
@@ -141,12 +143,21 @@ static std::string bpf_prog_show_fdinfo(const File& file) {
   constexpr uint64_t kSizeofBpfProg = 96;
   const uint64_t size = kSizeofBpfProg + prog.insnsi.size() * sizeof(bpf_insn);
   const uint64_t memlock = round_up(size, kPageSize);
-  return "prog_type:\t" + std::to_string(prog.type) + "\nprog_jited:\t" + std::to_string(prog.jited) +
-         "\nprog_tag:\t" + bpf_prog_tag_str(prog) + "\nmemlock:\t" + std::to_string(memlock) +
-         "\nprog_id:\t" + std::to_string(prog.id) + "\nrun_time_ns:\t" + std::to_string(prog.stats.nsecs) +
-         "\nrun_cnt:\t" + std::to_string(prog.stats.cnt) + "\nrecursion_misses:\t" +
-         std::to_string(prog.stats.misses) + "\nverified_insns:\t" +
-         std::to_string(prog.aux->verified_insns) + "\n";
+  const Version version = prog.machine.version;
+  std::string lines = "prog_type:\t" + std::to_string(prog.type) + "\nprog_jited:\t" +
+                      std::to_string(prog.jited) + "\nprog_tag:\t" + bpf_prog_tag_str(prog) + "\n";
+  auto line = [&](const char* name, uint64_t value) {
+    (lines += name) += ":\t" + std::to_string(value) + "\n";
+  };
+  line("memlock", memlock);
+  if (has(Gate::fdinfo_ids, version)) line("prog_id", prog.id);
+  if (tells(InfoPart::prog_run_stats, version)) {
+    line("run_time_ns", prog.stats.nsecs);
+    line("run_cnt", prog.stats.cnt);
+  }
+  if (tells(InfoPart::prog_recursion_misses, version)) line("recursion_misses", prog.stats.misses);
+  if (tells(InfoPart::prog_verified_insns, version)) line("verified_insns", prog.aux->verified_insns);
+  return lines;
 }
 
 const FileOps bpf_prog_fops = {"bpf-prog", bpf_prog_release, bpf_prog_show_fdinfo, Counter::Refs};

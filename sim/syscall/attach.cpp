@@ -31,7 +31,11 @@ static bool kprobe_takes(const Prog& prog, uint32_t attach_type) {
 Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type) {
   const Machine& machine = prog.machine;
   auto wrong = [&] {
-    return refuse(Errno::Inval, "program type {} is not attached as attach type {}", prog.type, attach_type);
+    const AttachTypeRow* row = find_attach_type(attach_type);
+    const std::string type = row ? row->name : "attach type " + std::to_string(attach_type);
+    const std::string when =
+        row && row->since > machine.version ? ", which came with Linux " + row->since.str() : "";
+    return refuse(Errno::Inval, "{} is not attached as {}{}", find_prog_type(prog.type)->name, type, when);
   };
   if (prog.type == BPF_PROG_TYPE_EXT) return {};
   const bool perf = prog.type == BPF_PROG_TYPE_PERF_EVENT || prog.type == BPF_PROG_TYPE_TRACEPOINT;

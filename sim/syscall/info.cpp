@@ -25,18 +25,22 @@ namespace {
 template <class Info>
 class UserInfo {
  public:
-  UserInfo(Machine& machine, const bpf_attr& attr, UserAttr uattr)
-      : machine_(machine), attr_(attr), uattr_(uattr) {}
+  UserInfo(Machine& machine, InfoStruct of, const bpf_attr& attr, UserAttr uattr)
+      : machine_(machine), of_(of), attr_(attr), uattr_(uattr) {}
 
   // known: where the last field ends; what the caller has behind it must be zero.
-  Result<void> read(size_t known = sizeof(Info)) {
+  Result<void> read(uint32_t known = sizeof(Info)) {
+    const uint32_t size = info_size(of_, machine_.version);
     std::memset(static_cast<void*>(&info), 0, sizeof info);
-    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, uint32_t(known), attr_.info.info_len,
+    TRY(bpf_check_uarg_tail_zero(machine_, attr_.info.info, std::min(known, size), attr_.info.info_len,
                                  "the info"));
-    length_ = std::min<uint32_t>(sizeof info, attr_.info.info_len);
+    length_ = std::min(size, attr_.info.info_len);
     return copy_from_user(machine_, &info, attr_.info.info, length_);
   }
   Result<void> write() {
+    for (const InfoPartRow& part : kInfoParts)  // what lies in padding here is a field of a later version
+      if (part.of == of_ && part.since > machine_.version)
+        std::memset(reinterpret_cast<char*>(&info) + part.begin, 0, size_t{part.end} - part.begin);
     TRY(copy_to_user(machine_, attr_.info.info, &info, length_));
     return copy_to_user(machine_, uattr_ + offsetof(bpf_attr, info.info_len), &length_, sizeof length_);
   }
@@ -44,6 +48,7 @@ class UserInfo {
 
  private:
   Machine& machine_;
+  InfoStruct of_;
   const bpf_attr& attr_;
   UserAttr uattr_;
   uint32_t length_ = 0;
@@ -144,7 +149,7 @@ Result<void> fill_privileged(Machine& machine, const Prog& prog, bpf_prog_info& 
 
 SysResult bpf_prog_get_info_by_fd(Machine& machine, const Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_prog_get_info_by_fd);
-  UserInfo<bpf_prog_info> user(machine, attr, uattr);
+  UserInfo<bpf_prog_info> user(machine, InfoStruct::prog, attr, uattr);
   TRY(user.read());
   bpf_prog_info& info = user.info;
   info.type = prog.type;
@@ -188,7 +193,7 @@ Result<void> array_map_get_hash(Map& map, uint64_t user) {
 
 SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_map_get_info_by_fd);
-  UserInfo<bpf_map_info> user(machine, attr, uattr);
+  UserInfo<bpf_map_info> user(machine, InfoStruct::map, attr, uattr);
   TRY(user.read(offsetof(bpf_map_info, hash_size) + sizeof(uint32_t)));
   bpf_map_info& info = user.info;
   // Since the hash can be asked for, fields that say nothing of this map keep what the caller wrote there.
@@ -222,7 +227,7 @@ SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& att
 
 SysResult bpf_btf_get_info_by_fd(Machine& machine, const Btf& btf, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_btf_get_info_by_fd);
-  UserInfo<bpf_btf_info> user(machine, attr, uattr);
+  UserInfo<bpf_btf_info> user(machine, InfoStruct::btf, attr, uattr);
   TRY(user.read());
   bpf_btf_info& info = user.info;
   info.id = btf.id;
@@ -241,12 +246,14 @@ SysResult bpf_btf_get_info_by_fd(Machine& machine, const Btf& btf, const bpf_att
 
 SysResult bpf_link_get_info_by_fd(Machine& machine, const Link& link, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_link_get_info_by_fd);
-  UserInfo<bpf_link_info> user(machine, attr, uattr);
+  UserInfo<bpf_link_info> user(machine, InfoStruct::link, attr, uattr);
   TRY(user.read());
   user.info.type = link.type;
   user.info.id = link.id;
   if (link.prog) user.info.prog_id = link.prog->id;
-  if (link.ops.fill_link_info) TRY(link.ops.fill_link_info(link, user.info));
+  const bool probe = link.type == BPF_LINK_TYPE_PERF_EVENT || link.type == BPF_LINK_TYPE_KPROBE_MULTI;
+  if (link.ops.fill_link_info && (!probe || has(Gate::probe_link_info, machine.version)))
+    TRY(link.ops.fill_link_info(link, user.info));
   TRY(user.write());
   return 0;
 }
@@ -267,7 +274,7 @@ SysResult bpf_obj_get_info_by_fd(Machine& machine, const bpf_attr& attr, UserAtt
     return bpf_map_get_info_by_fd(machine, static_cast<Map&>(object), attr, uattr);
   if (&file->f_op == &btf_fops)
     return bpf_btf_get_info_by_fd(machine, static_cast<const Btf&>(object), attr, uattr);
-  if (&file->f_op == &bpf_link_fops)
+  if (&file->f_op == &bpf_link_fops && info_size(InfoStruct::link, machine.version))
     return bpf_link_get_info_by_fd(machine, static_cast<const Link&>(object), attr, uattr);
   return refuse(Errno::Inval, "fd {} is no BPF object", attr.info.bpf_fd);
 }

@@ -66,11 +66,12 @@ static Result<const MapOps*> find_map_ops(const Machine& machine, const bpf_attr
   const MapTypeRow* row = find_map_type(type);
   if (!row || type == BPF_MAP_TYPE_UNSPEC) return refuse(Errno::Inval, "no map type has the number {}", type);
   if (row->since > machine.version)
-    return refuse(Errno::Inval, "map type {} came with Linux {}.{}", type, row->since.major,
-                  row->since.minor);
-  if (uint32_t later = attr.map_flags & known_map_flags(kLatest) & ~known_map_flags(machine.version))
-    return refuse(Errno::Inval, "map_flags {} came after Linux {}.{}", later, machine.version.major,
-                  machine.version.minor);
+    return refuse(Errno::Inval, "{} came with Linux {}; this is {}", row->name, row->since.str(),
+                  machine.version.str());
+  for (const FlagRow& flag : map_flags())
+    if (attr.map_flags & flag.number && flag.since > machine.version)
+      return refuse(Errno::Inval, "map_flags has {}, which came with Linux {}; this is {}", flag.name,
+                    flag.since.str(), machine.version.str());
   const MapOps* ops = machine.calls->map_ops(bpf_map_type(type));
   if (!ops) return refuse(Errno::Inval, "not modelled yet: map type {}", type);
   return ops;

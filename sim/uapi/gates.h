@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "uapi/bpf.h"
 #include "uapi/evidence.h"
@@ -52,6 +53,13 @@ inline constexpr GateRow kGates[] = {
 
 constexpr std::span<const GateRow> gates() { return kGates; }
 constexpr const GateRow& gate_row(Gate gate) { return kGates[size_t(gate)]; }
+// Whether there was such a kernel: 3.19, 4.20 and 5.19 were the last of their numbers.
+constexpr bool released(Version version) {
+  constexpr uint16_t kLastMinor[] = {19, 20, 19};  // of 3, 4 and 5
+  return version.major < 3 || version.major > 5 || version.minor <= kLastMinor[version.major - 3];
+}
+
+inline std::string since(Gate gate) { return gate_row(gate).since.str(); }
 constexpr bool has(Gate gate, Version version) { return gate_row(gate).since <= version; }
 
 // BPF_COMPLEXITY_LIMIT_INSNS: how many instructions the verifier walks before it gives up.

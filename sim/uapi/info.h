@@ -5,11 +5,14 @@
 // shorter (an older program) or longer (a newer one) than the struct.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "uapi/bpf.h"
+#include "uapi/evidence.h"
+#include "uapi/version.h"
 
 namespace bpfsim {
 
@@ -223,6 +226,46 @@ struct bpf_core_relo {
   uint32_t kind;
 };
 
+// What each version added to them.
+enum class InfoStruct : uint8_t { map, prog, btf, link };
+enum class InfoPart : uint8_t {
+#define INFO_PART(of, name, begin, end, since, evidence) of##_##name,
+#include "uapi/info_parts.def"
+#undef INFO_PART
+};
+
+struct InfoPartRow {
+  InfoStruct of;
+  uint16_t begin, end;
+  Version since;
+  Evidence evidence;
+};
+
+inline constexpr InfoPartRow kInfoParts[] = {
+#define INFO_PART(of, name, begin, end, since, evidence) \
+  {InfoStruct::of, begin, end, Version::parse(since).value(), Evidence::evidence},
+#include "uapi/info_parts.def"
+#undef INFO_PART
+};
+
+constexpr bool tells(InfoPart part, Version version) { return kInfoParts[size_t(part)].since <= version; }
+
+// The struct's size on that version, which is what info_len comes back as; 0: it has none.
+constexpr uint32_t info_size(InfoStruct of, Version version) {
+  uint32_t size = 0;
+  for (const InfoPartRow& row : kInfoParts)
+    if (row.of == of && row.since <= version) size = std::max<uint32_t>(size, row.end);
+  return (size + 7) / 8 * 8;
+}
+
+static_assert(info_size(InfoStruct::map, kLatest) == sizeof(bpf_map_info));
+static_assert(info_size(InfoStruct::prog, kLatest) == sizeof(bpf_prog_info));
+static_assert(info_size(InfoStruct::btf, kLatest) == sizeof(bpf_btf_info));
+static_assert(info_size(InfoStruct::link, kLatest) == sizeof(bpf_link_info));
+static_assert(offsetof(bpf_map_info, ifindex) == 40 && offsetof(bpf_map_info, btf_id) == 64);
+static_assert(offsetof(bpf_prog_info, ifindex) == 80 && offsetof(bpf_prog_info, nr_jited_ksyms) == 104);
+static_assert(offsetof(bpf_prog_info, btf_id) == 128 && offsetof(bpf_prog_info, run_time_ns) == 192);
+static_assert(offsetof(bpf_prog_info, verified_insns) == 216 && offsetof(bpf_btf_info, name) == 16);
 static_assert(sizeof(bpf_prog_info) == 232 && offsetof(bpf_prog_info, name) == 64);
 static_assert(offsetof(bpf_prog_info, netns_dev) == 88 && offsetof(bpf_prog_info, attach_btf_id) == 224);
 static_assert(sizeof(bpf_map_info) == 104 && offsetof(bpf_map_info, name) == 24);

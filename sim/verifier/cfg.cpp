@@ -16,6 +16,7 @@
 #include <boost/iterator/counting_iterator.hpp>
 #include <boost/property_map/property_map.hpp>
 
+#include "uapi/gates.h"
 #include "verifier/linfo.h"
 
 namespace bpfsim {
@@ -175,10 +176,17 @@ struct CfgVisitor : boost::default_dfs_visitor {
   void discover_vertex(uint32_t at, const InsnGraph&) const { mark_insn(*env, at); }
 
   void back_edge(const InsnEdge& edge, const InsnGraph&) const {
-    if ((env->bpf_capable && env->limits.loops) || *err != Errno::None) return;
+    if (may_lead_back(env->insns[edge.from]) || *err != Errno::None) return;
     verbose_linfo(*env, edge.from, "%u: ", edge.from);
     verbose_linfo(*env, edge.to, "%u: ", edge.to);
     *err = reject(*env, Errno::Inval, "back-edge from insn %u to %u\n", edge.from, edge.to);
+  }
+
+  bool may_lead_back(const bpf_insn& insn) const {
+    if (!env->bpf_capable || !env->limits.loops) return false;
+    const bool calls = BPF_OP(insn.code) == BPF_CALL || BPF_OP(insn.code) == BPF_EXIT;
+    return has(Gate::loops_anywhere, env->machine.version) || (is_jmp(insn) && !calls) ||
+           bpf_pseudo_func(insn);
   }
 
   // All that the callee does is known, unless it is still on the way because it calls itself.

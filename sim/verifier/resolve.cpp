@@ -267,6 +267,9 @@ Errno resolve_pseudo_ldimm64(bpf_verifier_env& env) {
       MUST(resolve_ld_imm64(env, i));
       i++;
     } else if (!bpf_opcode_in_insntable(insn.code, env.machine.version)) {
+      const bool arsh32 = BPF_CLASS(insn.code) == BPF_ALU && BPF_OP(insn.code) == BPF_ARSH;
+      if (arsh32 && !has(Gate::opcode_table, env.machine.version))
+        return reject(env, Errno::Inval, "BPF_ARSH not supported for 32 bit ALU\n");
       return reject(env, Errno::Inval, "unknown opcode %02x\n", insn.code);
     }
   }

@@ -5,6 +5,7 @@
 // modelled yet: dynptrs, iterators and irq flags in slots.
 #include "verifier/stack.h"
 
+#include "uapi/gates.h"
 #include "verifier/args.h"
 #include "verifier/backtrack.h"
 #include "verifier/liveness.h"
@@ -84,10 +85,27 @@ void sanitize_store(bpf_verifier_env& env, const bpf_stack_state& slot, const bp
   if (sanitize) env.insn_aux_data[insn_idx].nospec_result = true;
 }
 
+bool stores_zero(const bpf_verifier_env& env, const bpf_reg_state* reg, const bpf_insn& insn) {
+  const Version version = env.machine.version;
+  if (!has(Gate::stack_zero, version)) return false;
+  return reg ? reg->is_null() : is_bpf_st_mem(insn) && insn.imm == 0 && has(Gate::imm_spill, version);
+}
+
+// Which numbers a version keeps in a slot as they are.
+bool spills_scalar(const bpf_verifier_env& env, const bpf_reg_state& reg, int size) {
+  const Version version = env.machine.version;
+  if (reg.type != SCALAR_VALUE || !env.bpf_capable || !has(Gate::const_spill, version)) return false;
+  if (size != BPF_REG_SIZE && !has(Gate::narrow_spill, version)) return false;
+  if (reg.is_null() && !has(Gate::zero_spill, version)) return false;
+  if (!has(Gate::bounded_spill, version)) return reg.is_const();
+  const bool unbounded = tnum_is_unknown(reg.var_off) && reg.r64.unbounded() && reg.r32.unbounded();
+  return !unbounded || has(Gate::unbounded_spill, version);
+}
+
 Errno store_bytes(bpf_verifier_env& env, bpf_stack_state& slot, const bpf_reg_state* reg, int byte, int size,
                   int value_regno, const bpf_insn& insn) {
   scrub_special_slot(slot);
-  bool zero = reg ? reg->is_null() : is_bpf_st_mem(insn) && insn.imm == 0;
+  bool zero = stores_zero(env, reg, insn);
   if (zero && reg) MUST(mark_chain_precision(env, uint32_t(value_regno)));
   for (int i = 0; i < size; i++)
     slot.slot_type[size_t((byte - i) % BPF_REG_SIZE)] = zero ? STACK_ZERO : STACK_MISC;
@@ -111,12 +129,14 @@ Errno check_stack_write_fixed_off(bpf_verifier_env& env, bpf_func_state& state, 
   check_fastcall_stack_contract(env, state, insn_idx, off);
   env.mark_stack_slot_scratched(uint32_t(spi));
 
-  if (reg && at_slot && reg->type == SCALAR_VALUE && env.bpf_capable) {
+  if (reg && at_slot && spills_scalar(env, *reg, size)) {
     bool fits = get_reg_width(*reg) <= size * 8;
     if (fits) assign_scalar_id_before_mov(env, *reg);
     save_register_state(state, spi, *reg, size);
     if (!fits) slot.spilled_ptr.id = 0;
-  } else if (!reg && at_slot && is_bpf_st_mem(insn) && env.bpf_capable) {
+  } else if (!reg && at_slot && is_bpf_st_mem(insn) && env.bpf_capable &&
+             has(Gate::imm_spill, env.machine.version) &&
+             (insn.imm != 0 || has(Gate::zero_spill, env.machine.version))) {
     save_register_state(state, spi, fake_scalar(uint64_t(int64_t{insn.imm})), size);
   } else if (reg && is_spillable_regtype(reg->type)) {
     if (size != BPF_REG_SIZE) return reject(env, Errno::Access, "invalid size of register spill\n");
@@ -137,7 +157,7 @@ Errno check_stack_write_var_off(bpf_verifier_env& env, bpf_func_state& state, ui
   const bpf_reg_state& ptr = env.cur_regs()[ptr_regno];
   const bpf_reg_state* value = value_regno >= 0 ? &env.cur_regs()[size_t(value_regno)] : nullptr;
   int min_off = int(ptr.r64.smin) + off, max_off = int(ptr.r64.smax) + off + size;
-  bool writing_zero = value ? value->is_null() : is_bpf_st_mem(insn) && insn.imm == 0;
+  bool writing_zero = stores_zero(env, value, insn);
   bool zero_used = false;
   for (int i = min_off; i < max_off; i++) MUST(refuse_special(env, state.stack[size_t(get_spi(i))]));
   check_fastcall_stack_contract(env, state, insn_idx, min_off);
@@ -209,7 +229,8 @@ Errno fill_part(bpf_verifier_env& env, const bpf_stack_state& slot, int off, int
   from_spill = true;
   if (dst_regno < 0) return Errno::None;
   bpf_reg_state& dst = env.cur_regs()[size_t(dst_regno)];
-  if (size <= spill_size && off % BPF_REG_SIZE == 0) {
+  const bool fits = has(Gate::narrow_fill, env.machine.version) ? size <= spill_size : size == spill_size;
+  if (fits && off % BPF_REG_SIZE == 0) {
     int32_t subreg_def = dst.subreg_def;
     dst = spilled;
     dst.subreg_def = subreg_def;
@@ -218,12 +239,13 @@ Errno fill_part(bpf_verifier_env& env, const bpf_stack_state& slot, int off, int
   }
   BytesRead read;
   MUST(read_bytes(env, slot, off, size, true, read));
-  if (read.spilled == size && spilled.is_null()) {
+  const bool zeros_stay = has(Gate::zero_spill, env.machine.version);
+  if (zeros_stay && read.spilled == size && spilled.is_null()) {
     mark_reg_const_zero(env, dst);
     return Errno::None;
   }
   from_spill = false;
-  if (read.zero == size)
+  if (zeros_stay && read.zero == size)
     mark_reg_const_zero(env, dst);
   else
     mark_reg_unknown(env, dst);

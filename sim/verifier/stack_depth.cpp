@@ -6,6 +6,7 @@
 // modelled yet: bpf_throw().
 #include <algorithm>
 
+#include "uapi/gates.h"
 #include "verifier/subprogs.h"
 
 namespace bpfsim {
@@ -16,9 +17,11 @@ constexpr int BPF_PRIV_STACK_MIN_SIZE = 64;
 
 int round_up(int value, int to) { return (value + to - 1) / to * to; }
 
-// The JIT keeps the stack aligned to 16 bytes; the interpreter comes in sizes of 32.
+// The JIT keeps the stack aligned to 16 bytes; the interpreter comes in sizes of 32, which counted for both
+// at first.
 int round_up_stack_depth(const bpf_verifier_env& env, int depth) {
-  return env.prog.jit_requested ? round_up(depth, 16) : round_up(std::max(depth, 1), 32);
+  const bool for_jit = env.prog.jit_requested && has(Gate::jit_stack_depth, env.machine.version);
+  return for_jit ? round_up(depth, 16) : round_up(std::max(depth, 1), 32);
 }
 
 PrivStackMode bpf_enable_priv_stack(const bpf_verifier_env& env) {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
 import bpfsim
 import pytest
+from bpfsim import _core
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_STACK = "r1 = 1\n*(u64 *)(r10 -8) = r1\n"
@@ -150,6 +152,265 @@ def test_the_load_of_an_older_kernel_has_its_functions():
     assert "compute_scc()" in " ".join(names("6.17")) and "compute_postorder()" not in " ".join(names("6.17"))
     text = " ".join(names("6.18"))
     assert all(name[:-2] in text for name in new) and not any(name[:-2] in text for name in old), text
+
+
+# A value of a map of 8 bytes, reached by a number that went over the stack: how it is made, spilled and read back, and
+# the first version whose verifier still knows its bounds.
+SPILLS = [
+    ("a zero", "r1 = 0\n*(u64 *)(r10 -16) = r1\nr1 = *(u64 *)(r10 -16)", "4.16"),
+    ("half a zero", "r1 = 0\n*(u64 *)(r10 -16) = r1\nr1 = *(u32 *)(r10 -12)", "4.16"),
+    ("a constant", "r1 = 7\n*(u64 *)(r10 -16) = r1\nr1 = *(u64 *)(r10 -16)", "5.3"),
+    ("a bounded number", "r1 = r0\nr1 &= 7\n*(u64 *)(r10 -16) = r1\nr1 = *(u64 *)(r10 -16)", "5.10"),
+    ("4 bytes", "r1 = r0\nr1 &= 7\n*(u32 *)(r10 -16) = r1\nr1 = *(u32 *)(r10 -16)", "5.16"),
+    ("an immediate", "*(u64 *)(r10 -16) = 7\nr1 = *(u64 *)(r10 -16)", "6.3"),
+    ("its lower half", "r1 = r0\nr1 &= 7\n*(u64 *)(r10 -16) = r1\nr1 = *(u32 *)(r10 -16)", "6.9"),
+]
+
+
+def before(version):
+    """The version before this one."""
+    major, minor = map(int, version.split("."))
+    return f"{major}.{minor - 1}" if minor else {5: "4.20", 6: "5.19"}[major]
+
+
+@pytest.mark.parametrize(("what", "spill", "new"), SPILLS, ids=[one[0] for one in SPILLS])
+def test_a_number_that_goes_over_the_stack_keeps_its_bounds_since(what, spill, new):
+    text = f"""
+        *(u32 *)(r10 -4) = 0
+        r2 = r10
+        r2 += -4
+        r1 = map[values]
+        call bpf_map_lookup_elem
+        if r0 == 0 goto out
+        r6 = r0
+        call bpf_get_prandom_u32
+        {spill}
+        r6 += r1
+        r0 = *(u8 *)(r6 +0)
+    out:
+        r0 = 2
+        exit"""
+    for version, taken in ((before(new), False), (new, True), ("6.18", True)):
+        task = bpfsim.Kernel(version).spawn()
+        maps = {"values": task.map_create("array", value_size=8)}
+        if taken:
+            task.prog_load("xdp", text, maps=maps)
+        else:
+            with pytest.raises(bpfsim.VerifierError) as refused:
+                task.prog_load("xdp", text, maps=maps)
+            words = ("unbounded", "outside of the allowed memory range", "outside of the array range")
+            assert any(end in refused.value.log for end in words), refused.value.log
+
+
+def test_the_stack_of_a_function_counts_in_steps_of_32_bytes():
+    text = "r1 = 0\n*(u64 *)(r10 -496) = r1\ncall f\nexit\nf:\nr1 = 0\n*(u64 *)(r10 -8) = r1\nr0 = 0\nexit"
+    assert refusal("6.8", text) == "combined stack size of 2 calls is 544. Too large"
+    assert refusal("6.9", text) is None
+    without_jit = bpfsim.Kernel("6.9")
+    without_jit.sysctl["net.core.bpf_jit_enable"] = 0
+    with pytest.raises(bpfsim.VerifierError, match="combined stack size of 2 calls is 544"):
+        without_jit.spawn().prog_load("xdp", text)
+
+
+def test_which_edges_may_lead_back():
+    """Since loops are walked, jumps; calls and running on into a loop since 6.7."""
+    recursion = "call f\nexit\nf:\ncall f\nexit"
+    assert refusal("5.2", recursion) == refusal("5.4", recursion) == refusal("6.6", recursion)
+    assert refusal("6.6", recursion) == "back-edge from insn 2 to 2"
+    assert refusal("6.7", recursion) == "the call stack of 9 frames is too deep"
+    runs_on = "r0 = 0\ngoto test\nagain:\nr0 += 1\ntest:\nif r0 < 9 goto again\nr0 = 2\nexit"
+    assert refusal("6.6", runs_on) == "back-edge from insn 2 to 3"
+    assert refusal("6.7", runs_on) is None
+
+
+def test_what_a_cgroup_skb_program_sees_of_the_packet():
+    data = "r0 = *(u32 *)(r1 +76)\nr0 = 1\nexit"
+    assert refusal("4.19", data, type="cgroup_skb") == "invalid bpf_context access off=76 size=4"
+    assert refusal("4.20", data, type="cgroup_skb") is None
+    mark = "r0 = 1\n*(u32 *)(r1 +8) = r0\nexit"
+    assert refusal("4.19", mark, type="cgroup_skb") == "invalid bpf_context access off=8 size=4"
+    assert refusal("4.20", mark, type="cgroup_skb") is None
+
+
+def test_an_arithmetic_shift_of_32_bits():
+    text = "w0 = 4\nw0 s>>= 1\nexit"
+    assert refusal("4.15", text) == "BPF_ARSH not supported for 32 bit ALU"
+    assert refusal("4.20", text) == "unknown opcode c4"
+    assert refusal("5.0", text) is None
+
+
+KIND_FLAG, INT = 1 << 31, (1, 1 << 24, 4, 1 << 24 | 32)
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new", "words", "types"),
+    [
+        ("a global function", "5.5", "5.6", "vlen != 0", [INT, (0, 13 << 24, 0), (5, 12 << 24 | 1, 2)]),
+        ("a signed enum", "5.19", "6.0", "Invalid btf_info kind_flag", [(1, KIND_FLAG | 6 << 24 | 1, 4, 5, 0)]),
+        ("an enum of a byte", "5.3", "5.4", "Expected size:4", [(1, 6 << 24 | 1, 1, 5, 0)]),
+        (
+            "bitfields",
+            "4.20",
+            "5.0",
+            "Invalid btf_info:84000001",
+            [INT, (1, KIND_FLAG | 4 << 24 | 1, 4, 5, 1, 3 << 24)],
+        ),
+    ],
+)
+def test_btf_that_came_later(what, old, new, words, types):
+    words_of = [word for one in types for word in one]
+    strings = b"\0int\0abc\0"
+    body = struct.pack(f"<{len(words_of)}I", *words_of)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(strings))
+    for version, taken in ((old, False), (new, True), ("6.18", True)):
+        task, log, btf = bpfsim.Kernel(version).spawn(), bytearray(4096), header + body + strings
+        fields = {"btf": btf, "btf_size": len(btf), "btf_log_buf": log, "btf_log_size": len(log), "btf_log_level": 1}
+        if taken:
+            task.bpf("BTF_LOAD", **fields)
+        else:
+            with pytest.raises(OSError, match="Invalid argument"):
+                task.bpf("BTF_LOAD", **fields)
+            assert words in log.decode()
+
+
+def test_map_rules_that_came_later():
+    def made(version, type, **fields):
+        return bpfsim.Kernel(version).spawn().map_create(type, **fields)
+
+    cookies = {"key_size": 4, "value_size": 8, "max_entries": 1}
+    for type in ("sockmap", "sockhash"):
+        with pytest.raises(OSError, match=r"8 came with Linux 5\.7"):
+            made("5.6", type, **cookies)
+        made("5.7", type, **cookies)
+    shared = {"key_size": 8, "value_size": 8, "max_entries": 0}
+    with pytest.raises(OSError, match=r"8 came with Linux 5\.9"):
+        made("5.8", "cgroup_storage", **shared)
+    made("5.9", "cgroup_storage", **shared)
+    for version, errname in (("4.15", "ENOTSUPP"), ("4.16", "ENOENT")):
+        trie = made(version, "lpm_trie", key_size=8, value_size=4, max_entries=1, map_flags=1)
+        with pytest.raises(OSError) as refused:
+            trie.task.bpf("MAP_GET_NEXT_KEY", map_fd=trie.fd, key=bytes(8), next_key=bytearray(8))
+        assert refused.value.errname == errname
+
+
+def test_a_room_that_is_too_short_for_the_packet():
+    for version, refuses in (("4.20", False), ("5.0", True)):
+        prog = bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit")
+        room = bytearray(b"." * 64)
+        fields = {"prog_fd": prog.fd, "data_in": bytes(32), "data_size_in": 32, "data_out": room, "data_size_out": 8}
+        if refuses:
+            with pytest.raises(OSError, match="No space left"):
+                prog.task.bpf("PROG_TEST_RUN", **fields)
+        else:
+            assert prog.task.bpf("PROG_TEST_RUN", **fields).data_size_out == 32
+        assert room == bytes(8) + b"." * 56
+
+
+INFO_SIZES = [  # measured by a compiler, with include/uapi/linux/bpf.h of each
+    ("4.14", 24, 40, None), ("4.15", 40, 80, None), ("4.16", 64, 104, None), ("4.18", 80, 128, None),
+    ("5.0", 80, 192, None), ("5.1", 80, 208, None), ("5.8", 80, 208, 32), ("5.12", 80, 216, 32),
+    ("5.17", 88, 224, 32), ("6.0", 88, 232, 32), ("6.1", 88, 232, 48), ("6.7", 88, 232, 56),
+    ("6.8", 88, 232, 64), ("6.17", 88, 232, 64), ("6.18", 104, 232, 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "map_size", "prog_size", "link_size"), INFO_SIZES)
+def test_how_long_the_structs_of_info_are(version, map_size, prog_size, link_size):
+    kernel = bpfsim.Kernel(version)
+    task = kernel.spawn()
+
+    def size(fd):
+        return task.bpf("OBJ_GET_INFO_BY_FD", bpf_fd=fd, info_len=512, info=bytearray(512)).info_len
+
+    prog = task.prog_load("raw_tracepoint" if version >= "4.17" or version[0] > "4" else "xdp", "r0 = 0\nexit")
+    assert (size(task.map_create("array").fd), size(prog.fd)) == (map_size, prog_size)
+    if link_size:
+        assert size(task.bpf("RAW_TRACEPOINT_OPEN", name=b"sys_enter\0", prog_fd=prog.fd)) == link_size
+
+
+def test_a_field_that_info_does_not_have_yet():
+    """A list asked for behind the struct's end is E2BIG; what lies in its padding reads as 0."""
+    for version, refuses in (("4.14", True), ("4.15", False)):
+        prog = bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit")
+        raw = bytearray(232)
+        _core.set_prog_info_array(raw, "map_ids", 1 << 40, 1)
+        fields = {"bpf_fd": prog.fd, "info_len": len(raw), "info": raw}
+        if refuses:
+            with pytest.raises(OSError, match="Argument list too long"):
+                prog.task.bpf("OBJ_GET_INFO_BY_FD", **fields)
+        else:
+            prog.task.bpf("OBJ_GET_INFO_BY_FD", **fields)
+    for version, told in (("4.17", 0), ("4.18", 1)):
+        prog, raw = bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit"), bytearray(232)
+        prog.task.bpf("OBJ_GET_INFO_BY_FD", bpf_fd=prog.fd, info_len=len(raw), info=raw)
+        assert raw[84] == told
+    assert "map_extra" not in bpfsim.Kernel("5.15").spawn().map_create("array").info
+    assert "map_extra" in bpfsim.Kernel("5.16").spawn().map_create("array").info
+
+
+def test_which_lines_fdinfo_has():
+    def lines(version):
+        task = bpfsim.Kernel(version).spawn()
+        both = task.map_create("array"), task.prog_load("xdp", "r0 = 2\nexit")
+        return {line.split(":")[0] for one in both for line in task.fdinfo(one.fd).splitlines()}
+
+    for name, since in (
+        ("map_id", "4.18"), ("prog_id", "4.18"), ("run_time_ns", "5.1"), ("run_cnt", "5.1"), ("frozen", "5.2"),
+        ("recursion_misses", "5.12"), ("map_extra", "5.16"), ("verified_insns", "5.16"),
+    ):  # fmt: skip
+        assert name not in lines(before(since)) and name in lines(since), name
+
+
+def test_a_link_is_pinned_and_tells_of_itself_since():
+    for version, pins, tells in (("5.6", False, False), ("5.7", True, False), ("5.8", True, True)):
+        task = bpfsim.Kernel(version).spawn()
+        prog = task.prog_load("raw_tracepoint", "r0 = 0\nexit")
+        fd = task.bpf("RAW_TRACEPOINT_OPEN", name=b"sys_enter\0", prog_fd=prog.fd)
+        for works, command, fields in (
+            (pins, "OBJ_PIN", {"pathname": b"/sys/fs/bpf/link\0", "bpf_fd": fd}),
+            (tells, "OBJ_GET_INFO_BY_FD", {"bpf_fd": fd, "info_len": 64, "info": bytearray(64)}),
+        ):
+            if works:
+                task.bpf(command, **fields)
+            else:
+                with pytest.raises(OSError, match="Invalid argument"):
+                    task.bpf(command, **fields)
+
+
+@pytest.mark.parametrize("version", ["4.21", "5.20", "5.99", "6.19", "4.13"])
+def test_versions_that_no_machine_boots_as(version):
+    with pytest.raises(ValueError, match=r"there was no kernel|machines boot as kernel 4\.14 to 6\.18"):
+        bpfsim.Kernel(version)
+
+
+def test_a_refusal_says_since_when():
+    def reason(version, text):
+        with pytest.raises(bpfsim.VerifierError) as refused:
+            bpfsim.Kernel(version).spawn().prog_load("xdp", text)
+        return refused.value.reason
+
+    loop = "r0 = 0\nl:\nr0 += 1\nif r0 < 9 goto l\nexit"
+    assert reason("5.2", loop).startswith("back-edge from insn 2 to 1 (since Linux 5.3: ")
+    assert reason("5.4", "call bpf_ringbuf_output\nexit").endswith("(it came with Linux 5.8)")
+    assert reason("4.20", "w0 = 4\nw0 s>>= 1\nexit").endswith("(this instruction came with Linux 5.0)")
+    assert reason("6.18", "exit") == "R0 !read_ok"
+    old = bpfsim.Kernel("5.4").spawn()
+    with pytest.raises(OSError, match=r"map_flags has BPF_F_MMAPABLE, which came with Linux 5\.5; this is 5\.4"):
+        old.map_create("array", map_flags=1024)
+    with pytest.raises(OSError, match=r"BPF_MAP_TYPE_RINGBUF came with Linux 5\.8; this is 5\.4"):
+        old.map_create("ringbuf", key_size=0, value_size=0, max_entries=4096)
+    with pytest.raises(OSError, match=r"or since Linux 5\.8 8 \(ifindex, prog fd\)"):
+        old.map_create("devmap", key_size=4, value_size=8, max_entries=1)
+    outer = old.map_create("hash_of_maps", value_size=4, inner_map_fd=old.map_create("hash", max_entries=4).fd)
+    with pytest.raises(OSError, match=r"max_entries is 8 instead of 4, which a hash may have since Linux 5\.10"):
+        outer[0] = old.map_create("hash", max_entries=8).fd
+    with pytest.raises(OSError, match="key_size is 8 instead of 4"):
+        outer[0] = old.map_create("hash", key_size=8, max_entries=4).fd
+    task = bpfsim.Kernel("6.5").spawn()
+    prog = task.prog_load("sched_cls", "r0 = 0\nexit")
+    words = "BPF_PROG_TYPE_SCHED_CLS is not attached as BPF_TCX_INGRESS, which came with Linux 6.6"
+    with pytest.raises(OSError, match=words):
+        task.bpf("LINK_CREATE", prog_fd=prog.fd, target_ifindex=1, attach_type="tcx_ingress")
 
 
 def test_a_gate_says_truly_whether_it_is_modelled():

@@ -42,7 +42,7 @@ TEST_CASE("a flag is refused before the version that brought it") {
     if (row.number == BPF_F_TOKEN_FD) continue;  // wants a token first
     for (const Version version : around(row.since)) {
       INFO(row.name << " on " << version.str());
-      CHECK(says(refusal(version, BPF_MAP_TYPE_ARRAY, row.number), "came after Linux") ==
+      CHECK(says(refusal(version, BPF_MAP_TYPE_ARRAY, row.number), "which came with Linux") ==
             (version < row.since));
     }
   }
