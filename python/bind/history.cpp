@@ -74,13 +74,23 @@ py::list watch(const PyHistory& self, uint64_t serial) {
   return rows;
 }
 
+// Does steps again on a fork; what a lesson's map type says in them was said before.
+void replay_quietly(const PyHistory& self, PyKernel& fork, size_t begin, size_t end) {
+  struct Again {
+    explicit Again(PythonMaps& maps) : maps(maps) { maps.again = true; }
+    ~Again() { maps.again = false; }
+    PythonMaps& maps;
+  } again(fork.python_maps);
+  past_or_raise(self.past().replay(fork.enter(), begin, end));
+}
+
 std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
   self.check_steps(steps);
   Kernel& live = self.owner->kernel;
   auto fork = std::make_shared<PyKernel>(live.options(), live.journal()->most_bytes());
   fork->lineage = self.owner->lineage;
   copy_map_types(*fork, *self.owner);
-  past_or_raise(self.past().replay(fork->kernel, 0, steps));
+  replay_quietly(self, *fork, 0, steps);
   return fork;
 }
 
@@ -213,7 +223,7 @@ void bind_history(py::module_& m) {
           "redo",
           [](const PyHistory& h, PyKernel& fork, size_t step) {
             h.step(step);
-            past_or_raise(h.past().replay(fork.enter(), step, step + 1));
+            replay_quietly(h, fork, step, step + 1);
           },
           py::arg("fork"), py::arg("step"))
       .def("check", [](const PyHistory& h) {

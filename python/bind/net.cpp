@@ -123,8 +123,16 @@ void bind_net(py::module_& m) {
             return py::bytes(reinterpret_cast<const char*>(r.packet.data()), r.packet.size());
           },
           "The packet as the program left it.")
-      .def("__repr__",
-           [](const Receipt& r) { return std::string("<Receipt ") + verdict_name(r.verdict) + ">"; });
+      .def_property_readonly(
+          "refused", [](const Receipt& r) { return std::string(r.refused); },
+          "Why the driver dropped it before any program; '' where it did not.")
+      .def("__repr__", [](const Receipt& r) {
+        if (*r.refused)
+          return "<Receipt dropped by the driver: " + std::to_string(r.packet.size()) + " bytes, " +
+                 r.refused + ">";
+        return std::string("<Receipt ") + (r.ran ? verdict_name(r.verdict) : "to the stack, no program ran") +
+               ">";
+      });
   py::class_<PyDevice>(m, "NetDevice", "A network device of a simulated machine.")
       .def_property_readonly("name", [](const PyDevice& d) { return d.name; })
       .def_property_readonly("kernel", [](const PyDevice& d) { return d.owner; })

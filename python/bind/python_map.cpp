@@ -9,6 +9,7 @@
 #include "python_map.h"
 
 #include <cstring>
+#include <optional>
 
 #include "machine.h"
 #include "object/registry.h"
@@ -84,6 +85,30 @@ const char* word(const PythonMapType& type, const char* method) {
   return found == type.functions.end() ? method : found->second;
 }
 
+// Whether this machine does the past again: what a method printed and raised then is known already.
+bool is_again(const Machine& machine, const PythonMapType& type) {
+  return &machine != type.owner->machine || type.owner->again;
+}
+
+// For as long as it lives, print() goes nowhere.
+class Quiet {
+ public:
+  Quiet() {
+    const py::object nowhere = py::module_::import("io").attr("StringIO")();
+    for (auto& [name, before] : streams_) {
+      before = py::reinterpret_borrow<py::object>(PySys_GetObject(name));
+      PySys_SetObject(name, nowhere.ptr());
+    }
+  }
+  ~Quiet() {
+    for (auto& [name, before] : streams_) PySys_SetObject(name, before.ptr());
+  }
+  Quiet(const Quiet&) = delete;
+
+ private:
+  std::pair<const char*, py::object> streams_[2] = {{"stdout", {}}, {"stderr", {}}};
+};
+
 // An exception of a method: an OSError with an errno of Linux is the kernel's answer, any other is a mistake
 // in the class, which the caller gets to see as it is.
 Refusal answer_of(const Machine& machine, const PythonMapType& type, const char* method,
@@ -96,8 +121,7 @@ Refusal answer_of(const Machine& machine, const PythonMapType& type, const char*
       return refuse_text(function, err, readable ? text.cast<std::string>() : "");
     }
   }
-  if (&machine == type.owner->machine)  // not when the past is done again
-    type.owner->errors.push_back(error);
+  if (!is_again(machine, type)) type.owner->errors.push_back(error);
   return refuse_text(function, Errno::Io, "the method raised an exception that is no errno");
 }
 
@@ -113,6 +137,8 @@ Result<py::object> call_python(Machine& machine, const PythonMapType& type, cons
     ~Leave() { --maps.inside; }
   } leave{maps};
   try {
+    std::optional<Quiet> quiet;
+    if (is_again(machine, type)) quiet.emplace();
     return py::object(type.ops.attr(method)(args...));
   } catch (py::error_already_set& error) {
     return answer_of(machine, type, method, error);

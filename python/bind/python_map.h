@@ -33,6 +33,7 @@ struct PythonMaps {
   std::vector<py::error_already_set> errors;  // that no system call can carry, kept for its caller
   const Machine* machine = nullptr;           // theirs; others do its past again
   int inside = 0;                             // methods that run now
+  bool again = false;                         // the past is being done again on this machine
 
   void raise_kept();
 };

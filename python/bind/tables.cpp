@@ -2,6 +2,9 @@
 // bpf_attr.
 #include "uapi/tables.h"
 
+#include <algorithm>
+#include <cctype>
+
 #include "attr.h"
 #include "bind.h"
 #include "uapi/suggest.h"
@@ -14,6 +17,8 @@ template <class Row, class Rows>
 const Row& row_or_raise(const Row* row, Rows rows, const std::string& name, const char* what) {
   if (row) return *row;
   std::string near = nearest_row(rows, name);
+  if (std::ranges::none_of(name, [](unsigned char c) { return std::islower(c); }))  // as it was typed
+    std::ranges::transform(near, near.begin(), [](unsigned char c) { return char(std::toupper(c)); });
   throw py::value_error("no " + std::string(what) + " is called '" + name + "'" +
                         (near.empty() ? "" : "; did you mean '" + near + "'?"));
 }

@@ -68,6 +68,8 @@ def link_create(
     """
     if isinstance(prog, Map):
         same_machine(task, prog.task, "the map")
+        if target is not None:
+            raise TypeError(f"a program is linked to a hook, and {prog.name or 'this'} is a map ({prog.short_type})")
         kind = _number("BPF_STRUCT_OPS" if attach_type is None else attach_type)
         return Link(task, int(bpf(task, "LINK_CREATE", map_fd=prog.fd, attach_type=kind, **fields)))
     _is_prog(prog)

@@ -72,6 +72,11 @@ class Reply(int):
         except KeyError:
             raise AttributeError(f"this command has no field {name!r}") from None
 
+    def __repr__(self) -> str:
+        if "retval" not in self.fields:
+            return int.__repr__(self)
+        return f"<retval {self.fields['retval']}, duration {self.fields['duration']} ns>"  # of a program that was run
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.fields]
 
@@ -96,7 +101,8 @@ def bpf(task: SysBpf, command: str | int, size: int | None = None, **fields: Any
         fields["insn_cnt"] = len(fields["insns"]) // 8
     for name, value in fields.items():
         if name not in layout:
-            near = difflib.get_close_matches(name, layout, 1)
+            alike = [n for n, (_, _, kind) in layout.items() if (kind != "Number") != hasattr(value, "__index__")]
+            near = difflib.get_close_matches(name, alike, 1) or difflib.get_close_matches(name, layout, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"BPF_{_core.command_name(cmd)[4:]} has no field {name!r}{hint}")
         offset, width, kind = layout[name]

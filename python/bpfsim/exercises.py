@@ -65,6 +65,7 @@ class Exercise:
         """``test`` gives (passed, what it found); ``mistakes`` maps a wrong answer to the hint that fits."""
         self.question, self.seed, self.tries = question, 0, 0
         self._test, self._mistakes, self._name = test, mistakes, ""
+        self._how = ""  # how a variant that is only shown becomes the one that is asked
         self._make: Callable[[random.Random], Exercise] | None = None
         self._key: Any = None  # the right answer, where there is only one
 
@@ -72,7 +73,9 @@ class Exercise:
         """The same question with other numbers; the same seed gives the same numbers. This one stays as it is."""
         if self._make is None:
             raise ValueError("this exercise has no variants: it was not made by from_seed()")
-        return from_seed(self._make, seed, self._name)
+        other = from_seed(self._make, seed, self._name)
+        other._how = f"{self._name} = {self._name}.variant({seed})" if self._name else ""
+        return other
 
     def check(self, answer: Any) -> Verdict:
         """Checks an answer (``...`` counts as none given)."""
@@ -98,19 +101,14 @@ class Exercise:
                 continue
         return Verdict(False, found)
 
-    def _how_to_answer(self) -> str:
-        """How a variant that is only shown becomes the one that is asked."""
-        return f"{self._name} = {self._name}.variant({self.seed})" if self.seed and self._name else ""
-
     def _repr_html_(self) -> str:
-        how = self._how_to_answer()
-        keep = f'<div style="color:{FAINT}">It is checked after <code>{how}</code>.</div>' if how else ""
+        keep = f'<div style="color:{FAINT}">It is checked after <code>{self._how}</code>.</div>' if self._how else ""
         return (
             f'<div class="bpfsim" style="border-left:3px solid {ACCENT};padding-left:.8em">{self.question}{keep}</div>'
         )
 
     def __repr__(self) -> str:
-        how = self._how_to_answer()
+        how = self._how
         return html.unescape(re.sub(r"</?\w+>", "", self.question)) + (f"\nIt is checked after {how}." if how else "")
 
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 from . import _core, history, map_types, targets
 from .arguments import is_buffer, shown
 from .attr import BpfError, Reply, address_of, bpf
-from .views.map_inside import MapView
+from .views.map_inside import MapView, prefix
 from .views.map_ops import OpsTable
 from .views.page import Rows
 
@@ -27,6 +27,7 @@ _SCALARS = {1, 2, 4, 8}
 _LOG_SIZE = 1 << 20
 _STATISTICS = ("processed ", "verification time ", "stack depth ")  # the last lines of a log
 _BLOOM_FILTER = "BPF_MAP_TYPE_BLOOM_FILTER"
+_LPM_TRIE = "BPF_MAP_TYPE_LPM_TRIE"
 
 
 def close_fd(task: Any, fd: int) -> None:
@@ -146,10 +147,18 @@ class Handle:
         return f"<{type(self).__name__} fd {self._fd}>" if self._fd >= 0 else f"<{type(self).__name__} closed>"
 
 
+class Prefix(bytes):
+    """A key of an LPM trie (struct bpf_lpm_trie_key) as a walk over the trie gives it: shown as 10.1.0.0/16."""
+
+    def __repr__(self) -> str:
+        return prefix(self[4:], int.from_bytes(self[:4], "little"))
+
+
 class Map(Handle):
     """A map, usable like a mapping: ``m[1] = 5``, ``m[1]``, ``del m[1]``, ``1 in m``, ``for key in m``, ``len(m)``.
 
-    Keys and values of 1, 2, 4 or 8 bytes are ints (little-endian, unsigned); others are bytes of exactly that size.
+    Keys and values of 1, 2, 4 or 8 bytes are ints (little-endian, unsigned); others are bytes of exactly that size,
+    as are the keys of a trie.
     Per-CPU maps give and take a list, one value for each possible CPU. A missing key raises KeyError, every other
     refusal OSError.
     """
@@ -165,13 +174,18 @@ class Map(Handle):
         self._cpus = int(getattr(task, "possible_cpus", 1)) if _core.is_percpu_map(int(info["type"])) else 0
 
     @property
+    def short_type(self) -> str:
+        """The type as ``map_create`` takes it: "lru_hash"."""
+        return self.type.removeprefix("BPF_MAP_TYPE_").lower()
+
+    @property
     def usercnt(self) -> int:
         """The references that come from user space, files and pins, ``map->usercnt`` (simulated machines only)."""
         return int(self.object.usercnt)
 
     def _pack(self, value: Any, size: int, what: str) -> bytes:
         if size == 0:
-            raise ValueError(f"this map has no {what}s{self._asked}")
+            raise ValueError(f"a {self.short_type} has no {what}s{self._asked}")
         if isinstance(value, Handle):
             raise TypeError(f"a {what} is an int or bytes: of a {type(value).__name__} give its .fd")
         if isinstance(value, str | float) or not (
@@ -240,6 +254,8 @@ class Map(Handle):
 
     def update(self, key: Any, value: Any, flags: int = 0) -> None:
         """BPF_MAP_UPDATE_ELEM with flags: BPF_ANY 0, BPF_NOEXIST 1 (create only), BPF_EXIST 2 (replace only)."""
+        if not self.key_size and key is not None:
+            raise TypeError(f"a {self.short_type} has no keys: push(value)")
         packed = self._pack(key, self.key_size, "key") if self.key_size else None
         bpf(
             self.task,
@@ -268,7 +284,7 @@ class Map(Handle):
             except FileNotFoundError:
                 return
             key = bytes(following)
-            yield self._unpack(key)
+            yield Prefix(key) if self.type == _LPM_TRIE else self._unpack(key)
 
     keys = __iter__
 
@@ -345,15 +361,14 @@ class Map(Handle):
         """The inside, drawn: buckets and chains, lists, a tree, a ring with its positions, each CPU's slots. At most
         ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
         data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
-        title = f"{self.name or 'map'} ({self.type.removeprefix('BPF_MAP_TYPE_').lower()})"
+        title = f"{self.name or 'map'} ({self.short_type})"
         return MapView(title, data, lambda: itertools.islice(self._listed(), limit))
 
     def _listed(self) -> Iterator[tuple[Any, Any]]:
-        """The elements as bpf(2) tells them; nothing of a type that cannot be walked."""
-        try:
-            yield from self.items() if self.key_size else ()
-        except OSError:
-            return
+        """The elements as bpf(2) tells them. OSError of a type that cannot be walked."""
+        if not self.key_size:
+            raise OSError(errno.EOPNOTSUPP, "the map has no keys")
+        yield from self.items()
 
 
 @dataclass(frozen=True)

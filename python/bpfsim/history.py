@@ -40,6 +40,7 @@ class Break(Exception):
     result: int
 
 
+_NAMED = ("map", "prog", "link", "btf")  # kinds that a learner has names for
 _UNDRAWN = {"file (tty)": "the terminal"}  # what every task has open says nothing about BPF
 
 
@@ -390,27 +391,44 @@ class History(Sequence[Step]):
         last = len(self) if stop is None else self._number(stop, end=1)
         numbers = range(self._number(start, end=1), last)
         shots: list[tuple[str, ObjectGraph, GraphDiff]] = []
+        left_out: list[str] = []
         first = before = self.graph(numbers.start)
         for number in numbers:
             step = self[number]
-            taken = [(f"{number}.{e.number} {e.text}", e.graph()) for e in step.events] if events else []
-            for caption, graph in [*taken, (repr(step).strip(), step.graph())]:
+            taken = [(f"{number}.{e.number} {e.text}", e.graph(), e.object) for e in step.events] if events else []
+            for caption, graph, short in [*taken, (repr(step).strip(), step.graph(), step.text)]:
                 changed = diff(before, graph)
                 if changed or quiet:
-                    shots.append((caption, graph, changed))
+                    shots.append((f"step {caption}", graph, changed))
+                elif not (taken and short == step.text):  # a call whose events are shown is shown
+                    left_out.append(short)
                 before = graph
             if len(shots) > 500:
                 raise ValueError(f"more than 500 drawings: ask for a part, such as film({number - 99}, {number})")
         layout = union([first, *(graph for _, graph, _ in shots)]).layout()
-        return Stepper([_frame(*shot, layout) for shot in shots])
+        return Stepper([_frame(*shot, layout) for shot in shots], _left_out(left_out, "events" if events else "steps"))
 
     def watch(self, obj: Any) -> Events:
-        """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object or a serial.
+        """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object, a serial, or
+        the name that a map or program was given; ValueError where none or several were called so.
 
         Of a history that has ``ended`` those before its end; ``.missing`` says so."""
-        rows = self._past.watch(_serial(self.kernel, obj))
+        serial = self._called(obj) if isinstance(obj, str) else _serial(self.kernel, obj)
         missing = f"what came later is not known: {self.ended}" if self.ended else ""
-        return Events((_event(self._past, step, row) for step, row in rows), missing)
+        return Events((_event(self._past, step, row) for step, row in self._past.watch(serial)), missing)
+
+    def _called(self, name: str) -> int:
+        """The serial of the one object that ever had this name, or this label."""
+        labels: dict[int, dict[str, None]] = {}
+        for event in (event for step in self for event in step.events if event.kind in _NAMED):
+            labels.setdefault(event.serial, {})[event.object] = None
+        found = {s: list(said) for s, said in labels.items() if any(name == x or f"({name})" in x for x in said)}
+        if len(found) == 1:
+            return next(iter(found))
+        which = found or {serial: list(said) for serial, said in labels.items()}
+        told = ", ".join(f"{serial}: {said[-1].removesuffix(', id gone')}" for serial, said in which.items())
+        how = f"{len(found)} objects were called {name!r}" if found else f"no map, program or link was called {name!r}"
+        raise ValueError(f"{how}; by their number in the order of birth: {told or 'none'}")
 
     def check(self) -> str:
         """Does everything again on another machine and compares; empty when all is the same, else what is not."""
@@ -479,7 +497,25 @@ def _change(event: Event) -> str:
 
 def _frame(caption: str, graph: ObjectGraph, changed: GraphDiff, layout: Layout) -> Frame:
     details = f"<details><summary>in words</summary>{changed._repr_html_()}{graph.rows()}</details>"
-    return Frame(caption, graph.image(layout, changed) + details, f"{changed}\n\n{graph}")
+    return Frame(caption, graph.image(layout, changed) + details, f"{changed}\n\n{graph}", _where(changed, layout))
+
+
+def _where(changed: GraphDiff, layout: Layout) -> float | None:
+    """The middle of what has changed in a drawing, from 0 to 1."""
+    serials = [node.serial for node in (*changed.born, *changed.freed, *(node for node, _, _ in changed.counters))]
+    serials += [edge.held for edge in (*changed.added, *changed.removed)]
+    middles = [layout.place[s][0] + layout.box[s][0] / 2 for s in serials if s in layout.place]
+    return sum(middles) / len(middles) / layout.size[0] if middles else None
+
+
+def _left_out(texts: list[str], what: str) -> str:
+    """Says what a film does not show."""
+    if not texts:
+        return ""
+    names = list(dict.fromkeys(texts))
+    told = ", ".join(f"{name} ({texts.count(name)} times)" if texts.count(name) > 1 else name for name in names[:4])
+    rest = ", ..." if len(names) > 4 else ""
+    return f"Left out, since nothing drawn changes in them: {len(texts)} {what} ({told}{rest})."
 
 
 def _step_table(steps: Sequence[Step]) -> str:

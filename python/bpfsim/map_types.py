@@ -51,14 +51,21 @@ def register_map_type(kernel: Any, name: str, ops: Any, number: int | None = Non
     to whoever made the call. What the class leaves out is EOPNOTSUPP. A map without keys pushes and pops. A method
     cannot call into its own machine. ``number`` is at least 1000 (default: the next that is free).
 
-    Raises ValueError for names that struct bpf_map_ops does not have, and where name or number are taken.
+    A name that is registered again (a cell that is run again, the class changed) stands for the new class from then
+    on, under a number of its own; maps that are there keep the class that they were made with.
+
+    Raises ValueError for names that struct bpf_map_ops does not have, for the name of one of the kernel's types, and
+    where the number is taken.
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"the name of a map type is one word of letters, digits and '_', not {name!r}")
     taken = _core.extra_map_types(kernel)
-    known = {short for _, short, _ in _core.map_type_rows()}
-    if any(name == other for _, other, _ in taken) or f"BPF_MAP_TYPE_{name.upper()}" in known:
+    known = _kernel_types()
+    if f"BPF_MAP_TYPE_{name.upper()}" in known:
         raise ValueError(f"there is a map type {name!r} already")
+    before = max((used for used, other, _ in taken if other == name), default=0)
+    if number is not None and number < before:
+        raise ValueError(f"the map type {name!r} has number {before} already: a later one gets a greater number")
     methods = {}
     for member in dir(ops):
         if not member.startswith("map_"):
@@ -100,12 +107,20 @@ def _place(method: Any) -> str:
 
 
 def type_number(task: Any, name: str) -> int | None:
-    """The number of a lesson's own map type, None where the machine of ``task`` has none of that name."""
+    """The number of a lesson's own map type (the latest of that name), None where the machine of ``task`` has none;
+    ValueError for a name that is near to one."""
     kernel = getattr(task, "kernel", None)
-    for number, own, _ in _core.extra_map_types(kernel) if kernel is not None else []:
-        if own == name:
-            return int(number)
+    numbers = {own: number for number, own, _ in _core.extra_map_types(kernel)} if kernel is not None else {}
+    if not numbers or name in numbers:
+        return numbers.get(name)
+    near = difflib.get_close_matches(name.lower(), numbers, 1, 0.8)
+    if near and f"BPF_MAP_TYPE_{name.upper().removeprefix('BPF_MAP_TYPE_')}" not in _kernel_types():
+        raise ValueError(f"no map type is called {name!r}; did you mean {near[0]!r}?")
     return None
+
+
+def _kernel_types() -> set[str]:
+    return {name for _, name, _ in _core.map_type_rows()}
 
 
 def type_name(task: Any, number: int) -> str:

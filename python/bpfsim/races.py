@@ -42,16 +42,25 @@ class Turn:
 class Schedule(list[Turn]):
     """The turns of one interleaving, in order."""
 
+    def _does(self, number: int) -> str:
+        """What happens in a turn: from where its script had been held to where it is held next."""
+        turn = self[number]
+        after = next((later.where for later in self[number + 1 :] if later.who == turn.who), "")
+        until = f"until {after.removeprefix('after ')}" if after.startswith("after ") else ""
+        if turn.where.startswith("before "):
+            return turn.where.removeprefix("before ") + (f", {until}" if until else "")
+        return f"goes on {until or ('to the end of the call' if after else 'to its end')}"
+
     @property
     def runs(self) -> list[str]:
         """In words: the turns of each script that it has in a row."""
         lines: list[str] = []
         last = ""
-        for turn in self:
+        for number, turn in enumerate(self):
             if turn.who == last:
-                lines[-1] += f", {turn.where}"
+                lines[-1] += f", then {self._does(number)}"
             else:
-                lines.append(repr(turn))
+                lines.append(f"{turn.who}: {self._does(number)}")
             last = turn.who
         return lines
 
@@ -70,8 +79,8 @@ class Schedule(list[Turn]):
         """An HTML table: a row for each turn, a column for each script; with ``answers`` a last row of these."""
         scripts = list(answers or dict.fromkeys(turn.who for turn in self))
         rows = [
-            [str(n), *(html.escape(turn.where) if who == turn.who else "" for who in scripts)]
-            for n, turn in enumerate(self, 1)
+            [str(n + 1), *(html.escape(self._does(n)) if who == turn.who else "" for who in scripts)]
+            for n, turn in enumerate(self)
         ]
         if answers:
             rows.append(["answer", *(mono(answers[who], "font-weight:600") for who in scripts)])
@@ -150,16 +159,17 @@ class Races(list[Outcome]):
     @property
     def summary(self) -> str:
         """How much was tried."""
-        which = "every one of the" if self.complete else "the first"
-        return (
-            f"{_many(len(self), 'different outcome' if len(self) > 1 else 'outcome')} of {which} {self.tried} schedules"
-        )
+        if self.complete and self.tried == 1:
+            return "There is one schedule, and so one outcome"
+        which = "All" if self.complete else "The first"
+        ends = f"{len(self)} different outcomes" if len(self) > 1 else "the same outcome"
+        return f"{which} {_many(self.tried, 'schedule')} lead to {ends}"
 
     def __repr__(self) -> str:
         return "\n\n".join([self.summary, *map(repr, self)])
 
     def _repr_html_(self) -> str:
-        blocks = [f"<p>{html.escape(self.summary)}. Each with one of its schedules, turn by turn:</p>"]
+        blocks = [f"<p>{html.escape(self.summary)}. Each with one of its schedules, and what is done in each turn:</p>"]
         for number, outcome in enumerate(self, 1):
             caption = (
                 f"{number}. {outcome.schedules} of {self.tried} schedules end{'s' * (outcome.schedules == 1)} like this"

@@ -47,7 +47,8 @@ struct Receipt {
   bool ran = false;      // an XDP program saw it
   uint32_t verdict = 2;  // what it answered (XDP_PASS when none ran)
   RunStop stop = RunStop::Returned;
-  bool dropped = false;            // also by the driver: runts, and what is too large for the program
+  bool dropped = false;            // also by the driver, without a program:
+  const char* refused = "";        // then why; "" otherwise
   int redirect_ifindex = 0;        // XDP_REDIRECT: to this device,
   uint32_t redirect_map_id = 0;    // as an entry of this map says, or 0
   std::vector<int> redirected_to;  // every device that sent it

@@ -344,8 +344,14 @@ Receipt receive(NetDevice& dev, std::span<const uint8_t> bytes, uint32_t queue) 
   if (!prog) prog = dev.xdp_state[XDP_MODE_SKB].installed;
   constexpr size_t kLinear = kFrameSize - XDP_PACKET_HEADROOM - kSharedInfoSize;
   size_t most = !prog ? 65536 + ETH_HLEN : prog->aux->xdp_has_frags ? kMaxXdpPacket : kLinear;
-  bool accepted = bytes.size() >= ETH_HLEN && bytes.size() <= most && queue < dev.rx_queues;
-  if (accepted && prog) accepted = bpf_prog_run_xdp(dev, *prog, bytes, queue, receipt).ok();
+  if (bytes.size() < ETH_HLEN) receipt.refused = "shorter than an Ethernet header";
+  if (bytes.size() > most) receipt.refused = prog ? "longer than the program's buffer" : "too long";
+  if (queue >= dev.rx_queues) receipt.refused = "no such queue";
+  bool accepted = !*receipt.refused;
+  if (accepted && prog && !bpf_prog_run_xdp(dev, *prog, bytes, queue, receipt)) {
+    receipt.refused = "no memory";
+    accepted = false;
+  }
   if (!accepted) {
     receipt.dropped = true;
     ++dev.counters.rx_dropped;

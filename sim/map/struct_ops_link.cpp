@@ -24,7 +24,7 @@ StructOpsLink& struct_ops_link(Link& link) { return static_cast<StructOpsLink&>(
 
 Result<void> bpf_struct_ops_valid_to_reg(const Map& map) {
   if (map.map_type != BPF_MAP_TYPE_STRUCT_OPS)
-    return refuse(Errno::Inval, "map type {} is no struct_ops", uint32_t(map.map_type));
+    return refuse(Errno::Inval, "{} is no struct_ops", map.label());
   if (!(map.map_flags & BPF_F_LINK)) return refuse(Errno::Inval, "the map was made without BPF_F_LINK");
   if (static_cast<const StructOpsMap&>(map).state != BPF_STRUCT_OPS_STATE_READY)
     return refuse(Errno::Inval, "the map is not filled yet");

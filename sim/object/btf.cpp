@@ -11,29 +11,28 @@ namespace bpfsim {
 Btf::Btf(Machine& machine, std::vector<uint8_t> data, std::shared_ptr<const BtfTypes> types)
     : Object(machine, ObjectKind::Btf), data(std::move(data)), types(std::move(types)) {}
 
-std::string Btf::label() const {
-  return "btf " + std::to_string(id) + (name.empty() ? "" : " (" + name + ")");
-}
+std::string Btf::label() const { return label_with_id(*this, name); }
 
 Result<Btf*> __btf_get_by_fd(Machine& machine, int fd) { return object_of_fd<Btf>(machine, fd, btf_fops); }
 
 void btf_get(Btf& btf, const Cause& cause) { btf.refcnt.inc(cause); }
 
-// Unlike a map or program it keeps its id, though nothing finds it by that any more.
 static void btf_free_id(Btf& btf) {
   KFN(btf.machine, btf_free_id);
   if (!btf.id) return;
   btf.machine.registry->btf_idr.remove(btf.id);
-  emit<LifeEvent>(btf.machine, btf, "id freed");
+  id_is_gone(btf);
 }
 
 void btf_put(Btf& btf, const Cause& cause) {
   if (!btf.refcnt.dec_and_test(cause)) return;
+  const std::string what = btf.label();
   btf_free_id(btf);
   emit<LifeEvent>(btf.machine, btf, "free queued");
-  btf.machine.rcu.call_rcu(btf.label(), &btf, [&btf] {
+  btf.machine.rcu.call_rcu(what, &btf, [&btf] {
     KFN(btf.machine, btf_free_rcu);
     emit<LifeEvent>(btf.machine, btf, "freed");
+    btf.machine.registry->former_ids.erase(btf.serial);
     delete &btf;
   });
 }

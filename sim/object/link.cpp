@@ -17,7 +17,7 @@ namespace bpfsim {
 Link::Link(Machine& machine, bpf_link_type type, const LinkOps& ops, Prog* prog, bpf_attach_type attach_type)
     : Object(machine, ObjectKind::Link), type(type), ops(ops), prog(prog), attach_type(attach_type) {}
 
-std::string Link::label() const { return "link " + std::to_string(id) + " (" + ops.name + ")"; }
+std::string Link::label() const { return label_with_id(*this, ops.name); }
 
 void Link::each_held(const HoldVisitor& visit) const {
   if (prog) visit({prog, Counter::Refs, true, "link->prog"});
@@ -42,8 +42,7 @@ static void bpf_link_free_id(Link& link) {
   KFN(link.machine, bpf_link_free_id);
   if (!link.id) return;
   link.machine.registry->link_idr.remove(link.id);
-  emit<LifeEvent>(link.machine, link, "id freed");
-  link.id = 0;
+  id_is_gone(link);
 }
 
 static void bpf_link_dealloc(Link& link) {
@@ -51,6 +50,7 @@ static void bpf_link_dealloc(Link& link) {
   emit<LifeEvent>(link.machine, link, "freed");
   if (link.ops.dealloc) link.ops.dealloc(link);
   if (Prog* prog = std::exchange(link.prog, nullptr)) bpf_prog_put(*prog, {"its link is freed"});
+  link.machine.registry->former_ids.erase(link.serial);
   delete &link;
 }
 

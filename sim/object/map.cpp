@@ -26,11 +26,12 @@ Map::Map(Machine& machine, const bpf_attr& attr)
       map_extra(attr.map_extra),
       handle(machine.handles.publish(HandleKind::Map, this)) {}
 
-Map::~Map() { machine.handles.withdraw(handle); }
-
-std::string Map::label() const {
-  return "map " + std::to_string(id) + (name.empty() ? "" : " (" + name + ")");
+Map::~Map() {
+  machine.registry->former_ids.erase(serial);
+  machine.handles.withdraw(handle);
 }
+
+std::string Map::label() const { return label_with_id(*this, name); }
 
 void Map::each_held(const HoldVisitor& visit) const {
   if (btf) visit({btf, Counter::Refs, true, "btf"});
@@ -56,8 +57,7 @@ static void bpf_map_free_id(Map& map) {
   KFN(map.machine, bpf_map_free_id);
   if (!map.id) return;
   map.machine.registry->map_idr.remove(map.id);
-  emit<LifeEvent>(map.machine, map, "id freed");
-  map.id = 0;
+  id_is_gone(map);
 }
 
 void bpf_map_free(Map& map) {

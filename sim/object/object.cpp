@@ -5,6 +5,8 @@
 
 #include <stdexcept>
 
+#include "object/registry.h"
+
 namespace bpfsim {
 
 const char* object_kind_name(ObjectKind kind) {
@@ -38,6 +40,23 @@ Object::Object(Machine& machine, ObjectKind kind)
 }
 
 Object::~Object() { machine.objects.erase(serial); }
+
+std::string label_with_id(const Object& object, const std::string& name) {
+  const auto& former = object.machine.registry->former_ids;
+  const auto had = former.find(object.serial);
+  const uint32_t id = had == former.end() ? object.id : had->second;
+  const char* state = had != former.end() ? ", id gone" : id ? "" : ", no id";
+  return object_kind_name(object.kind) + (id ? " " + std::to_string(id) : "") +
+         (name.empty() ? "" : " (" + name + ")") + state;
+}
+
+// The number is kept until the object is freed, for those who look on; the kernel's object has 0 from here
+// on.
+void id_is_gone(Object& object) {
+  emit<LifeEvent>(object.machine, object, "id freed");
+  if (object.id) object.machine.registry->former_ids[object.serial] = object.id;
+  object.id = 0;
+}
 
 int64_t Refcount::change(int delta, const Cause& cause) {
   value_ += delta;

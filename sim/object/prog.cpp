@@ -18,9 +18,9 @@ namespace bpfsim {
 
 Prog::Prog(Machine& machine) : Object(machine, ObjectKind::Prog), aux(std::make_unique<ProgAux>(*this)) {}
 
-std::string Prog::label() const {
-  return "prog " + std::to_string(id) + (aux->name.empty() ? "" : " (" + aux->name + ")");
-}
+Prog::~Prog() { machine.registry->former_ids.erase(serial); }
+
+std::string Prog::label() const { return label_with_id(*this, aux->name); }
 
 void Prog::each_held(const HoldVisitor& visit) const {
   for (size_t i = 0; i < aux->used_maps.size(); ++i)
@@ -105,8 +105,7 @@ static void bpf_prog_free_id(Prog& prog) {
   KFN(prog.machine, bpf_prog_free_id);
   if (!prog.id) return;
   prog.machine.registry->prog_idr.remove(prog.id);
-  emit<LifeEvent>(prog.machine, prog, "id freed");
-  prog.id = 0;
+  id_is_gone(prog);
 }
 
 static void __bpf_prog_put_noref(Prog& prog, std::string what) {

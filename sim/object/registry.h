@@ -31,6 +31,12 @@ struct Registry {
   IdRegistry<Link> link_idr;
   IdRegistry<Btf> btf_idr;
   std::map<uint32_t, ExtraMapType> extra_map_types;
+  std::map<uint64_t, uint32_t> former_ids;  // by serial: what an object had whose memory waits to be freed
 };
+
+// "map 3 (counts)"; "map 3 (counts), id gone" when its id is given back; "map (counts), no id" if it never
+// had one.
+std::string label_with_id(const Object& object, const std::string& name);
+void id_is_gone(Object& object);  // the row is taken away already
 
 }  // namespace bpfsim

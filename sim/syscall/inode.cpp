@@ -309,7 +309,8 @@ Result<void> do_rmdir(Machine& machine, const std::string& path) {
   }
   Inode* dir = place.inode;
   if (!dir->children.empty())
-    return refuse(Errno::NotEmpty, "{} holds {} names", dir->name, dir->children.size());
+    return refuse(Errno::NotEmpty, "directory {} is not empty, names in it: {}", dir->name,
+                  dir->children.size());
   evict(*dir, {"rmdir"});
   return {};
 }

@@ -11,6 +11,7 @@
 #include "object/file.h"
 #include "syscall/bpf.h"
 #include "uapi/gates.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -49,8 +50,14 @@ Result<void> need_perms(const MapFd& fd, uint32_t mode,
                         std::source_location where = std::source_location::current()) {
   if ((fd.sys_perms() & mode) == mode) return {};
   if (fd.map->frozen && (mode & FMODE_WRITE)) return refuse(Errno::Perm, Fact("the map is frozen", where));
-  return refuse(Errno::Perm, Fact("the descriptor was not opened for that: its mode is {}, wanted {}", where),
-                fd.borrowed.get()->f_mode, mode);
+  const bool lacks_write = mode & ~fd.sys_perms() & FMODE_WRITE;
+  return refuse(Errno::Perm, Fact("the descriptor is for {} only, and this call {}", where),
+                lacks_write ? "reading" : "writing", lacks_write ? "writes" : "reads");
+}
+
+const char* type_name(const Map& map) {
+  const MapTypeRow* row = find_map_type(map.map_type);
+  return row ? row->name : "this map type";
 }
 
 // __bpf_copy_key(): a map without keys wants a null pointer.
@@ -148,7 +155,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
     RcuReader reader(machine.rcu);
     TRY(MAP_OP(map, map_lookup_and_delete_elem, map, key, value.data(), attr.flags));
   } else {
-    return refuse(Errno::NotSupp, "map type {} cannot look up and delete in one step", map.map_type);
+    return refuse(Errno::NotSupp, "{} cannot look up and delete in one step", type_name(map));
   }
   TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
   return 0;

@@ -93,3 +93,50 @@ def test_a_film_is_walked_through_with_keys_buttons_and_the_slider(browser):
     page.get_by_role("slider").fill("0")
     assert page.locator(".frame").text_content() == "frame 0"
     page.close()
+
+
+def film_page(browser, width):
+    """A film whose pictures are wider than the page, at its first drawing."""
+    k = bpfsim.Kernel()
+    task = k.spawn("bash")
+    counts = task.map_create("hash", name="a_long_name_too")
+    task.prog_load("xdp", COUNT, maps={"counts": counts}, name="a_long_name")
+    task.fork().exit()
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_content(k.history.film(0, len(k.history), events=True)._repr_html_())
+    return page
+
+
+@pytest.mark.parametrize("clicked", [".frame img", ".frame summary", "button[data-by='1']"])
+def test_keys_go_on_after_a_click_into_a_drawing_or_an_end(browser, clicked):
+    page = film_page(browser, 900)
+    output = page.locator("output")
+    last = int(output.text_content().split(" of ")[1])
+    assert last > 4
+    page.locator(clicked).click()
+    start = int(output.text_content().split(" of ")[0])
+    for _ in range(2 * last):
+        page.keyboard.press("ArrowRight")
+    assert output.text_content() == f"{last} of {last}"
+    for n in range(1, last):
+        page.keyboard.press("ArrowLeft")
+        assert output.text_content() == f"{last - n} of {last}"
+    assert start <= 2 and page.evaluate("document.activeElement !== document.body")
+    page.close()
+
+
+def test_a_film_keeps_what_is_open_and_shows_where_something_changed(browser):
+    page = film_page(browser, 320)
+    page.locator(".bpfsim").first.focus()
+    page.locator(".frame summary").click()
+    sights = []
+    for _ in range(int(page.locator("output").text_content().split(" of ")[1]) - 1):
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.querySelector('.frame details').open"), "in words stays open"
+        sights.append(page.evaluate("document.querySelector('.frame [role=group]').scrollLeft"))
+    assert len(set(sights)) > 2, f"what has changed is brought into sight: {sights}"
+    farthest = str(sights.index(max(sights)) + 1)
+    for _ in range(2):
+        page.get_by_role("slider").fill(farthest)
+        assert page.evaluate("document.querySelector('.frame [role=group]').scrollLeft") > 0, "it stays where it was"
+    page.close()

@@ -17,7 +17,7 @@ TEST_CASE("a map lives as long as a descriptor holds it, and its memory goes aft
 
   s.machine().rcu.hold();
   CHECK(s.close(fd) == 0);
-  CHECK(s.alive() == Labels{"map 0 (counts)"});  // the id is gone, the memory waits
+  CHECK(s.alive() == Labels{"map 1 (counts), id gone"});  // the id is gone, the memory waits
   CHECK(s.machine().rcu.waiting().size() == 1);
   CHECK(s.machine().registry->map_idr.size() == 0);
   s.machine().rcu.release();

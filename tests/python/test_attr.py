@@ -34,7 +34,9 @@ class Kept:
         ("MAP_CREATE", {"key_size": "four"}, TypeError, "key_size must be an int, is 'four'"),
         ("MAP_CREATE", {"key_size": 1 << 32}, ValueError, "key_size is 32 bits wide, 4294967296 does not fit"),
         ("MAP_CREATE", {"map_name": "x" * 16}, ValueError, "map_name holds at most 15 bytes"),
-        ("MAP_CRATE", {}, ValueError, r"no bpf\(2\) command is called 'MAP_CRATE'; did you mean .map_create"),
+        ("MAP_CRATE", {}, ValueError, r"no bpf\(2\) command is called 'MAP_CRATE'; did you mean .MAP_CREATE"),
+        ("obj_gett", {}, ValueError, r"did you mean 'obj_get'"),
+        ("OBJ_GET", {"path": "/sys/fs/bpf/m"}, TypeError, r"BPF_OBJ_GET has no field 'path'; did you mean 'pathname'"),
         ("PROG_LOAD", {"insns": "r0 = 2 +"}, SyntaxError, "line 1, column 8"),
     ],
 )

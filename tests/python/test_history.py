@@ -183,10 +183,16 @@ def test_what_is_freed_is_not_drawn_from_that_event_on(k):
     seen = []
     for frame in k.history.film(-1, events=True).frames:
         if frame.caption.endswith(": freed"):
-            name = frame.caption.split(" ", 1)[1].removesuffix(": freed")
+            name = frame.caption.split(" ", 2)[2].removesuffix(": freed")
             assert frame.text.splitlines()[0] == f"- {name}", frame.text
             seen.append(name)
-    assert seen == ["file (bpf-map)", "file (bpf-prog)", "task 470 (bash)", "prog 0 (prog)", "map 0 (counts)"]
+    assert seen == [
+        "file (bpf-map)",
+        "file (bpf-prog)",
+        "task 470 (bash)",
+        "prog 1 (prog), id gone",
+        "map 1 (counts), id gone",
+    ]
     for event in k.history[-1].events:
         gone = {e.serial for e in k.history[-1].events[: event.number + 1] if e.cause == "freed"}
         assert not gone & {node.serial for node in event.graph().nodes}
@@ -431,7 +437,7 @@ def test_a_film_keeps_every_object_in_its_place_and_marks_what_changed():
     assert "- map 1 (packets)" in film.frames[-1].text
     assert len(k.history.film(quiet=True).frames) == len(k.history)
     inside = k.history.film(len(k.history) - 1, events=True)
-    assert len(inside.frames) > 2 and inside.frames[0].caption.startswith(f"{len(k.history) - 1}.0 ")
+    assert len(inside.frames) > 2 and inside.frames[0].caption.startswith(f"step {len(k.history) - 1}.0 ")
 
 
 def test_a_load_that_nobody_recorded_is_done_again_for_its_stages():
@@ -447,3 +453,28 @@ def test_a_load_that_nobody_recorded_is_done_again_for_its_stages():
     fd = silent.bpf("PROG_LOAD", prog_type="xdp", insns=text, license="GPL")
     with pytest.raises(RuntimeError, match="history"):
         bpfsim.Prog(silent, int(fd)).stages  # noqa: B018
+
+
+def test_an_object_is_watched_by_its_name(k):
+    t = k.spawn()
+    m = t.map_create("array", name="counts")
+    prog = t.prog_load("xdp", "r0 = 1\nexit", name="wanted")
+    watched = [k.history.watch("counts"), k.history.watch("map 1 (counts)"), k.history.watch("wanted")]
+    assert [repr(events) for events in watched] == [repr(k.history.watch(obj)) for obj in (m, m, prog)]
+    with pytest.raises(ValueError, match=r"no map, program or link was called 'wnted'; .*map 1 \(counts\)"):
+        k.history.watch("wnted")
+    t.map_create("array", name="counts").close()
+    with pytest.raises(ValueError, match="2 objects were called 'counts'; by their number"):
+        k.history.watch("counts")
+
+
+def test_a_film_says_what_it_leaves_out(k):
+    t = k.spawn()
+    m = t.map_create("array", name="counts")
+    m[0] = 1
+    film = k.history.film()
+    assert "2 steps" in film.note and "BPF(MAP_UPDATE_ELEM)" in film.note, film.note
+    assert all(frame.caption.startswith("step ") for frame in film.frames)
+    assert film.note in film._repr_html_() and film.note in str(film)
+    assert k.history.film(quiet=True).note == ""
+    assert "events (" in k.history.film(events=True).note

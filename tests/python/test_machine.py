@@ -539,3 +539,43 @@ def test_a_program_holds_the_types_that_its_fd_array_names():
     assert refused.value.errno == errno.EINVAL
     with pytest.raises(OSError, match="The total number of btfs"):
         load(*[int(task.bpf("BTF_LOAD", btf=blob, btf_size=len(blob))) for _ in range(65)])
+
+
+def test_a_run_shows_what_the_program_returned():
+    k = bpfsim.Kernel()
+    prog = k.spawn().prog_load("xdp", "r0 = 2\nexit")
+    run = prog.test_run(bytes(64))
+    assert run == 0 and run.retval == 2
+    assert repr(run).startswith("<retval 2, duration ") and f"{run}" == str(run) == repr(run)
+
+
+def test_a_packet_that_no_program_saw_does_not_say_pass():
+    k = bpfsim.Kernel()
+    eth0 = k.net_device("eth0")
+    assert repr(eth0.receive(bytes(64))) == "<Receipt to the stack, no program ran>"
+    task = k.spawn()
+    task.rtnl_setlink_xdp("eth0", task.prog_load("xdp", "r0 = 1\nexit"))
+    assert repr(eth0.receive(bytes(64))) == "<Receipt XDP_DROP>"
+    for size, why in [(13, "shorter than an Ethernet header"), (5000, "longer than the program's buffer")]:
+        receipt = eth0.receive(bytes(size))
+        assert receipt.dropped and not receipt.ran and receipt.refused == why
+        assert repr(receipt) == f"<Receipt dropped by the driver: {size} bytes, {why}>"
+
+
+def test_a_map_is_linked_to_no_device():
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    with pytest.raises(TypeError, match=r"a program is linked to a hook, and counts is a map \(array\)"):
+        task.link_create(task.map_create("array", name="counts"), "eth0")
+
+
+def test_a_label_keeps_the_id_that_is_gone():
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    prog = task.prog_load("xdp", "r0 = 2\nexit", name="count")
+    k.rcu_hold()
+    prog.close()
+    assert k.rcu_waiting == ["prog 1 (count)"]
+    assert "prog 1 (count), id gone" in [node.label for node in k.graph().nodes]
+    k.rcu_release()
+    assert task.prog_load("xdp", "r0 = 2\nexit", name="count").object.label == "prog 2 (count)"

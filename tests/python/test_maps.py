@@ -61,6 +61,28 @@ def test_every_function_is_where_the_table_says():
                 assert kernel_file in source.splitlines()[0]
 
 
+def test_a_queue_takes_no_keys(task):
+    queue = task.map_create("queue", key_size=0, value_size=4, max_entries=4)
+    for key in (1, "hello", {}):
+        with pytest.raises(TypeError, match="a queue has no keys: push"):
+            queue[key] = 3
+    with pytest.raises(ValueError, match="a queue has no keys"):
+        queue[1]
+    queue.update(None, 3)
+    assert queue.pop() == 3
+
+
+def test_a_walk_over_a_trie_shows_prefixes_that_are_its_keys(task):
+    keys = [bytes([16, 0, 0, 0, 10, 1, 0, 0]), bytes([8, 0, 0, 0, 10, 0, 0, 0])]
+    trie = task.map_create("lpm_trie", key_size=8, value_size=4, max_entries=4, map_flags=BPF_F_NO_PREALLOC)
+    for n, key in enumerate(keys):
+        trie[key] = n
+    assert repr(sorted(trie)) == "[10.0.0.0/8, 10.1.0.0/16]"
+    assert dict(trie.items()) == {keys[0]: 0, keys[1]: 1}
+    del trie[next(iter(trie))]
+    assert len(trie) == 1
+
+
 def test_the_queue_s_table(task):
     ops = task.map_create("queue", key_size=0, value_size=4).ops
     assert ops["map_pop_elem"].function == "queue_map_pop_elem"
@@ -511,9 +533,71 @@ def test_a_type_belongs_to_one_machine(k):
     k.register_map_type("cells", Cells, number=2000)
     with pytest.raises(ValueError, match="no map type is called 'cells'"):
         bpfsim.Kernel().spawn().map_create("cells")
-    with pytest.raises(ValueError, match="already"):
-        k.register_map_type("cells", Cells)
+    with pytest.raises(ValueError, match="did you mean 'cells'"):
+        k.spawn().map_create("cels")
     assert k.register_map_type("more", Cells) == 2001
+    assert k.spawn().map_create("hash").short_type == "hash"
+
+
+class Doubled(Cells):
+    def map_update_elem(map, key, value, flags):
+        map.state[key] = map.element((2 * int.from_bytes(value, "little")).to_bytes(len(value), "little"))
+
+
+def test_a_class_that_is_registered_again_serves_the_maps_made_from_then_on(k):
+    task = k.spawn()
+    assert k.register_map_type("cells", Cells) == 1000
+    old = task.map_create("cells", key_size=4, value_size=4, max_entries=4)
+    old[1] = 5
+    assert k.register_map_type("cells", Doubled) == 1001
+    new = task.map_create("cells", key_size=4, value_size=4, max_entries=4)
+    old[2] = new[2] = 5
+    assert (dict(old.items()), dict(new.items())) == ({1: 5, 2: 5}, {2: 10})
+    assert old.type == new.type == "cells"
+    assert [f.on(k.history.fork_from(len(k.history)).task(task.pid))[2] for f in (old, new)] == [5, 10]
+    assert k.history.check() == ""
+    with pytest.raises(ValueError, match="number 1001 already"):
+        k.register_map_type("cells", Cells, number=1000)
+
+
+def test_what_a_class_printed_and_raised_is_not_said_again(k, capfd):
+    class Chatty:
+        def map_update_elem(map, key, value, flags):
+            print("update")
+            raise RuntimeError("a mistake")
+
+    k.register_map_type("chatty", Chatty)
+    task = k.spawn()
+    m = task.map_create("chatty", key_size=4, value_size=4, max_entries=4)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        m[1] = 1
+    assert capfd.readouterr().out == "update\n"
+    repr(k.history), k.history.film()._repr_html_(), k.history[-1].events
+    fork = k.history.fork_from(len(k.history))
+    k.races({"a": (task, lambda t: t.dup(m.fd)), "b": (k.spawn(), lambda t: t.exit())})
+    assert k.history.check() == ""
+    del fork
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    fork = k.history.fork_from(len(k.history))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        m.on(fork.task(task.pid))[1] = 1
+    assert capfd.readouterr().out == "update\n", "a call of the fork's own is heard"
+
+
+def test_a_type_that_cannot_be_walked_does_not_look_empty(k):
+    class Blind:
+        def map_alloc(attr):
+            return {}
+
+        def map_update_elem(map, key, value, flags):
+            map.state[key] = value
+
+    k.register_map_type("blind", Blind)
+    m = k.spawn().map_create("blind", key_size=4, value_size=4, max_entries=4)
+    m[1] = 10
+    assert "cannot be listed: map type 'blind' has no map_get_next_key" in str(m.view())
+    assert "0 elements" not in m.view()._repr_html_()
 
 
 class Owner:

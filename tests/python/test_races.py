@@ -36,7 +36,7 @@ def test_a_get_fd_by_id_comes_before_or_after_the_last_close():
     assert all(o.schedules == 1 for o in found) and found.tried == 2
     alive = {o.results["finder"]: any(n.kind == "prog" for n in o.graph.nodes) for o in found}
     assert alive == {"'fd'": True, "ENOENT": False}
-    assert "2 different outcomes of every one of the 2 schedules" in repr(found)
+    assert "All 2 schedules lead to 2 different outcomes" in repr(found)
 
 
 @pytest.mark.parametrize("kind", ["prog", "map", "link"])
@@ -144,7 +144,7 @@ def test_every_schedule_of_an_outcome_can_be_seen():
         assert outcome.schedule in outcome.every_schedule
         assert all(outcome.schedule.changes <= s.changes for s in outcome.every_schedule)
         assert len({repr(s) for s in outcome.every_schedule}) == outcome.schedules
-    assert repr(found[0].every_schedule).startswith("1.\na: before BPF(OBJ_GET)")
+    assert repr(found[0].every_schedule).startswith("1.\na: BPF(OBJ_GET), then BPF(OBJ_GET_INFO_BY_FD)")
     assert found[0].every_schedule._repr_html_().count("<table") == found[0].schedules
     many = lambda t: [t.dup(0) for _ in range(5)]  # noqa: E731
     (only,) = k.races({"a": (a, many), "b": (b, many)})
@@ -154,7 +154,7 @@ def test_every_schedule_of_an_outcome_can_be_seen():
 def test_one_outcome_is_not_many():
     k, a, b = machine()
     found = k.races({"a": (a, lambda t: t.close(99)), "b": (b, lambda t: t.close(98))})
-    assert found.summary == "1 outcome of every one of the 2 schedules" and found[0].differs == []
+    assert found.summary == "All 2 schedules lead to the same outcome" and found[0].differs == []
 
 
 FILLS = {
@@ -221,4 +221,4 @@ def test_a_limit_stops_the_search_and_says_so():
     k, a, b = machine()
     many = lambda t: [t.map_create("array") for _ in range(5)]  # noqa: E731
     found = k.races({"a": (a, many), "b": (b, many)}, limit=50)
-    assert found.tried == 50 and not found.complete and "the first 50 schedules" in repr(found)
+    assert found.tried == 50 and not found.complete and "The first 50 schedules lead to" in repr(found)

@@ -151,7 +151,7 @@ def test_the_data_in_a_script_cannot_end_it():
     assert html.count("</script>") == 1
     script = html[html.index("<script>") : html.index("</script>")]
     frames = json.loads(re.search(r"frames = (\[.*?\]);\n", script)[1])
-    assert frames == [{"caption": "</script><b>", "html": "<p>1</p>"}]
+    assert frames == [{"caption": "</script><b>", "html": "<p>1</p>", "at": None}]
 
 
 def test_function_graph_is_a_tree_in_order():
@@ -218,8 +218,16 @@ def test_an_exercise_from_a_seed_has_variants_and_a_key():
         expect("How many?", 4, "Yes.").variant(1)
 
 
+def test_a_long_label_keeps_its_end():
+    pins = [f"pin /sys/fs/bpf/a_rather_long_pin_name_{n}" for n in range(2)]
+    nodes = [Node(n, "inode", pin, root=True) for n, pin in enumerate(pins)]
+    nodes += [Node(2, "map", "map 1234 (a_name_of_fifteen), id gone")]
+    svg = ObjectGraph(nodes, [Edge(n, 2, pin) for n, pin in enumerate(pins)]).svg()
+    assert all(f"long_pin_name_{n}</text>" in svg for n in range(2)) and "pin …" in svg and "id gone</text>" in svg
+
+
 def test_a_variant_says_how_it_becomes_the_one_that_is_checked():
-    named = from_seed(lambda rng: expect("How many?", rng.random(), "Right."), name="q1")
+    named = from_seed(lambda rng: expect("How many?", rng.random(), "Right."), 5, name="q1")
     assert "q1.variant" not in repr(named)
     assert repr(named.variant(2)).endswith("It is checked after q1 = q1.variant(2).")
     assert "<code>q1 = q1.variant(2)</code>" in named.variant(2)._repr_html_()

@@ -43,7 +43,7 @@ TEST_CASE("a program is loaded, seen, held by its descriptor, and gone after a g
   s.machine().rcu.hold();
   CHECK(s.close(map) == 0);
   CHECK(s.close(fd) == 0);
-  CHECK(s.alive() == std::vector<std::string>{"map 1 (m)", "prog 0 (drop)"});
+  CHECK(s.alive() == std::vector<std::string>{"map 1 (m)", "prog 1 (drop), id gone"});
   CHECK(s.machine().registry->prog_idr.size() == 0);
   CHECK(object_graph(s.machine()).disagreements().empty());
   s.machine().rcu.release();

@@ -113,7 +113,7 @@ def picture(svg: str, described: str) -> str:
     """
     data = base64.b64encode(svg.encode()).decode()
     found = re.search(r' width="(\d+)"', svg)
-    least = int(found[1]) * 2 // 3 if found else 0
+    least = int(found[1]) * 4 // 5 if found else 0
     return wide(
         f'<img alt="{html.escape(described, quote=True)}" src="data:image/svg+xml;base64,{data}" '
         f'style="max-width:100%;min-width:{least}px">'

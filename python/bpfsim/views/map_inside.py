@@ -82,7 +82,10 @@ class MapView:
         self.title, self.data = title, data
         self.kind: str = data["kind"]
         if self.kind == "none":
-            self.data["elements"] = [(str(key), str(value)) for key, value in elements()]
+            try:
+                self.data["elements"] = [(str(key), str(value)) for key, value in elements()]
+            except OSError as refused:
+                self.data |= {"elements": [], "unlisted": getattr(refused, "reason", None) or refused.args[-1]}
 
     # ---- what is told in words
 
@@ -129,7 +132,9 @@ class MapView:
                 where = f"user addresses from 0x{d['user_vm_start']:x}" if d["user_vm_start"] else "no address yet"
                 mapped = f"they lie at 0x{d['addr']:x}" if d["addr"] else "nobody has mapped them"
                 return f"{_many(d['max_entries'], 'page')} for programs and processes, {where}; {mapped}"
-        return f"This type has no picture of its own; it has {_many(len(self.data['elements']), 'element')}."
+        if "unlisted" in d:
+            return f"This type has no picture of its own, and its elements cannot be listed: {d['unlisted']}."
+        return f"This type has no picture of its own; it has {_many(len(d['elements']), 'element')}."
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         d = self.data

@@ -209,10 +209,11 @@ class OpsMatrix:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cell = "padding:1px 5px;text-align:center;border-bottom:1px solid rgba(128,128,128,.25)"
-        down = "writing-mode:vertical-rl;transform:rotate(180deg);font-weight:500;padding:4px 1px;text-align:left"
+        cell = "padding:1px;min-width:0;text-align:center;border-bottom:1px solid rgba(128,128,128,.25)"
+        down = "writing-mode:vertical-rl;transform:rotate(180deg);font-weight:500;padding:4px 0;text-align:left"
+        down += ";line-height:1.2"
         head = "".join(
-            f'<th scope="col" style="text-align:center;vertical-align:bottom"><div style="{down}">'
+            f'<th scope="col" style="text-align:center;vertical-align:bottom;padding:0 1px"><div style="{down}">'
             f"{html.escape(_short(one.type))}</div></th>"
             for one in self.tables
         )
@@ -225,7 +226,7 @@ class OpsMatrix:
                 for one in self.tables
             )
             body.append(
-                f'<tr><th scope="row" style="text-align:left;font-weight:400;white-space:nowrap;padding-right:8px;'
+                f'<tr><th scope="row" style="text-align:left;font-weight:400;white-space:nowrap;padding:0 8px 0 0;'
                 f'position:sticky;left:0;background:{SHEET}">'
                 f"{mono(member)}</th>{marks}</tr>"
             )

@@ -24,6 +24,9 @@ _FILL = {
 }
 _NEW, _GONE = "#1670cd", "#d0443a"  # readable on white and on black
 _ARROWHEADS = {"a": "#767676", "new": _NEW, "gone": _GONE}
+_WORDS = {"a": "#333", "new": "#0f5ba9", "gone": "#b3261e"}  # at arrows, on a light ground that dark pages need
+_LETTER = 6.6  # how wide one of these is
+_ROOM = 32  # letters of a label that a box shows
 _HEIGHT, _GAP_Y, _MARGIN, _LANE, _LABEL, _BACK = 46, 26, 12, 18, 15, 34
 _BEND = 44  # an arrow bends right behind the column that it leaves, and then runs straight, below its name
 
@@ -134,7 +137,7 @@ class ObjectGraph:
         coming = Counter(edge.held for edge in self.edges)
         wide: dict[int, float] = {}
         for node in self.nodes:
-            words = max(7.1 * len(node.label[:24]) + 26, 5.5 * len(node.counters) + 20)
+            words = max(7.1 * len(_shown(node.label)) + 26, 5.5 * len(node.counters) + 20)
             wide[column[node.serial]] = max(wide.get(column[node.serial], 0), words)
         return {
             node.serial: (wide[column[node.serial]], max(_HEIGHT, _LABEL * (coming[node.serial] + 1)))
@@ -148,7 +151,7 @@ class ObjectGraph:
         spans: list[tuple[float, float]] = []
         for at in range(max((column[serial] for serial in tied), default=-1) + 1):
             names = [len(_name(e)) for e in self.edges if column.get(e.held) == at and e.holder in column]
-            x = spans[-1][1] + _BEND + 5.7 * max(names, default=0) + 20 if spans else float(_MARGIN)
+            x = spans[-1][1] + _BEND + _LETTER * max(names, default=0) + 24 if spans else float(_MARGIN)
             spans.append((x, x + max((box[serial][0] for serial in tied if column[serial] == at), default=0)))
         return spans
 
@@ -235,8 +238,8 @@ class ObjectGraph:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" '
             f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img"><defs>'
             + "".join(
-                f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" '
-                f'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="{ink}"/></marker>'
+                f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+                f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="{ink}"/></marker>'
                 for name, ink in _ARROWHEADS.items()
             )
             + "</defs>"
@@ -297,7 +300,7 @@ def union(graphs: Sequence[ObjectGraph]) -> ObjectGraph:
 def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
     ink, width = _ARROWHEADS[kind], 2 if kind == "new" else 1
     path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
-    x, y, anchor = points[-1][0] - 10, points[-1][1] - 4, "end"
+    x, y, anchor = points[-1][0] - 12, points[-1][1] - 4, "end"
     if points[-1][0] <= points[0][0]:
         low = max(y for _, y in points) + 2 * _BACK - _LABEL
         (x0, y0), (x1, y1) = points
@@ -307,11 +310,24 @@ def _arrow(edge: Edge, points: list[tuple[float, float]], kind: str) -> str:
         bent = min(x0 + _BEND, x1)
         path += f" C{(x0 + bent) / 2:.0f} {y0:.0f} {(x0 + bent) / 2:.0f} {y1:.0f} {bent:.0f} {y1:.0f} H{x1:.0f}"
     dash = "" if edge.strong and kind != "gone" else ' stroke-dasharray="4 3"'
+    name = _name(edge)
+    room = _LETTER * len(name) + 6
+    left = x + 3 - room if anchor == "end" else x - room / 2
     return (
         f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width}"{dash} marker-end="url(#{kind})"/>'
-        f'<text x="{x:.0f}" y="{y:.0f}" font-size="10.5" text-anchor="{anchor}" fill="{ink}">'
-        f"{html.escape(_name(edge))}</text>"
+        f'<path d="M{left:.0f} {y - 10:.0f} h{room:.0f} v13 h-{room:.0f} z" fill="#f4f4f4"/>'
+        f'<text x="{x:.0f}" y="{y:.0f}" font-size="11.5" text-anchor="{anchor}" fill="{_WORDS[kind]}">'
+        f"{html.escape(name)}</text>"
     )
+
+
+def _shown(label: str) -> str:
+    """A label as a box has room for it: of one that is too long the middle is left out, since paths differ at the end
+    and "id gone" stands there."""
+    if len(label) <= _ROOM:
+        return label
+    head = label.index(" ") + 1 if label.startswith("pin ") else _ROOM // 2
+    return f"{label[:head]}…{label[len(label) - (_ROOM - head - 1) :]}"
 
 
 def _name(edge: Edge) -> str:
@@ -328,7 +344,7 @@ def _box(node: Node, layout: Layout, new: bool, changed: bool) -> str:
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="7" '
         f'fill="{_FILL.get(node.kind, "#f4f4f4")}" stroke="{border}" stroke-width="{weight}"/>'
         f'<text x="{x + 10:.0f}" y="{first:.0f}" font-weight="600" fill="#1b1b1b">'
-        f"{html.escape(node.label[:24])}</text>"
+        f"{html.escape(_shown(node.label))}</text>"
         f'<text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" fill="#555">{html.escape(node.counters)}</text>'
     )
     count = re.search(r"\d+", node.counters)
@@ -348,6 +364,6 @@ def _shadow(node: Node, layout: Layout) -> str:
     return (
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="7" fill="none" stroke="{_GONE}" '
         f'stroke-dasharray="5 4"/><text x="{x + 10:.0f}" y="{y + 19:.0f}" fill="{_GONE}">'
-        f'{html.escape(node.label[:24])}</text><text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" '
+        f'{html.escape(_shown(node.label))}</text><text x="{x + 10:.0f}" y="{y + 36:.0f}" font-size="11" '
         f'fill="{_GONE}">freed</text>'
     )

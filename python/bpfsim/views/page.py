@@ -28,6 +28,7 @@ STYLE = f"""
 .bpfsim .bar button:disabled {{ opacity: .4; cursor: default }}
 .bpfsim .bar output {{ color: {FAINT}; white-space: nowrap }}
 .bpfsim .caption {{ font-weight: 600; margin: .2em 0 }}
+.bpfsim .note {{ color: {FAINT} }}
 .bpfsim .frame {{ overflow-x: auto }}
 .bpfsim table {{ border-collapse: collapse }}
 .bpfsim :focus-visible {{ outline: 2px solid {ACCENT}; outline-offset: 1px }}
@@ -42,17 +43,29 @@ _SCRIPT = """
       <button type="button" data-by="-1" aria-label="previous step">&#9664;</button>
       <input type="range" min="0" max="${frames.length - 1}" aria-label="step">
       <button type="button" data-by="1" aria-label="next step">&#9654;</button><output></output></div>
-    <div class="caption" aria-live="polite"></div><div class="frame"></div>`;
+    <div class="note">${%(note)s}</div><div class="caption" aria-live="polite"></div><div class="frame"></div>`;
   root.dataset.lmSuppressShortcuts = "true";
   const range = root.querySelector("input"), buttons = root.querySelectorAll("button");
+  const frame = root.querySelector(".frame"), across = () => frame.querySelector("[role=group]");
   const show = to => {
+    const left = across() && across().scrollLeft, open = [...frame.querySelectorAll("details")].map(d => d.open);
+    const ours = root.contains(document.activeElement);
     at = Math.max(0, Math.min(frames.length - 1, to));
     range.value = at;
     buttons[0].disabled = at === 0;
     buttons[1].disabled = at === frames.length - 1;
     root.querySelector("output").textContent = `${at + 1} of ${frames.length}`;
     root.querySelector(".caption").textContent = frames[at].caption;
-    root.querySelector(".frame").innerHTML = frames[at].html;
+    frame.innerHTML = frames[at].html;
+    frame.querySelectorAll("details").forEach((d, i) => { d.open = i in open ? open[i] : d.open; });
+    if (across()) look(across(), left, frames[at].at);
+    const now = document.activeElement;
+    if (ours && (now.disabled || !root.contains(now))) root.focus({preventScroll: true});
+  };
+  const look = (view, left, at) => {  // where it was, but so that what has changed is in sight
+    view.scrollLeft = left || 0;
+    const x = at * view.scrollWidth, far = x < view.scrollLeft + 40 || x > view.scrollLeft + view.clientWidth - 40;
+    if (at !== null && far) view.scrollLeft = x - view.clientWidth / 2;
   };
   range.addEventListener("input", () => show(+range.value));
   buttons.forEach(b => b.addEventListener("click", () => show(at + +b.dataset.by)));
@@ -69,21 +82,25 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Frame:
-    """One step: what it is called, its HTML (inline styles only), and the same as text."""
+    """One step: what it is called, its HTML (inline styles only), and the same as text. ``at`` is where to look in a
+    picture that is too wide for the page: 0 at its left end, 1 at its right."""
 
     caption: str
     html: str
     text: str
+    at: float | None = None
 
 
 class Stepper:
-    """A row of frames to walk through with a slider, buttons, or the arrow keys (also j and k)."""
+    """A row of frames to walk through with a slider, buttons, or the arrow keys (also j and k). ``note`` stands above
+    all of them."""
 
-    def __init__(self, frames: list[Frame], title: str = "", start: int = 0):
-        self.frames, self.title, self.start = frames, title, start
+    def __init__(self, frames: list[Frame], note: str = "", start: int = 0):
+        self.frames, self.note, self.start = frames, note, start
 
     def __str__(self) -> str:
-        return "\n\n".join(f"== {frame.caption}\n{frame.text}" for frame in self.frames)
+        told = [f"== {frame.caption}\n{frame.text}" for frame in self.frames]
+        return "\n\n".join([*([self.note] if self.note else []), *told])
 
     def _repr_html_(self) -> str:
         static = "".join(
@@ -91,20 +108,37 @@ class Stepper:
             f"{frame.html}</details>"
             for i, frame in enumerate(self.frames)
         )
-        return live(static, self.frames, self.start)
+        note = f'<div style="color:{FAINT}">{html.escape(self.note)}</div>' if self.note else ""
+        return live(note + static, self.frames, self.start, self.note)
 
 
-def live(static: str, frames: list[Frame], start: int = 0) -> str:
+def live(static: str, frames: list[Frame], start: int = 0, note: str = "") -> str:
     """Static HTML, replaced by a stepper over the frames where scripts run."""
     identity = f"bpfsim-{next(_numbers)}"
-    data = json.dumps([{"caption": f.caption, "html": f.html} for f in frames]).replace("</", "<\\/")
-    script = _SCRIPT % {"id": json.dumps(identity), "frames": data, "start": start, "style": STYLE}
+    data = _in_script([{"caption": f.caption, "html": f.html, "at": f.at} for f in frames])
+    values = {"id": json.dumps(identity), "frames": data, "start": start, "style": STYLE}
+    script = _SCRIPT % (values | {"note": _in_script(html.escape(note))})
     return f'<div id="{identity}" class="bpfsim" tabindex="0">{static}</div><script>{script}</script>'
 
 
+def _in_script(data: Any) -> str:
+    return json.dumps(data).replace("</", "<\\/")
+
+
+# A shadow at each side where there is more: two that stay, and two sheets that scroll along and cover them at the ends.
+_MORE = (
+    f"linear-gradient(to right,{SHEET} 16px,transparent 40px) left/40px 100%",
+    f"linear-gradient(to left,{SHEET} 16px,transparent 40px) right/40px 100%",
+    "linear-gradient(to right,rgba(128,128,128,.55),transparent) left/14px 100%",
+    "linear-gradient(to left,rgba(128,128,128,.55),transparent) right/14px 100%",
+)
+_SHADOWS = ",".join(f"{layer} no-repeat {'local' if n < 2 else 'scroll'}" for n, layer in enumerate(_MORE))
+
+
 def wide(content: str) -> str:
-    """Content that scrolls sideways where the page is narrower, by keys too."""
-    return f'<div style="overflow-x:auto" tabindex="0" role="group" aria-label="scrolls sideways">{content}</div>'
+    """Content that scrolls sideways where the page is narrower, by keys too; a shadow shows where there is more."""
+    style = f"overflow-x:auto;background:{_SHADOWS}"
+    return f'<div style="{style}" tabindex="0" role="group" aria-label="scrolls sideways">{content}</div>'
 
 
 def mono(text: str, style: str = "") -> str:
