@@ -78,8 +78,6 @@ Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*buil
 }
 
 // The map_check_btf of types whose keys and values have no BTF.
-inline Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
-  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
-}
+Result<void> map_check_no_btf(const Map& map, const Btf& btf, uint32_t key_type, uint32_t value_type);
 
 }  // namespace bpfsim

@@ -20,6 +20,10 @@
 
 namespace bpfsim {
 
+Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
+  return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
+}
+
 static std::string seq_show(const Map& map, uint32_t type_id, const void* bytes, size_t size) {
   const auto hashed = [](uint64_t address) { return Random(address).u32(); };
   return btf_type_seq_show(*map.btf->types, type_id, {static_cast<const uint8_t*>(bytes), size}, hashed);

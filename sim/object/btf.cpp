@@ -32,7 +32,6 @@ void btf_put(Btf& btf, const Cause& cause) {
   btf.machine.rcu.call_rcu(what, &btf, [&btf] {
     KFN(btf.machine, btf_free_rcu);
     emit<LifeEvent>(btf.machine, btf, "freed");
-    btf.machine.registry->former_ids.erase(btf.serial);
     delete &btf;
   });
 }

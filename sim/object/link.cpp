@@ -50,7 +50,6 @@ static void bpf_link_dealloc(Link& link) {
   emit<LifeEvent>(link.machine, link, "freed");
   if (link.ops.dealloc) link.ops.dealloc(link);
   if (Prog* prog = std::exchange(link.prog, nullptr)) bpf_prog_put(*prog, {"its link is freed"});
-  link.machine.registry->former_ids.erase(link.serial);
   delete &link;
 }
 
@@ -66,8 +65,10 @@ void bpf_link_put(Link& link, const Cause& cause) {
   bpf_link_free(link);
 }
 
-Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length) {
-  if (!length != !to) return refuse(Errno::Inval, "a name's buffer and its length belong together");
+Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length,
+                       std::source_location where) {
+  if (!length != !to)
+    return refuse(Errno::Inval, Fact("a name's buffer and its length belong together", where));
   const uint32_t room = length;
   length = uint32_t(name.size()) + 1;
   if (!to) return {};

@@ -4,6 +4,8 @@
 // the program is detached. Each hook derives its own struct and fills a LinkOps table (object/ops.h).
 #pragma once
 
+#include <source_location>
+
 #include "object/object.h"
 #include "uapi/bpf.h"
 #include "uapi/bpf_attr.h"
@@ -37,7 +39,8 @@ void bpf_link_put(Link& link, const Cause& cause);
 
 // For what links tell of themselves. A name: the caller gave a buffer and its length, or neither, and the
 // length becomes the one that the name needs; a number as "%#llx" has it.
-Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length);
+Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, uint32_t& length,
+                       std::source_location where = std::source_location::current());
 std::string hex(uint64_t value);
 
 extern const FileOps bpf_link_fops;

@@ -26,10 +26,7 @@ Map::Map(Machine& machine, const bpf_attr& attr)
       map_extra(attr.map_extra),
       handle(machine.handles.publish(HandleKind::Map, this)) {}
 
-Map::~Map() {
-  machine.registry->former_ids.erase(serial);
-  machine.handles.withdraw(handle);
-}
+Map::~Map() { machine.handles.withdraw(handle); }
 
 std::string Map::label() const { return label_with_id(*this, name); }
 

@@ -4,8 +4,7 @@
 #include "object/object.h"
 
 #include <stdexcept>
-
-#include "object/registry.h"
+#include <utility>
 
 namespace bpfsim {
 
@@ -42,10 +41,8 @@ Object::Object(Machine& machine, ObjectKind kind)
 Object::~Object() { machine.objects.erase(serial); }
 
 std::string label_with_id(const Object& object, const std::string& name) {
-  const auto& former = object.machine.registry->former_ids;
-  const auto had = former.find(object.serial);
-  const uint32_t id = had == former.end() ? object.id : had->second;
-  const char* state = had != former.end() ? ", id gone" : id ? "" : ", no id";
+  const uint32_t id = object.id ? object.id : object.former_id;
+  const char* state = object.id ? "" : object.former_id ? ", id gone" : ", no id";
   return object_kind_name(object.kind) + (id ? " " + std::to_string(id) : "") +
          (name.empty() ? "" : " (" + name + ")") + state;
 }
@@ -54,8 +51,7 @@ std::string label_with_id(const Object& object, const std::string& name) {
 // on.
 void id_is_gone(Object& object) {
   emit<LifeEvent>(object.machine, object, "id freed");
-  if (object.id) object.machine.registry->former_ids[object.serial] = object.id;
-  object.id = 0;
+  object.former_id = std::exchange(object.id, 0);
 }
 
 int64_t Refcount::change(int delta, const Cause& cause) {

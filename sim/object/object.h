@@ -79,7 +79,8 @@ struct Object {
   Machine& machine;
   const ObjectKind kind;
   const uint64_t serial;
-  uint32_t id = 0;  // in its kind's registry; 0 = none or no more
+  uint32_t id = 0;         // in its kind's registry; 0 = none or no more
+  uint32_t former_id = 0;  // that it had until it was given back; the memory waits to be freed
   std::vector<LedgerEntry> ledger;
 };
 

@@ -18,8 +18,6 @@ namespace bpfsim {
 
 Prog::Prog(Machine& machine) : Object(machine, ObjectKind::Prog), aux(std::make_unique<ProgAux>(*this)) {}
 
-Prog::~Prog() { machine.registry->former_ids.erase(serial); }
-
 std::string Prog::label() const { return label_with_id(*this, aux->name); }
 
 void Prog::each_held(const HoldVisitor& visit) const {

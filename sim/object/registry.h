@@ -31,7 +31,6 @@ struct Registry {
   IdRegistry<Link> link_idr;
   IdRegistry<Btf> btf_idr;
   std::map<uint32_t, ExtraMapType> extra_map_types;
-  std::map<uint64_t, uint32_t> former_ids;  // by serial: what an object had whose memory waits to be freed
 };
 
 // "map 3 (counts)"; "map 3 (counts), id gone" when its id is given back; "map (counts), no id" if it never

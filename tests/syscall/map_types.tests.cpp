@@ -19,7 +19,7 @@ std::string refusal(Version version, bpf_map_type type, uint32_t flags) {
   MachineOptions options;
   options.version = version;
   Sim s(options);
-  s.map_create(type, 4, 8, 1, flags);
+  s.map_create(type, 4, 4, 1, flags);
   return s.k.last_refusal().reason();
 }
 
