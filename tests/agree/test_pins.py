@@ -117,7 +117,7 @@ def cat(task, path):
         return error.errno
 
 
-def typed(task, types, kind, value_type, value_size, key_type=1, **fields):
+def typed(task, types, kind, value_type, value_size, *, key_type=1, **fields):
     data = blob(INT, *types)
     btf = int(task.bpf("BTF_LOAD", btf=data, btf_size=len(data)))
     return task.map_create(
