@@ -1,6 +1,7 @@
 // Kernel and Task: booting a machine, and entering its kernel.
 #include <chrono>
 
+#include "hash_of.h"
 #include "machine.h"
 #include "uapi/gates.h"
 #include "uapi/suggest.h"
@@ -164,16 +165,29 @@ void stop_recording(PyKernel& self) {
   self.recorder.reset();
 }
 
+std::string what_is_open(const File& file) {
+  return file.label() + (file.private_data ? ": " + file.private_data->label() : "");
+}
+
 void bind_task(py::module_& m) {
   py::class_<PyTask> task(m, "Task",
                           "A process of a simulated machine: a pid, credentials and a table of descriptors.",
                           py::custom_type_setup(collected_by_python));
-  task.def_property_readonly("pid", [](const PyTask& t) { return t.task->pid; })
-      .def_property_readonly("comm", [](const PyTask& t) { return t.task->comm; })
-      .def_property_readonly("uid", [](const PyTask& t) { return t.task->cred.uid; })
-      .def_property_readonly("exited", [](const PyTask& t) { return t.task->exited; })
-      .def_property_readonly("possible_cpus", [](const PyTask& t) { return t.owner->machine().cpus; })
-      .def_property_readonly("kernel", [](const PyTask& t) { return t.owner; })
+  task.def_property_readonly(
+          "pid", [](const PyTask& t) { return t.task->pid; }, "Its number; the first is 470.")
+      .def_property_readonly(
+          "comm", [](const PyTask& t) { return t.task->comm; },
+          "Its name, at most 15 bytes as task_struct keeps it.")
+      .def_property_readonly(
+          "uid", [](const PyTask& t) { return t.task->cred.uid; }, "Its user; 0 is root.")
+      .def_property_readonly(
+          "exited", [](const PyTask& t) { return t.task->exited; },
+          "Whether it has called exit(); every further call is refused with ESRCH.")
+      .def_property_readonly(
+          "possible_cpus", [](const PyTask& t) { return t.owner->machine().cpus; },
+          "How many CPUs the machine may have: the values of a per-CPU element.")
+      .def_property_readonly(
+          "kernel", [](const PyTask& t) { return t.owner; }, "The machine that it is of.")
       .def_property_readonly(
           "last_refusal", &last_refusal,
           "(check that refused, reason) of the last sys_bpf on this machine, or None. The check has the "
@@ -190,7 +204,8 @@ void bind_task(py::module_& m) {
           "__sys_bpf().")
       .def(
           "close", [](const PyTask& t, int fd) { answer(t, t.kernel().close(*t.task, fd)); }, py::arg("fd"),
-          "close(2). OSError EBADF.")
+          "close(2): takes the descriptor, and the object goes with its last reference. OSError EBADF.\n"
+          "Models close_fd() and, with a file's last descriptor, __fput().")
       .def(
           "dup", [](const PyTask& t, int fd) { return answer(t, t.kernel().dup(*t.task, fd)); },
           py::arg("fd"), "dup(2): a second descriptor of the same open file. OSError EBADF, EMFILE.")
@@ -200,14 +215,15 @@ void bind_task(py::module_& m) {
             if (t.task->exited) raise_refusal(task_has_exited(*t.task));
             return PyTask{t.owner, &t.kernel().fork(*t.task)};
           },
-          "fork(2): a child whose descriptors share this task's open files.")
+          "fork(2): a child whose descriptors share this task's open files. OSError ESRCH.")
       .def(
           "exit",
           [](const PyTask& t) {
             t.kernel().exit(*t.task);
             raise_pending(*t.owner);
           },
-          "exit(2): closes every descriptor.")
+          "exit(2): closes every descriptor, gives back every mapping. Harmless when done twice.\n"
+          "Models do_exit().")
       .def(
           "set_caps",
           [](const PyTask& t, const std::vector<std::string>& names) {
@@ -220,11 +236,16 @@ void bind_task(py::module_& m) {
             py::dict fds;
             const auto& slots = t.task->files.slots();
             for (size_t fd = 0; fd < slots.size(); ++fd)
-              if (slots[fd]) fds[py::int_(fd)] = slots[fd]->label();
+              if (slots[fd]) fds[py::int_(fd)] = what_is_open(*slots[fd]);
             return fds;
           },
-          "The open descriptors and what they are.")
+          "The open descriptors and what they are: {3: 'file (bpf-map): map 1 (counts)'}.")
       .def("object_at", &object_at, py::arg("fd"), "The kernel object behind a descriptor. OSError EBADF.")
+      .def(
+          "__eq__",
+          [](const PyTask& a, const PyTask& b) { return a.owner == b.owner && a.task->pid == b.task->pid; },
+          py::is_operator())
+      .def("__hash__", [](const PyTask& t) { return hash_of(t.owner.get(), uint64_t(t.task->pid)); })
       .def("__repr__", [](const PyTask& t) {
         return "<Task " + std::to_string(t.task->pid) + " " + t.task->comm +
                (t.task->exited ? " (exited)>" : ">");
@@ -295,8 +316,11 @@ void bind_kernel(py::module_& m) {
       .def_property_readonly(
           "keeps_history", [](PyKernel& k) { return k.kernel.journal() != nullptr; },
           "Whether Kernel(history=True) made it.")
-      .def_property_readonly("version", [](PyKernel& k) { return k.machine().version.str(); })
-      .def_property_readonly("cpus", [](PyKernel& k) { return k.machine().cpus; })
+      .def_property_readonly(
+          "version", [](PyKernel& k) { return k.machine().version.str(); },
+          "The version that it boots as: '6.18'.")
+      .def_property_readonly(
+          "cpus", [](PyKernel& k) { return k.machine().cpus; }, "How many CPUs it has.")
       .def_property_readonly(
           "config", [](PyKernel& k) { return k.machine().config.all(); },
           "The CONFIG_* options, as in /proc/config.gz.")

@@ -53,15 +53,20 @@ void bind_live(py::module_& m) {
             return text;
           },
           py::arg("fd"), "The text of /proc/self/fdinfo/FD. OSError ENOENT.")
-      .def_property_readonly("possible_cpus", [](const LiveTask&) { return LiveKernel::possible_cpus(); })
-      .def_readonly("name", &LiveTask::name);
+      .def_property_readonly(
+          "possible_cpus", [](const LiveTask&) { return LiveKernel::possible_cpus(); },
+          "How many CPUs the host may have: the values of a per-CPU element.")
+      .def_readonly("name", &LiveTask::name, "What spawn() was told to call it; the kernel does not know.")
+      .def("__repr__", [](const LiveTask& t) { return "<LiveTask " + t.name + ">"; });
   py::class_<Live>(m, "LiveKernel",
                    "The host's own kernel. Raises PermissionError where it does not let us call bpf(2).")
       .def(py::init<>())
-      .def_property_readonly("release", [](const Live&) { return LiveKernel::release(); })
+      .def_property_readonly(
+          "release", [](const Live&) { return LiveKernel::release(); }, "What uname -r says: '6.18.5'.")
       .def(
           "spawn", [](const Live&, std::string name) { return LiveTask{std::move(name)}; },
-          py::arg("name") = "live", "A task of the live kernel: this process.");
+          py::arg("name") = "live", "A task of the live kernel: this process.")
+      .def("__repr__", [](const Live&) { return "<LiveKernel " + LiveKernel::release() + ">"; });
 }
 
 }  // namespace bpfsim

@@ -1,4 +1,5 @@
 // Net devices: where packets arrive, and what a program answered.
+#include "hash_of.h"
 #include "hook/hook.h"
 #include "host/net_device.h"
 #include "machine.h"
@@ -109,11 +110,16 @@ py::list netlink_parts(const py::buffer& message) {
 
 void bind_net(py::module_& m) {
   py::class_<Receipt>(m, "Receipt", "What became of a packet that arrived at a device.")
-      .def_property_readonly("verdict", [](const Receipt& r) { return verdict_name(r.verdict); })
+      .def_property_readonly(
+          "verdict", [](const Receipt& r) { return verdict_name(r.verdict); },
+          "'XDP_DROP' and so on by name, 'XDP_PASS' when no program ran; `number` has it raw.")
       .def_readonly("number", &Receipt::verdict, "The verdict as the program returned it.")
       .def_readonly("ran", &Receipt::ran, "Whether a program saw the packet.")
-      .def_readonly("dropped", &Receipt::dropped)
-      .def_readonly("redirect_ifindex", &Receipt::redirect_ifindex)
+      .def_readonly(
+          "dropped", &Receipt::dropped,
+          "Whether it went no further: by the verdict, or by the driver as a packet too short or long.")
+      .def_readonly("redirect_ifindex", &Receipt::redirect_ifindex,
+                    "The device that XDP_REDIRECT named by its index, or 0.")
       .def_readonly("redirect_map_id", &Receipt::redirect_map_id, "The map whose entry said where to, or 0.")
       .def_readonly("redirected_to", &Receipt::redirected_to, "Indices of the devices that sent it.")
       .def_readonly("redirect_cpu", &Receipt::redirect_cpu, "The CPU that a CPUMAP named, or -1.")
@@ -134,13 +140,22 @@ void bind_net(py::module_& m) {
                ">";
       });
   py::class_<PyDevice>(m, "NetDevice", "A network device of a simulated machine.")
-      .def_property_readonly("name", [](const PyDevice& d) { return d.name; })
-      .def_property_readonly("kernel", [](const PyDevice& d) { return d.owner; })
-      .def_property_readonly("ifindex", [](const PyDevice& d) { return d.ifindex; })
+      .def_property_readonly(
+          "name", [](const PyDevice& d) { return d.name; }, "'eth0'.")
+      .def_property_readonly(
+          "kernel", [](const PyDevice& d) { return d.owner; }, "The machine that it is of.")
+      .def_property_readonly(
+          "ifindex", [](const PyDevice& d) { return d.ifindex; },
+          "Its number, as LINK_CREATE's target_ifindex takes it; 1 is lo.")
       .def_property_readonly("counters", &counters, "Packets, bytes, and how often each verdict was given.")
       .def("receive", &receive_packet, py::arg("packet"), py::arg("queue") = 0,
            "A packet of 0 to 65536 bytes arrives; an attached XDP program sees it. Models the driver's "
            "receive path.")
+      .def(
+          "__eq__",
+          [](const PyDevice& a, const PyDevice& b) { return a.owner == b.owner && a.ifindex == b.ifindex; },
+          py::is_operator())
+      .def("__hash__", [](const PyDevice& d) { return hash_of(d.owner.get(), uint64_t(d.ifindex)); })
       .def("__repr__",
            [](const PyDevice& d) { return "<NetDevice " + std::to_string(d.ifindex) + " " + d.name + ">"; });
   m.def("net_device", &net_device, py::arg("kernel").none(false), py::arg("name"),

@@ -1,6 +1,8 @@
 // Kernel objects as Python sees them: counters, ledger, holders, and the graph of who holds whom.
+#include <algorithm>
 #include <set>
 
+#include "hash_of.h"
 #include "machine.h"
 #include "object/btf.h"
 #include "object/graph.h"
@@ -69,8 +71,13 @@ std::string why_alive(const ObjectView& self) {
   Object& object = self.get();
   ObjectGraph graph = object_graph(self.owner->machine());
   std::vector<GraphEdge> path = graph.why_alive(object);
-  if (path.empty()) return object.label() + ": no task, pin, hook or link reaches it";
-  std::string text = graph.nodes[path.front().from]->label();
+  const Object& root = path.empty() ? object : *graph.nodes[path.front().from];
+  const auto& waiting = self.owner->machine().rcu.waiting();
+  const bool waits = std::ranges::any_of(waiting, [&](const auto& entry) { return entry.object == &root; });
+  if (path.empty())
+    return object.label() +
+           (waits ? ": waits for a grace period" : ": no task, pin, hook or link reaches it");
+  std::string text = root.label() + (waits ? " (waits for a grace period)" : "");
   for (const GraphEdge& edge : path) text += " -- " + edge.via + " --> " + graph.nodes[edge.to]->label();
   return text;
 }
@@ -105,7 +112,9 @@ Object& ObjectView::get() const {
   auto& objects = owner->machine().objects;
   auto it = objects.find(serial);
   if (it != objects.end()) return *it->second;
-  raise_error(PyExc_ReferenceError, label + " is gone");
+  const bool told = owner->kernel.journal();
+  raise_error(PyExc_ReferenceError,
+              label + " is gone" + (told ? "; what freed it: kernel.history.watch() of this object" : ""));
 }
 
 ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& object) {
@@ -115,20 +124,37 @@ ObjectView object_view(const std::shared_ptr<PyKernel>& owner, const Object& obj
 void bind_objects(py::module_& m) {
   py::class_<ObjectView>(m, "Object", "A kernel object. Reading it after it is gone raises ReferenceError.")
       .def_readonly("serial", &ObjectView::serial, "Its number in the order of birth, unique in its machine.")
-      .def_readonly("label", &ObjectView::label)
+      .def_readonly("label", &ObjectView::label,
+                    "Its kind, id and name when this view of it was made; to be read also after its end.")
       .def_readonly("kernel", &ObjectView::owner, "The machine that it is of.")
       .def_property_readonly(
-          "alive", [](const ObjectView& o) { return o.owner->machine().objects.count(o.serial) != 0; })
-      .def_property_readonly("kind", [](const ObjectView& o) { return object_kind_name(o.get().kind); })
-      .def_property_readonly("id", [](const ObjectView& o) { return o.get().id; })
-      .def_property_readonly("refcnt", &refcnt)
+          "alive", [](const ObjectView& o) { return o.owner->machine().objects.count(o.serial) != 0; },
+          "Whether its memory is not freed yet; also true while it waits for a grace period.")
+      .def_property_readonly(
+          "kind", [](const ObjectView& o) { return object_kind_name(o.get().kind); },
+          "'map', 'prog', 'link', 'btf', 'file', 'inode', 'task', ...: which struct of the kernel it is.")
+      .def_property_readonly(
+          "id", [](const ObjectView& o) { return o.get().id; },
+          "Its number for the *_GET_FD_BY_ID commands; 0 for what has none, and after it was given back.")
+      .def_property_readonly(
+          "refcnt", &refcnt,
+          "Its reference count now, of a file f_count; None for what is not counted. Models atomic64_t "
+          "refcnt.")
       .def_property_readonly("usercnt", &usercnt, "References from user space (maps).")
       .def_property_readonly("ledger", &ledger, "Each +1 and -1: seq, time_ns, counter, delta, after, cause.")
       .def("holders", &holders, "Who holds it, found by walking the holders' own fields.")
-      .def("why_alive", &why_alive, "The path from a root to it, in words.")
+      .def("why_alive", &why_alive,
+           "The shortest path from a root to it, in words: from a task or pin where one leads here, else "
+           "from\n"
+           "a hook. Of what nothing holds any more, that it waits for a grace period.")
       .def_property_readonly(
           "ops", &map_ops_rows,
           "A map's vtable: (member, function, the kernel's file, ours), empty strings for NULL.")
+      .def(
+          "__eq__",
+          [](const ObjectView& a, const ObjectView& b) { return a.owner == b.owner && a.serial == b.serial; },
+          py::is_operator())
+      .def("__hash__", [](const ObjectView& o) { return hash_of(o.owner.get(), o.serial); })
       .def("__repr__", [](const ObjectView& o) { return "<" + o.label + ">"; });
 
   m.def("graph_data", &graph_data, py::arg("kernel"), "Nodes and edges of the object graph as tuples.");

@@ -1,14 +1,16 @@
 // No kernel counterpart: the kernel has only counters; a learner wants to see who holds whom.
 //
-// The graph is a plain list of nodes and edges; Boost.Graph answers the questions over it. One vertex more
-// than there are objects stands for the machine itself and points at every root, so that "why is this alive"
-// is one breadth-first search.
+// The graph is a plain list of nodes and edges; Boost.Graph answers the questions over it. Two vertices more
+// than there are objects point at the roots, so that "why is this alive" is a breadth-first search from each:
+// first from what users made and can undo, the tasks and pins, and only then from the hooks, which hold what
+// a task or a link put there.
 #include "object/graph.h"
 
 #include <algorithm>
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/breadth_first_search.hpp>
 #include <boost/graph/strong_components.hpp>
+#include <boost/pending/queue.hpp>
 #include <set>
 #include <unordered_map>
 
@@ -23,16 +25,20 @@ constexpr size_t kFromMachine = SIZE_MAX;  // the edge from the machine to a roo
 
 using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS, boost::no_property, size_t>;
 
-// Vertices 0..n-1 are the nodes, n is the machine; an edge carries its index in graph.edges.
-Graph boost_graph(const ObjectGraph& graph, bool with_machine) {
+bool made_by_users(const Object& root) {
+  return root.kind == ObjectKind::Task || root.kind == ObjectKind::Inode;
+}
+
+// Vertices 0..n-1 are the nodes, n points at the users' roots and n+1 at the others; an edge carries its
+// index in graph.edges.
+Graph boost_graph(const ObjectGraph& graph, bool with_roots) {
   const size_t n = graph.nodes.size();
-  Graph out(n + (with_machine ? 1 : 0));
-  if (with_machine)
+  Graph out(n + (with_roots ? 2 : 0));
+  if (with_roots)
     for (size_t i = 0; i < n; ++i)
-      if (graph.root[i]) boost::add_edge(n, i, kFromMachine, out);
+      if (graph.root[i]) boost::add_edge(made_by_users(*graph.nodes[i]) ? n : n + 1, i, kFromMachine, out);
   for (size_t i = 0; i < graph.edges.size(); ++i)
-    if (graph.edges[i].strong || !with_machine)
-      boost::add_edge(graph.edges[i].from, graph.edges[i].to, i, out);
+    if (graph.edges[i].strong || !with_roots) boost::add_edge(graph.edges[i].from, graph.edges[i].to, i, out);
   return out;
 }
 
@@ -54,11 +60,13 @@ struct Reach {
 Reach from_the_roots(const ObjectGraph& graph) {
   const size_t n = graph.nodes.size();
   Graph view = boost_graph(graph, true);
-  Reach reach{std::vector<size_t>(n + 1, kFromMachine), std::vector<bool>(n + 1)};
+  Reach reach{std::vector<size_t>(n + 2, kFromMachine), std::vector<bool>(n + 2)};
   ReachedBy visitor;
   visitor.edge_into = &reach.edge_into;
   visitor.reached = &reach.reached;
-  boost::breadth_first_search(view, n, boost::visitor(visitor));
+  boost::queue<size_t> queue;
+  boost::two_bit_color_map<> colors(n + 2);  // the second search goes on where the first has not been
+  for (size_t start : {n, n + 1}) boost::breadth_first_visit(view, start, queue, visitor, colors);
   return reach;
 }
 

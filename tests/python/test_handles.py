@@ -157,7 +157,73 @@ def test_what_was_inserted_and_removed_is_found_again():
     assert [(a1 - a0, b1 - b0) for _, a0, a1, b0, b1 in changed] == [(0, 1), (500, 0), (0, 400)]
 
 
+def test_views_of_the_same_thing_are_equal(task):
+    k, p = task.kernel, task.prog_load("xdp", "r0 = 1\nexit")
+    assert p.object == p.object and len({p.object, p.object}) == 1
+    assert k.task(task.pid) == task == k.history[1].task and len({task, k.task(task.pid)}) == 1
+    assert k.net_device("eth0") == k.net_device("eth0") and len({k.net_device("eth0"), k.net_device("eth0")}) == 1
+    fork = k.history.fork_from(len(k.history))
+    assert fork.task(task.pid) != task and fork.net_device("eth0") != k.net_device("eth0")
+    assert p.on(fork.task(task.pid)).object != p.object != task.map_create("array").object
+    assert task != 470 and p.object != p.object.serial and k.net_device("lo") != k.net_device("eth0")
+
+
+def test_a_pin_is_named_before_the_hook_that_runs_the_program_for_it(task):
+    daemon = task.kernel.spawn("daemon")
+    prog = daemon.prog_load("xdp", "r0 = 1\nexit", name="x")
+    link = daemon.link_create(prog, "eth0")
+    link.pin("/sys/fs/bpf/link")
+    seen = prog.object
+    assert seen.why_alive().startswith("task")
+    daemon.exit()
+    assert seen.why_alive().startswith("pin /sys/fs/bpf/link -- ") and "netdev" not in seen.why_alive()
+    task.unlink("/sys/fs/bpf/link")
+    assert not seen.alive
+
+
+def test_a_hook_is_named_where_it_alone_holds_the_program(task):
+    prog = task.prog_load("xdp", "r0 = 1\nexit", name="x")
+    task.rtnl_setlink_xdp("eth0", prog)
+    seen = prog.object
+    prog.close()
+    assert seen.why_alive().startswith("netdev 2 (eth0) -- ")
+
+
+def test_what_waits_for_a_grace_period_says_so(task):
+    k, m = task.kernel, task.map_create("array", name="m")
+    prog = task.prog_load("xdp", "r1 = map[m]\nr0 = 1\nexit", maps={"m": m}, name="p")
+    seen, behind = prog.object, m.object
+    k.rcu_hold()
+    m.close()
+    prog.close()
+    assert k.leaks() == [] and seen.why_alive().endswith(": waits for a grace period")
+    assert "(waits for a grace period) -- used_maps[0] --> map" in behind.why_alive()
+    k.rcu_release()
+    with pytest.raises(ReferenceError, match=r"p\) is gone; what freed it: kernel.history.watch\(\)"):
+        seen.why_alive()
+    assert k.history.watch(seen)[-1].cause == "freed"
+
+
+def test_open_descriptors_say_which_object_they_lead_to(task):
+    prog = task.prog_load("xdp", "r0 = 1\nexit", name="x")
+    assert task.fds[prog.fd] == f"file (bpf-prog): {prog.object.label}" and "(x)" in task.fds[prog.fd]
+    assert task.fds[0] == "file (tty)"
+
+
 def test_the_steps_of_a_run_stay_what_they_were(task):
     steps = list(task.prog_load("xdp", "r0 = 1\nr0 += 1\nexit").steps(bytes(14)))
     assert [(s.pc, s.registers[0], s.executed) for s in steps[1:]] == [(1, 1, 1), (2, 2, 2)]
     assert steps[0].insn.startswith("(b7) r0 = 1") and len(steps[0].stack) == 512 and steps[0].result == 2
+
+
+def test_every_member_of_machines_tasks_objects_and_devices_has_a_docstring():
+    bare = []
+    for name in ("Kernel", "Task", "Object", "NetDevice", "Receipt", "LiveKernel", "LiveTask"):
+        cls = getattr(bpfsim._core, name)
+        bare += [name] if not cls.__doc__ else []
+        for member, value in vars(cls).items():
+            lines = (value.__doc__ or "").strip().splitlines() if not member.startswith("_") else ["private"]
+            typed = bool(lines) and lines[0].startswith(f"{member}(")
+            if len(lines) <= typed:
+                bare.append(f"{name}.{member}")
+    assert not bare

@@ -460,7 +460,7 @@ def test_open_and_pidfd_open_give_descriptors(k):
     task = k.spawn()
     task.mkdir("/sys/fs/bpf/dir")
     fd = task.open("/sys/fs/bpf/dir")
-    assert task.fds[fd] == "file (bpffs)"
+    assert task.fds[fd] == "file (bpffs): dir /sys/fs/bpf/dir"
     with pytest.raises(FileNotFoundError):
         task.open("/sys/fs/bpf/nothing")
     pidfd = task.pidfd_open(task.pid)

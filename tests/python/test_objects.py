@@ -69,7 +69,7 @@ def test_a_block_closes_what_it_loaded_but_not_what_was_taken_out():
     ob, task = opened("maps"), bpfsim.Kernel().spawn()
     with ob.load(task) as loaded:
         kept = loaded.progs.pop("target")
-    assert [label for fd, label in task.fds.items() if fd > 2] == ["file (bpf-prog)"]
+    assert [label for fd, label in task.fds.items() if fd > 2] == [f"file (bpf-prog): {kept.object.label}"]
     assert kept.name == "target"
 
 
