@@ -232,12 +232,13 @@ void bind_history(py::module_& m) {
         return difference;
       });
   py::class_<Breakpoint>(m, "Breakpoint", "Raises bpfsim.Break after the call in which a counter changed.")
-      .def("remove", &Breakpoint::remove)
+      .def("remove", &Breakpoint::remove, "Stops no more. Harmless when done twice.")
       .def("__enter__", [](const py::object& self) { return self; })
       .def("__exit__", [](Breakpoint& self, const py::args&) { self.remove(); });
   m.def(
       "are_forks", [](const PyKernel& one, const PyKernel& other) { return one.lineage == other.lineage; },
-      py::arg("one"), py::arg("other"), "Whether the two are one machine, or one was forked, directly or not.");
+      py::arg("one"), py::arg("other"),
+      "Whether the two are one machine, or one was forked, directly or not.");
   m.def("break_on", &break_on, py::arg("kernel").none(false), py::arg("serial"), py::arg("counter"),
         py::arg("at"));
 }

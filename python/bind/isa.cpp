@@ -78,14 +78,18 @@ Program from_bytes(const py::buffer& code, bool xlated) {
 void bind_isa(py::module_& m) {
   py::class_<Program>(m, "Program", "BPF instructions: `.code` is their bytes, `.listing` their text.")
       .def(py::init(&from_bytes), py::arg("code"), py::arg("xlated") = false)
-      .def_property_readonly("code", &Program::code)
-      .def_property_readonly("listing", &Program::listing)
-      .def_property_readonly("map_names",
-                             [](const Program& p) {
-                               std::vector<std::string> names;
-                               for (const MapRef& ref : p.assembly.maps) names.push_back(ref.name);
-                               return names;
-                             })
+      .def_property_readonly("code", &Program::code, "The bytes, 8 for each struct bpf_insn.")
+      .def_property_readonly(
+          "listing", &Program::listing,
+          "A line for each instruction; one with a 64-bit immediate is one line and two slots.")
+      .def_property_readonly(
+          "map_names",
+          [](const Program& p) {
+            std::vector<std::string> names;
+            for (const MapRef& ref : p.assembly.maps) names.push_back(ref.name);
+            return names;
+          },
+          "The maps that the text names: link() wants a descriptor for each.")
       .def("link", &Program::link, py::arg("fds"),
            "The bytes with each map[name] replaced by its descriptor; KeyError for a name without one.")
       .def("__len__", [](const Program& p) { return p.assembly.insns.size(); })

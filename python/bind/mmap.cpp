@@ -65,7 +65,7 @@ void bind_mmap(py::module_& m, py::class_<PyTask>& task) {
       .def_readonly("address", &PyMapping::address,
                     "Where the task sees it. May stand in union bpf_attr, as a pointer.")
       .def_readonly("length", &PyMapping::length, "In bytes, as asked for; the kernel maps whole pages.")
-      .def_readonly("task", &PyMapping::task)
+      .def_readonly("task", &PyMapping::task, "The task whose address space it is in.")
       .def("__len__", [](const PyMapping& self) { return size_t(self.length); })
       .def("__getitem__", &PyMapping::get)
       .def("__getitem__", &PyMapping::get_slice)

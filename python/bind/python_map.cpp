@@ -497,12 +497,19 @@ void bind_python_maps(py::module_& m) {
           "state", [](const MapFace& f) { return f.get().state; },
           [](const MapFace& f, py::object state) { f.get().state = std::move(state); },
           "What map_alloc returned; the type's own.")
-      .def_property_readonly("id", [](const MapFace& f) { return f.get().id; })
-      .def_property_readonly("name", [](const MapFace& f) { return f.get().name; })
-      .def_property_readonly("key_size", [](const MapFace& f) { return f.get().key_size; })
-      .def_property_readonly("value_size", [](const MapFace& f) { return f.get().value_size; })
-      .def_property_readonly("max_entries", [](const MapFace& f) { return f.get().max_entries; })
-      .def_property_readonly("map_flags", [](const MapFace& f) { return f.get().map_flags; })
+      .def_property_readonly(
+          "id", [](const MapFace& f) { return f.get().id; }, "The map's number.")
+      .def_property_readonly(
+          "name", [](const MapFace& f) { return f.get().name; }, "As map_name says; '' without one.")
+      .def_property_readonly(
+          "key_size", [](const MapFace& f) { return f.get().key_size; }, "In bytes.")
+      .def_property_readonly(
+          "value_size", [](const MapFace& f) { return f.get().value_size; }, "In bytes.")
+      .def_property_readonly(
+          "max_entries", [](const MapFace& f) { return f.get().max_entries; },
+          "How many elements it was made for.")
+      .def_property_readonly(
+          "map_flags", [](const MapFace& f) { return f.get().map_flags; }, "BPF_F_*, as given to MAP_CREATE.")
       .def_property_readonly(
           "cpu", [](const MapFace& f) { return f.get().machine.current->cpu; }, "The CPU that asks.")
       .def_property_readonly(

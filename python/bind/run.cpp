@@ -81,7 +81,9 @@ void bind_run(py::module_& m) {
       .def(py::init<const PyTask&, int, const py::buffer&>(), py::arg("task"), py::arg("fd"),
            py::arg("packet"))
       .def("step", &PySteppedRun::step, "Runs one instruction; False when the program has ended.")
-      .def_property_readonly("pc", [](const PySteppedRun& r) { return r.now().pc(); })
+      .def_property_readonly(
+          "pc", [](const PySteppedRun& r) { return r.now().pc(); },
+          "The slot of the instruction that runs next, from 0.")
       .def_property_readonly("insn", &instruction,
                              "The instruction that runs next, in the verifier's notation.")
       .def_property_readonly(
@@ -98,7 +100,9 @@ void bind_run(py::module_& m) {
             return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
           },
           "The 512 bytes below r10 of the current frame, lowest address first.")
-      .def_property_readonly("executed", [](const PySteppedRun& r) { return r.now().executed(); })
+      .def_property_readonly(
+          "executed", [](const PySteppedRun& r) { return r.now().executed(); },
+          "How many instructions have run.")
       .def_property_readonly("result", &PySteppedRun::result, "r0 at the end; None while it runs.");
   m.def(
       "came_later",

@@ -16,14 +16,25 @@ struct RecordView {
 
 void bind_trace(py::module_& m) {
   py::class_<RecordView>(m, "Record", "One event of a recording.")
-      .def_property_readonly("seq", [](const RecordView& v) { return v.record().seq; })
+      .def_property_readonly(
+          "seq", [](const RecordView& v) { return v.record().seq; },
+          "Its number in the machine's whole life; gaps are what was not recorded.")
       .def_property_readonly(
           "time_ns", [](const RecordView& v) { return v.record().time_ns; }, "Simulated time.")
-      .def_property_readonly("cpu", [](const RecordView& v) { return v.record().cpu; })
-      .def_property_readonly("pid", [](const RecordView& v) { return v.record().pid; })
-      .def_property_readonly("depth", [](const RecordView& v) { return v.record().depth; })
-      .def_property_readonly("kind", [](const RecordView& v) { return v.record().event->kind(); })
-      .def_property_readonly("fields", [](const RecordView& v) { return event_fields(*v.record().event); })
+      .def_property_readonly(
+          "cpu", [](const RecordView& v) { return v.record().cpu; }, "The CPU it happened on.")
+      .def_property_readonly(
+          "pid", [](const RecordView& v) { return v.record().pid; },
+          "The task that called; 0 where none did.")
+      .def_property_readonly(
+          "depth", [](const RecordView& v) { return v.record().depth; },
+          "How many kernel functions it is inside of.")
+      .def_property_readonly(
+          "kind", [](const RecordView& v) { return v.record().event->kind(); },
+          "'enter', 'leave', 'get', 'put', 'map_op', ...: which fields it has.")
+      .def_property_readonly(
+          "fields", [](const RecordView& v) { return event_fields(*v.record().event); },
+          "What the event says, by name.")
       .def("__repr__", [](const RecordView& v) {
         return py::str("<{} {}>").format(v.record().event->kind(), event_fields(*v.record().event));
       });
