@@ -86,7 +86,7 @@ Result<void> BtfChecker::btf_resolve(uint32_t id, Kinds follow) {
   const bool too_deep = path_.size() == BtfTypes::max_resolve_depth;
   if (too_deep || standings_[id].visit == Visit::OnPath) {
     log_type_id_ = path_.front();
-    const Type start = type(log_type_id_);
+    Type start = type(log_type_id_);
     if (!too_deep) return refuse_type_err(start, Errno::Exist, "Loop detected");
     return refuse_type_err(start, Errno::TooBig, "Exceeded max resolving depth:{}",
                            BtfTypes::max_resolve_depth);
