@@ -13,19 +13,6 @@ MADE = (importlib.import_module(name) for name in MODULES)
 attach, cgroup_storages, contexts, iterators, links, sandbox, struct_ops = MADE
 
 
-@pytest.fixture(scope="module")
-def live():
-    try:
-        kernel = bpfsim.LiveKernel()
-    except OSError as error:
-        pytest.skip(f"the live kernel cannot be asked: {error}")
-    if not kernel.release.startswith("6.18"):
-        pytest.skip(f"the live kernel is {kernel.release}, not 6.18")
-    if why := sandbox.unavailable():
-        pytest.skip(why)
-    return kernel.spawn("agree")
-
-
 wire_name = contexts.wire.name
 
 

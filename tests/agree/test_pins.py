@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import bpfsim
-import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 import sandbox  # noqa: E402
@@ -167,21 +166,12 @@ def test_a_pinned_map_shows_its_values():
     assert {kinds[what] for what in ("an array without BTF", "a queue", "a program")} == {5}, "EIO"
 
 
-def test_the_live_kernel_shows_the_same():
-    try:
-        live = bpfsim.LiveKernel()
-    except OSError as error:
-        pytest.skip(f"the live kernel cannot be asked: {error}")
-    if not live.release.startswith("6.18"):
-        pytest.skip(f"the live kernel is {live.release}, not 6.18")
-    if why := sandbox.unavailable():
-        pytest.skip(why)
-
+def test_the_live_kernel_shows_the_same(live):
     def in_sandbox(box):
         box.own_bpffs()
-        return shown(live.spawn("cat"))
+        return shown(live)
 
-    ours = shown(bpfsim.Kernel(cpus=live.spawn("cpus").possible_cpus).spawn("cat"))
+    ours = shown(bpfsim.Kernel(cpus=live.possible_cpus).spawn("cat"))
     theirs = sandbox.Sandbox().run(in_sandbox)
     for one, other in zip(ours, theirs, strict=True):
         assert one == other
