@@ -187,8 +187,6 @@ class Journal {
   size_t bytes() const { return tape().size() + steps_.size() * sizeof(JournalStep) + said_; }
   size_t most_bytes() const { return most_; }
 
-  std::function<void(size_t step)> after_step;  // may throw: the call has been made, and is kept
-
  private:
   void end(const std::string& why);
 
@@ -214,7 +212,6 @@ class JournalEntry {
   void close(int64_t result) {
     open_ = false;
     journal_.close(result);
-    if (journal_.after_step && journal_.ended().empty()) journal_.after_step(journal_.steps().size() - 1);
   }
 
  private:

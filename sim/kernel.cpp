@@ -170,15 +170,36 @@ bool Kernel::busy() const {
   return std::ranges::find(state_->inside, state_->machine.current) != state_->inside.end();
 }
 
+// Makes the call, and hands its outcome to `then` before it gives the answer.
+template <class Call, class Then>
+static decltype(auto) answered(Call call, Then then) {
+  if constexpr (std::is_void_v<decltype(call())>) {
+    call();
+    then(0);
+  } else {
+    decltype(auto) answer = call();
+    then(outcome(answer));
+    return answer;
+  }
+}
+
 template <class Call>
 decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
+  const bool outermost = state_->machine.watched && !busy();
   if (state_->machine.watched && state_->machine.current->kernel_depth == 0) [[unlikely]]
     emit<CallEvent>(state_->machine, task ? task->pid : 0,
                     says.command < 0 ? says.str() : describe_command(says.command));
   Inside inside(*state_);
   Journal* journal = state_->journal.get();
-  if (!journal || !journal->listens()) [[likely]]
-    return call(*this, task);
+  auto tell = [&](std::optional<size_t> step, int64_t result) {
+    if (outermost && after_call) after_call(step, result);
+  };
+  auto made = [&]() -> decltype(auto) { return call(*this, task); };
+  if (!journal || !journal->listens()) [[likely]] {
+    if (!outermost) [[likely]]
+      return made();
+    return answered(made, [&](int64_t result) { tell({}, result); });
+  }
   using Answer = decltype(call(*this, task));
   auto again = [call](Kernel& kernel, Task* task) -> int64_t {
     if constexpr (std::is_void_v<Answer>)
@@ -192,14 +213,10 @@ decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
   entry.step.uattr = says.uattr;
   entry.step.said = says.str();
   entry.step.again = again;
-  if constexpr (std::is_void_v<Answer>) {
-    call(*this, task);
-    entry.close(0);
-  } else {
-    decltype(auto) answer = call(*this, task);
-    entry.close(outcome(answer));
-    return answer;
-  }
+  return answered(made, [&](int64_t result) {
+    entry.close(result);
+    tell(journal->ended().empty() ? std::optional(journal->steps().size() - 1) : std::nullopt, result);
+  });
 }
 
 // A task enters: `call(Kernel&, Task&)` gives a Result.

@@ -11,7 +11,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -127,6 +129,9 @@ class Kernel {
 
   Journal* journal();                       // null where no history is kept
   int64_t repeat(const JournalStep& step);  // a step of another machine's journal
+  // While somebody watches the machine: a call that entered through a door has answered `result`, and is
+  // this step of the journal, if it is kept. May throw.
+  std::function<void(std::optional<size_t> step, int64_t result)> after_call;
 
  private:
   template <class Call>

@@ -1,6 +1,8 @@
 // The history of a machine for Python: steps, graphs of the past, forks, breakpoints.
 #include "history.h"
 
+#include <algorithm>
+
 #include "journal.h"
 #include "machine.h"
 
@@ -94,11 +96,12 @@ std::shared_ptr<PyKernel> fork_from(const PyHistory& self, size_t steps) {
   return fork;
 }
 
-// Breakpoints on counters. A call is never torn: it runs to its end, then Break is raised.
+// Breakpoints on counters. A call is never torn: it runs to its end, then Break is raised; with the number of
+// its step where the history holds it, else without.
 class Breaks final : public Watcher {
  public:
   explicit Breaks(Kernel& kernel) : Watcher(kernel.machine()), kernel_(kernel) {
-    kernel.journal()->after_step = [this](size_t step) { raise(step); };
+    kernel.after_call = [this](std::optional<size_t> step, int64_t result) { raise(step, result); };
   }
   int add(uint64_t serial, Counter counter, std::optional<int64_t> at) {
     points_[++last_] = {serial, counter, at};
@@ -114,12 +117,11 @@ class Breaks final : public Watcher {
     for (auto& [id, point] : points_)
       if (point.serial == ref->serial && point.counter == ref->counter &&
           point.at.value_or(ref->after) == ref->after)
-        hits_.push_back({number, id, ref->object_kind, ref->id, ref->after, ref->cause.str()});
+        hits_.push_back(
+            {machine_.current, number, id, ref->object_kind, ref->id, ref->after, ref->cause.str()});
   }
 
-  ~Breaks() override {
-    if (kernel_.journal()) kernel_.journal()->after_step = nullptr;
-  }
+  ~Breaks() override { kernel_.after_call = nullptr; }
 
  private:
   struct Point {
@@ -128,6 +130,7 @@ class Breaks final : public Watcher {
     std::optional<int64_t> at;
   };
   struct Hit {
+    const Context* context;  // that of another guest hears of it when its own call returns
     size_t event;
     int point;
     ObjectKind kind;
@@ -136,22 +139,28 @@ class Breaks final : public Watcher {
     std::string cause;
   };
 
-  void raise(size_t step) {
+  void raise(std::optional<size_t> step, int64_t result) {
     events_ = 0;
-    const std::vector<Hit> hits = std::exchange(hits_, {});
-    if (hits.empty()) return;
-    const Hit& hit = hits.front();
+    const auto ours = [&](const Hit& hit) { return hit.context == machine_.current; };
+    const auto first = std::ranges::find_if(hits_, ours);
+    if (first == hits_.end()) return;
+    const Hit hit = *first;
+    std::erase_if(hits_, ours);
     const char* counter = points_[hit.point].counter == Counter::Refs ? "refcnt" : "usercnt";
+    const Journal* journal = kernel_.journal();
+    const std::string where =
+        step ? "event " + std::to_string(hit.event) + " of step " + std::to_string(*step)
+             : "in a call that is no step: " + (journal ? journal->ended() : "this machine keeps no history");
     py::object error = py::module_::import("bpfsim.history")
-                           .attr("Break")(py::str("{} of {} {} is {} ({}), event {} of step {}")
+                           .attr("Break")(py::str("{} of {} {} is {} ({}), {}")
                                               .format(counter, object_kind_name(hit.kind), hit.id, hit.after,
-                                                      hit.cause, hit.event, step));
+                                                      hit.cause, where));
     error.attr("step") = step;
-    error.attr("event") = hit.event;
+    error.attr("event") = step ? std::optional(hit.event) : std::nullopt;
     error.attr("counter") = counter;
     error.attr("after") = hit.after;
     error.attr("cause") = hit.cause;
-    error.attr("result") = kernel_.journal()->steps()[step].result;
+    error.attr("result") = result;
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
     throw py::error_already_set();
   }
@@ -174,8 +183,6 @@ struct Breakpoint {
 
 Breakpoint break_on(const std::shared_ptr<PyKernel>& kernel, uint64_t serial, const std::string& counter,
                     std::optional<int64_t> at) {
-  if (!kernel->kernel.journal())
-    throw std::runtime_error("breakpoints need the history: Kernel(history=True)");
   if (counter != "refcnt" && counter != "usercnt")
     throw py::value_error("counter is 'refcnt' or 'usercnt', not '" + counter + "'");
   if (!kernel->breaks) kernel->breaks = std::make_unique<Breaks>(kernel->kernel);

@@ -28,12 +28,13 @@ from .views.page import mono, table
 class Break(Exception):
     """A counter on which ``k.break_on`` waits has changed. The call in which it did has run to its end.
 
-    ``.step`` and ``.event`` are where: ``k.history[e.step].events[e.event].graph()`` is that very moment. ``.result``
-    is what the call answered (a descriptor, 0, or -errno); ``.counter``, ``.after`` and ``.cause`` are the change.
+    ``.step`` and ``.event`` are where: ``k.history[e.step].events[e.event].graph()`` is that very moment. Both are None
+    where the call is no step of the history: that has ended, or the machine keeps none. ``.result`` is what the call
+    answered (a descriptor, 0, or -errno); ``.counter``, ``.after`` and ``.cause`` are the change.
     """
 
-    step: int
-    event: int
+    step: int | None
+    event: int | None
     counter: str
     after: int
     cause: str
@@ -453,11 +454,9 @@ def break_on(kernel: Any, obj: Any, counter: str = "refcnt", at: int | None = No
     """Stops at a change of an object's counter ("refcnt" or "usercnt"; ``at``: only when it becomes this number).
 
     The call in which it happens runs to its end, then ``bpfsim.Break`` is raised, which knows the step and the event.
-    Returns the breakpoint: ``remove()`` it, or use it in ``with``. RuntimeError where the history has ended: what
-    happens afterwards is not looked at any more.
+    Returns the breakpoint: ``remove()`` it, or use it in ``with``. It goes on when the history has ended, and works on
+    a machine that keeps none; then there is no step to look at.
     """
-    if kernel.keeps_history and kernel.history.ended:
-        raise RuntimeError(f"nothing would ever stop here: {kernel.history.ended}")
     return _core.break_on(kernel, _serial(kernel, obj), counter, at)
 
 

@@ -321,8 +321,9 @@ def test_history_can_be_off():
     m = k.spawn().map_create("hash", key_size=4, value_size=8, max_entries=1)
     with pytest.raises(RuntimeError, match="keeps no history"):
         _ = k.history
-    with pytest.raises(RuntimeError, match="need the history"):
-        k.break_on(m)
+    with k.break_on(m), pytest.raises(bpfsim.Break, match="no step: this machine keeps no history") as stopped:
+        m.pin("/sys/fs/bpf/m")
+    assert stopped.value.step is None
 
 
 @pytest.mark.history_ends
@@ -356,8 +357,27 @@ def test_a_history_that_has_ended_says_so_where_it_would_answer_wrongly():
     assert list(seen) == [] and repr(seen) == f"no events\nwhat came later is not known: {k.history.ended}"
     m.close()
     assert k.history.watch(0).missing in k.history.watch(0)._repr_html_()
-    with pytest.raises(RuntimeError, match="nothing would ever stop here: the history ends before step"):
-        k.break_on(later)
+
+
+@pytest.mark.history_ends
+@pytest.mark.parametrize("the_end", ["between two calls", "in the call itself"])
+def test_a_breakpoint_goes_on_after_the_end_of_the_history(the_end):
+    k = bpfsim.Kernel(history_mib=1)
+    t = k.spawn()
+    m = t.map_create("hash", key_size=4, value_size=8, max_entries=1, name="m")
+    k.break_on(m)
+    while the_end == "between two calls" and not k.history.ended:
+        for _ in range(100):
+            m[1] = 2
+    instructions = 10 if k.history.ended else 140_000  # more than a MiB
+    with pytest.raises(bpfsim.Break) as stopped:
+        t.prog_load("xdp", "r1 = map[m]\n" + "r0 = 2\n" * instructions + "exit", maps={"m": m}, log_level=0)
+    e = stopped.value
+    assert k.history.ended and (e.step, e.event, e.counter, e.after) == (None, None, "refcnt", 2)
+    assert t.object_at(e.result).kind == "prog"
+    assert str(e).endswith(f"in a call that is no step: {k.history.ended}")
+    with k.break_on(m, "usercnt", at=0), pytest.raises(bpfsim.Break, match="usercnt of map 1 is 0"):
+        t.exit()
 
 
 def test_ten_thousand_calls_are_done_again_fast(k):
