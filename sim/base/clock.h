@@ -1,7 +1,8 @@
 // No kernel counterpart: a real machine has a clock; a deterministic one is told what each thing costs.
 //
 // Simulated time. It moves by a fixed cost for each instruction, helper and syscall, all from this one table,
-// so the same run gives the same timestamps on every laptop. Nothing here measures the host.
+// so the same run gives the same timestamps on every laptop. An instruction costs when it is verified, too.
+// Nothing here measures the host.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@ namespace bpfsim {
 
 struct Clock {
   static constexpr uint64_t kBoot = 5'613'000'000'000;  // a machine that has been up for an hour and a half
-  static constexpr uint64_t kInstruction = 1, kHelper = 10, kSyscall = 300, kPacket = 50;
+  static constexpr uint64_t kInstruction = 1, kHelper = 10, kSyscall = 300, kPacket = 50,
+                            kVerifier = 300;  // for each instruction that it processes
 
   uint64_t now_ns = kBoot;
   uint64_t realtime_offset_ns = 1'700'000'000'000'000'000;  // so that wall time is stable too

@@ -167,6 +167,7 @@ Errno step(bpf_verifier_env& env, Walk& walk) {
   bpf_verifier_state& state = *env.cur_state;
   if (env.insn_idx >= env.insn_cnt())
     return reject(env, Errno::Fault, "invalid insn idx %u insn_cnt %u\n", env.insn_idx, env.insn_cnt());
+  env.machine.clock.advance(Clock::kVerifier);
   if (++env.insn_processed > env.limits.insns)
     return reject(env, Errno::TooBig, "BPF program is too large. Processed %u insn\n", env.insn_processed);
   // signal_pending(): the host may ask a long walk to stop.

@@ -5,7 +5,6 @@
 // modelled yet: offloaded programs.
 #include "verifier/verifier.h"
 
-#include <chrono>
 #include <cstddef>
 
 #include "verifier/attach_target.h"
@@ -115,7 +114,7 @@ void hand_over(bpf_verifier_env& env) {
 Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_t uattr_size) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_check);
-  auto start = std::chrono::steady_clock::now();
+  const uint64_t start_time = machine.clock.now_ns;
   bpf_verifier_env env(machine, prog, attr);
   env.ops = machine.calls && machine.calls->verifier_ops ? machine.calls->verifier_ops(prog.type) : nullptr;
   if (!env.ops) return refuse(Errno::Inval, "programs of type {} are not modelled", uint32_t(prog.type));
@@ -126,8 +125,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   Errno err = check_program(env);
   if (err == Errno::None) err = rewrite_program(env);
   if (prog.type == BPF_PROG_TYPE_EXT) prog.expected_attach_type = {};  // the target's was for the verifier
-  env.verification_time =
-      uint64_t(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
+  env.verification_time = machine.clock.now_ns - start_time;
   print_verification_stats(env);
   prog.aux->verified_insns = env.insn_processed;
 

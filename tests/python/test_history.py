@@ -294,6 +294,13 @@ def test_refused_programs_and_wild_pointers_are_refused_again(k):
     assert k.history.check() == ""
 
 
+def test_the_verification_time_of_the_log_is_simulated_and_the_same_when_done_again(k):
+    t = k.spawn()
+    logs = [t.prog_load("xdp", "r0 = 2\n" * 9_999 + "exit", log_level=4).log for _ in range(5)]
+    assert {log.splitlines()[0] for log in logs} == {"verification time 3000 usec"}
+    assert k.history.check() == ""
+
+
 def test_the_world_outside_is_in_it(k):
     t = k.spawn()
     k.sysctl["net.core.bpf_jit_enable"] = 0
