@@ -1,4 +1,7 @@
 // The recorder for Python: records as plain values.
+#include <algorithm>
+#include <thread>
+
 #include "bind.h"
 
 namespace bpfsim {
@@ -11,6 +14,19 @@ struct RecordView {
   size_t at;
   const Record& record() const { return recorder->records()[at]; }
 };
+
+// Which of the events from `begin` on this thread has made; nearly always all.
+py::object own_events(const Recorder& recorder, size_t begin) {
+  const auto& records = recorder.records();
+  auto ours = [](const Record& record) { return record.thread == std::this_thread::get_id(); };
+  const size_t end = records.size();
+  if (begin >= end || std::all_of(records.begin() + ptrdiff_t(begin), records.end(), ours))
+    return py::module_::import("builtins").attr("range")(begin, end);
+  py::list own;
+  for (size_t at = begin; at < end; ++at)
+    if (ours(records[at])) own.append(at);
+  return own;
+}
 
 }  // namespace
 
@@ -49,6 +65,8 @@ void bind_trace(py::module_& m) {
                throw py::index_error("the recording has " + std::to_string(size) + " events");
              return RecordView{std::move(r), size_t(at)};
            })
+      .def("own", &own_events, py::arg("begin"),
+           "The places of the events from `begin` on that this thread made.")
       .def_property_readonly("lost", &Recorder::lost, "Events after the limit was reached.");
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from . import _core
@@ -24,7 +24,7 @@ class Trace:
 
     def __init__(self, kernel: Any, limit: int = 1_000_000):
         self._kernel, self._recorder = kernel, _core.Recorder(limit)
-        self._begin, self._end = 0, limit
+        self._places: Sequence[int] | None = None  # of the events in the recording; None: all of it
 
     def __enter__(self) -> Trace:
         self._kernel.start_recording(self._recorder)
@@ -34,15 +34,16 @@ class Trace:
         self._kernel.stop_recording()
 
     def __len__(self) -> int:
-        return max(0, min(len(self._recorder), self._end) - self._begin)
+        return len(self._recorder) if self._places is None else len(self._places)
 
     def __getitem__(self, at: int) -> Any:
         if not -len(self) <= at < len(self):
             raise IndexError(f"the trace has {len(self)} events")
-        return self._recorder[self._begin + at % len(self)]
+        at %= len(self)
+        return self._recorder[at if self._places is None else self._places[at]]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self._recorder[i] for i in range(self._begin, self._begin + len(self)))
+        return (self._recorder[i] for i in self._places or range(len(self)))
 
     def of(self, *kinds: str) -> list[Any]:
         """The records of these kinds: ``t.of("get", "put")``."""
@@ -78,7 +79,8 @@ class Trace:
 class LoadTrace(Trace):
     """The part of a recording that falls into a load: of the recording in progress, or of one that the load begins.
 
-    Loads of several threads share one recording, which ends with the last of them.
+    Loads of several threads share one recording, which ends with the last of them. What other threads do on the machine
+    between the beginning of the load and its end is no part of it.
     """
 
     _shares: ClassVar[dict[Any, int]] = {}  # of the recordings that loads began: how many loads go on
@@ -86,6 +88,7 @@ class LoadTrace(Trace):
 
     def __init__(self, kernel: Any):
         super().__init__(kernel, 0)
+        self._begin, self._places = 0, ()
 
     def __enter__(self) -> Trace:
         with self._lock:
@@ -97,12 +100,12 @@ class LoadTrace(Trace):
             if current in self._shares:
                 self._shares[current] += 1
             self._recorder = current
-            self._begin = self._end = len(current)
+            self._begin = len(current)
         return self
 
     def __exit__(self, *_: Any) -> None:
         with self._lock:
-            self._end = len(self._recorder)
+            self._places = self._recorder.own(self._begin)
             if self._recorder in self._shares:
                 self._shares[self._recorder] -= 1
                 if self._shares[self._recorder] == 0:

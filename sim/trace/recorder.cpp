@@ -13,8 +13,8 @@ void Recorder::add(Machine& machine, std::unique_ptr<Event>& event) {
     return;
   }
   const Context& now = *machine.current;
-  records_.push_back(
-      {records_.size(), machine.clock.now_ns, now.cpu, now.pid, now.trace_depth, std::move(event)});
+  records_.push_back({records_.size(), machine.clock.now_ns, now.cpu, now.pid, now.trace_depth,
+                      std::this_thread::get_id(), std::move(event)});
 }
 
 void update_watched(Machine& machine) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/machine.h"
@@ -34,7 +35,8 @@ struct Record {
   uint64_t seq, time_ns;
   uint32_t cpu;
   int pid;
-  int depth;  // of the function graph
+  int depth;               // of the function graph
+  std::thread::id thread;  // the host's: several may use a machine, one after the other
   std::unique_ptr<Event> event;
 };
 

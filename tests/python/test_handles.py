@@ -106,6 +106,25 @@ def test_threads_may_load_programs_into_one_machine(task):
     assert len(t)
 
 
+def test_the_trace_of_a_load_has_only_what_its_own_thread_did(task, monkeypatch):
+    m, bpf = task.map_create("array"), bpfsim.handles.bpf
+
+    def interrupted(*args, **fields):
+        answer = bpf(*args, **fields)
+        other = threading.Thread(target=task.dup, args=(m.fd,))
+        other.start()
+        other.join()
+        return answer
+
+    with monkeypatch.context() as patch, task.kernel.trace() as all_of_it:
+        patch.setattr(bpfsim.handles, "bpf", interrupted)
+        p = task.prog_load("xdp", "r0 = 1\nexit")
+    assert [r.fields["text"] for r in all_of_it.of("call")][:2] == ["BPF(PROG_LOAD)", f"dup({m.fd})"]
+    assert [r.fields["text"] for r in p.trace.of("call")] == ["BPF(PROG_LOAD)"]
+    assert p.trace[-1].seq == [r.seq for r in p.trace][-1] == p.trace[len(p.trace) - 1].seq
+    assert p.stages and p.trace.functions
+
+
 class Counted(str):
     """A line that counts how often it is looked at."""
 
