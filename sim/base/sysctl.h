@@ -48,8 +48,12 @@ class Sysctls {
     const char* name;
     int64_t* value;
     int64_t min, max;
+    std::string missing;  // why this machine does not have it
   };
   std::vector<Knob> knobs();
+  Result<Knob> find(const std::string& name) const;
+  const Version version_;
+  const bool jit_;
   const bool jit_always_on_;
   const int64_t most_unprivileged_;
 };

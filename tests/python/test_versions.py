@@ -141,6 +141,31 @@ def test_a_machine_boots_with_the_knobs_of_its_version():
     old.sysctl[knob] = 1
 
 
+@pytest.mark.parametrize(("knob", "new"), [("net.core.bpf_jit_limit", "4.20"), ("kernel.bpf_stats_enabled", "5.1")])
+def test_a_knob_is_there_since(knob, new):
+    k = bpfsim.Kernel(new)
+    k.sysctl[knob] = 1
+    assert k.sysctl[knob] == 1 and knob in list(k.sysctl)
+    old = bpfsim.Kernel(before(new))
+    for use in (lambda: old.sysctl[knob], lambda: old.sysctl_write(knob, 1)):
+        with pytest.raises(FileNotFoundError, match=f"{knob} came with Linux {new}; this is {before(new)}"):
+            use()
+    assert knob not in list(old.sysctl) and knob not in repr(old.sysctl)
+
+
+def test_what_a_knob_of_the_jit_takes():
+    old, new = bpfsim.Kernel("4.15"), bpfsim.Kernel("4.16")
+    for knob, most in (("bpf_jit_enable", 2), ("bpf_jit_harden", 2), ("bpf_jit_kallsyms", 1)):
+        old.sysctl[f"net.core.{knob}"] = 1000
+        new.sysctl[f"net.core.{knob}"] = most
+        with pytest.raises(OSError, match=f"must be 0 to {most}, is {most + 1}"):
+            new.sysctl[f"net.core.{knob}"] = most + 1
+    without = bpfsim.Kernel(config={"CONFIG_BPF_JIT": False})
+    assert list(without.sysctl) == ["kernel.bpf_stats_enabled", "kernel.unprivileged_bpf_disabled"]
+    with pytest.raises(FileNotFoundError, match="net.core.bpf_jit_enable comes with CONFIG_BPF_JIT"):
+        _ = without.sysctl["net.core.bpf_jit_enable"]
+
+
 def test_the_load_of_an_older_kernel_has_its_functions():
     def names(version):
         return set(str(bpfsim.Kernel(version).spawn().prog_load("xdp", "r0 = 2\nexit").trace.functions).split())
