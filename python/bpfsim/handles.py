@@ -480,6 +480,11 @@ class VerifierError(BpfError):
     log: str = ""
     trace: Any = None
 
+    def __reduce__(self) -> Any:
+        """What another process gets: all but the trace, which is the machine's."""
+        kind, args, *state = super().__reduce__()
+        return kind, args, {**(state[0] if state else {}), "trace": None}
+
     def explained(self, task: Any, cut: bool = False) -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that
         is ``cut`` has them where the kernel keeps its end, since 6.4. On an older simulated kernel the reason adds
@@ -493,7 +498,7 @@ class VerifierError(BpfError):
         elif words:
             kernel = getattr(task, "kernel", None)
             later = kernel and _core.came_later(words[-1], kernel.version)
-            self.tell("bpf_check", f"{words[-1]} ({later})" if later else words[-1])
+            self.tell(self.check or "bpf_check", f"{words[-1]} ({later})" if later else words[-1])
         return self
 
 

@@ -43,6 +43,11 @@ bool bpf_net_capable(const Machine& machine) {
   return capable(machine, CAP_SYS_ADMIN) || capable(machine, CAP_NET_ADMIN);
 }
 
+bool net_admin_capable(const Machine& machine) {
+  return has(Gate::net_admin_by_sys_admin, machine.version) ? bpf_net_capable(machine)
+                                                            : capable(machine, CAP_NET_ADMIN);
+}
+
 static UserMemory& memory_at(Machine& machine, uint64_t user) {
   return user >= kMmapBase && machine.mapped ? *machine.mapped : *machine.user;
 }

@@ -127,6 +127,7 @@ bool capable(const Machine& machine, Capability cap);
 bool bpf_capable(const Machine& machine);
 bool perfmon_capable(const Machine& machine);
 bool bpf_net_capable(const Machine& machine);
+bool net_admin_capable(const Machine& machine);  // before 6.9 CAP_SYS_ADMIN is no CAP_NET_ADMIN
 
 Result<void> copy_from_user(Machine& machine, void* to, uint64_t user, size_t size);
 Result<void> copy_to_user(Machine& machine, uint64_t user, const void* from, size_t size);

@@ -352,8 +352,8 @@ struct Answer {
   uint32_t flags;
 };
 
-Answer answer_of(const cgroup_bpf& slot, bool effective) {
-  if (effective) return {slot.effective, 0};
+Answer answer_of(const cgroup_bpf& slot, bool effective, Version version) {
+  if (effective) return {slot.effective, has(Gate::query_effective_flags, version) ? 0 : slot.flags};
   Answer answer{{}, slot.flags};
   for (const bpf_prog_list& entry : slot.progs) answer.programs.push_back(entry.program());
   return answer;
@@ -380,14 +380,14 @@ Result<void> __cgroup_bpf_query(const Cgroup& cgroup, const bpf_attr& attr, User
   KFN(machine, __cgroup_bpf_query);
   const auto& query = attr.query;
   const bool effective = query.query_flags & BPF_F_QUERY_EFFECTIVE, lsm = query.attach_type == BPF_LSM_CGROUP;
-  if (effective && query.prog_attach_flags)
+  if (effective && query.prog_attach_flags && has(Gate::query_effective_flags, machine.version))
     return refuse(Errno::Inval, "inherited programs have no attach flags");
   if (lsm && !effective && query.prog_cnt && query.prog_ids && !query.prog_attach_flags)
     return refuse(Errno::Inval, "a query of LSM programs asks for their flags");
   std::vector<Answer> answers;
   const uint32_t first = lsm ? CGROUP_LSM_START : query.attach_type;
   for (uint32_t atype = first; atype < first + (lsm ? CGROUP_LSM_NUM : 1); ++atype)
-    answers.push_back(answer_of(slot_of(cgroup, atype), effective));
+    answers.push_back(answer_of(slot_of(cgroup, atype), effective, machine.version));
   uint32_t count = 0;
   for (const Answer& answer : answers) count += uint32_t(answer.programs.size());
   const uint32_t flags = lsm ? 0 : answers[0].flags;

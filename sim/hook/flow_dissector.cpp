@@ -50,6 +50,7 @@ static Result<void> verify_user_bpf_flow_keys(const TestContext& ctx) {
 static Result<void> bpf_prog_test_run_flow_dissector(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_flow_dissector);
+  TRY(test_run_since(prog, Gate::test_run_flow_dissector));
   const uint32_t size = attr.test.data_size_in;
   TRY(no_test_flags(attr));
   if (size < ETH_HLEN) return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", size);

@@ -97,6 +97,7 @@ Result<uint64_t> cookie_of_selected(const Machine& machine, const bpf_sk_lookup_
 Result<void> bpf_prog_test_run_sk_lookup(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_sk_lookup);
+  TRY(test_run_since(prog, Gate::test_run_sk_lookup));
   TRY(no_test_flags(attr));
   if (attr.test.data_in || attr.test.data_size_in || attr.test.data_out || attr.test.data_size_out)
     return refuse(Errno::Inval, "this program type sees no packet: no data");

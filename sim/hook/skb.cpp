@@ -14,7 +14,7 @@
 #include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
-#include "uapi/gates.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -56,6 +56,7 @@ static bool tc_cls_act_is_valid_access(int off, int size, bpf_access_type type, 
                                        InsnAccessAux& info) {
   bool writable = IN_FIELD(mark) || IN_FIELD(tc_index) || IN_FIELD(priority) || IN_FIELD(tc_classid) ||
                   IN_FIELD(cb) || IN_FIELD(queue_mapping);
+  if (type == BPF_WRITE && off == FIELD_START(tstamp) && size == 8) info.not_modelled = "writing tstamp";
   if (type == BPF_WRITE && !writable) return false;
   if (in_range(off, FIELD_START(family), FIELD_END(local_port))) return false;
   if (IN_FIELD(data)) info.reg_type = PTR_TO_PACKET;
@@ -277,26 +278,40 @@ LWT_VERIFIER_OPS(lwt_xmit, tc_cls_act_prologue)
 LWT_VERIFIER_OPS(lwt_seg6local, nullptr)
 #undef LWT_VERIFIER_OPS
 
-// Bytes of the given context that TEST_RUN has no use for must be 0.
-static Result<void> check_unused_fields(const std::vector<uint8_t>& ctx) {
-  constexpr std::pair<int, int> unused[] = {
-      {0, FIELD_START(mark)},
-      {FIELD_END(mark), FIELD_START(priority)},
-      {FIELD_END(ifindex), FIELD_START(cb)},
-      {FIELD_END(cb), FIELD_START(tstamp)},
-      {FIELD_END(gso_segs), FIELD_START(gso_size)},
-      {FIELD_END(gso_size), FIELD_START(hwtstamp)},
-  };
-  for (auto [from, end] : unused)
-    for (int at = from; at < end; ++at)
-      if (ctx[size_t(at)]) return refuse(Errno::Inval, "byte {} of the context must be 0", at);
+// What TEST_RUN carries from the given context into the packet, and since when.
+struct CarriedField {
+  size_t from, end;
+  Version since;
+};
+#define CARRIED(field, since)                                                         \
+  {offsetof(__sk_buff, field), offsetof(__sk_buff, field) + sizeof(__sk_buff::field), \
+   Version::parse(since).value()}
+static constexpr CarriedField kCarried[] = {
+    CARRIED(mark, "5.6"),      CARRIED(priority, "5.2"), CARRIED(ingress_ifindex, "5.17"),
+    CARRIED(ifindex, "5.9"),   CARRIED(cb, "5.2"),       CARRIED(tstamp, "5.5"),
+    CARRIED(wire_len, "5.6"),  CARRIED(gso_segs, "5.6"), CARRIED(gso_size, "5.7"),
+    CARRIED(hwtstamp, "5.17"),
+};
+#undef CARRIED
+
+static bool is_carried(size_t byte, Version version) {
+  return std::any_of(std::begin(kCarried), std::end(kCarried), [&](const CarriedField& field) {
+    return field.since <= version && field.from <= byte && byte < field.end;
+  });
+}
+
+static Result<void> check_unused_fields(const std::vector<uint8_t>& ctx, Version version) {
+  for (size_t at = 0; at < ctx.size(); ++at)
+    if (ctx[at] && !is_carried(at, version))
+      return refuse(Errno::Inval, "byte {} of the context must be 0", at);
   return {};
 }
 
-static Result<void> convert___skb_to_skb(const Skb& skb, const TestContext& ctx) {
+static Result<void> convert___skb_to_skb(const Skb& skb, const TestContext& ctx, Version version) {
   if (!ctx.given) return {};
-  TRY(check_unused_fields(ctx.bytes));
-  const __sk_buff& md = *reinterpret_cast<const __sk_buff*>(ctx.bytes.data());
+  TRY(check_unused_fields(ctx.bytes, version));
+  __sk_buff md = {};
+  std::memcpy(&md, ctx.bytes.data(), ctx.bytes.size());
   sk_buff_layout& fields = skb.skb();
   constexpr uint32_t GSO_LEGACY_MAX_SIZE = 65536, GSO_MAX_SEGS = 65535;
   if (md.wire_len && (md.wire_len < fields.len || md.wire_len > GSO_LEGACY_MAX_SIZE))
@@ -317,7 +332,8 @@ static Result<void> convert___skb_to_skb(const Skb& skb, const TestContext& ctx)
 
 static void convert_skb_to___skb(Machine& machine, const Skb& skb, TestContext& ctx) {
   if (!ctx.given) return;
-  __sk_buff& md = *reinterpret_cast<__sk_buff*>(ctx.bytes.data());
+  __sk_buff md = {};
+  std::memcpy(&md, ctx.bytes.data(), ctx.bytes.size());
   const sk_buff_layout& fields = skb.skb();
   md.mark = fields.mark;
   md.priority = fields.priority;
@@ -328,6 +344,9 @@ static void convert_skb_to___skb(Machine& machine, const Skb& skb, TestContext& 
   std::memcpy(md.cb, fields.cb + 8, sizeof md.cb);
   md.gso_segs = skb.shared().gso_segs;
   md.hwtstamp = skb.shared().hwtstamp;
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&md);
+  for (size_t at = 0; at < ctx.bytes.size(); ++at)
+    if (is_carried(at, machine.version)) ctx.bytes[at] = bytes[at];
 }
 
 // eth_type_trans: whom the frame is for, what it carries; the data then starts behind the Ethernet header.
@@ -376,14 +395,18 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_skb);
   const uint32_t size = attr.test.data_size_in, headroom = 64;  // NET_SKB_PAD, with NET_IP_ALIGN 0 as on x86
-  TRY(no_test_flags(attr, BPF_F_TEST_SKB_CHECKSUM_COMPLETE));
+  if (prog.type == BPF_PROG_TYPE_LWT_SEG6LOCAL && has(Gate::test_run_seg6local, machine.version))
+    return refuse(Errno::NotSupp, "a program of type LWT_SEG6LOCAL cannot be run for a test");
+  const bool may_check = has(Gate::test_run_checksum, machine.version);
+  TRY(no_test_flags(attr, may_check ? BPF_F_TEST_SKB_CHECKSUM_COMPLETE : 0));
   if (size < ETH_HLEN) return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", size);
   if (size > kFrameSize - headroom - kSharedInfoSize)
     return refuse(Errno::Inval, "a test packet has at most {} bytes, this one {}",
                   kFrameSize - headroom - kSharedInfoSize, size);
   std::vector<uint8_t> data(size);
   TRY(copy_from_user(machine, data.data(), attr.test.data_in, size));
-  TestContext ctx = TRY(bpf_ctx_init(machine, attr, sizeof(__sk_buff)));
+  TestContext ctx = TRY(bpf_ctx_init(
+      machine, attr, context_size("__sk_buff", sizeof(__sk_buff), alignof(__sk_buff), machine.version)));
   bool is_l2 = prog.type == BPF_PROG_TYPE_SCHED_CLS || prog.type == BPF_PROG_TYPE_SCHED_ACT;
 
   uint32_t ifindex = 1;
@@ -395,12 +418,12 @@ static Result<void> bpf_prog_test_run_skb(Prog& prog, const bpf_attr& attr, User
   const Skb& skb = *owned;
   skb.skb().dev = dev->dev();
   eth_type_trans(skb, *dev, data.data());
-  TRY(check_network_header(skb));
+  if (has(Gate::test_run_ip_header, machine.version)) TRY(check_network_header(skb));
   if (is_l2) {
     skb.push(ETH_HLEN);
   }
   if (prog.type != BPF_PROG_TYPE_SOCKET_FILTER) skb.set_data_pointers();
-  TRY(convert___skb_to_skb(skb, ctx));
+  TRY(convert___skb_to_skb(skb, ctx, machine.version));
   const uint16_t checksum = skb_checksum(machine, skb);
   TestOutcome outcome = TRY(bpf_test_run(machine, prog, skb.ctx(), attr.test.repeat));
   if (!is_l2) {

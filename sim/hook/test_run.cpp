@@ -10,9 +10,14 @@
 #include <cstddef>
 
 #include "run/select_runtime.h"
-#include "uapi/gates.h"
 
 namespace bpfsim {
+
+Result<void> test_run_since(const Prog& prog, Gate gate) {
+  if (has(gate, prog.machine.version)) return {};
+  return refuse(Errno::NotSupp, "before {} a program of type {} cannot be run for a test", since(gate),
+                prog.type);
+}
 
 Result<void> no_test_flags(const bpf_attr& attr, uint32_t allowed, std::source_location where) {
   const auto& test = attr.test;

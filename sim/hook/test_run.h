@@ -8,9 +8,12 @@
 
 #include "host/net_device.h"
 #include "object/ops.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
+// Whether programs of this type can be test-run on this version, as they can since that one.
+Result<void> test_run_since(const Prog& prog, Gate gate);
 // flags (but for those `allowed`), cpu and batch_size must be 0.
 Result<void> no_test_flags(const bpf_attr& attr, uint32_t allowed = 0,
                            std::source_location where = std::source_location::current());

@@ -104,7 +104,8 @@ bool pointer_argument(const Prog& prog, const Signature& func, const btf_type& p
     info.reg_type = PTR_TO_BTF_ID;
     info.btf_id = kernel_ctx_of(prog, func.types.name_of(*to));
     if (info.btf_id) return true;
-    return says(info, "bpfsim: not modelled yet: " + nth + ", which is not the context of a packet");
+    info.not_modelled = nth + ", which is not the context of a packet";
+    return false;
   }
   if (!btf_type_is_struct(*to))
     return says(info, nth + " type " + btf_kind_str(btf_kind(*to)) + " is not a struct");
@@ -159,6 +160,7 @@ namespace {
 Result<void> bpf_prog_test_run_tracing(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_tracing);
+  TRY(test_run_since(prog, Gate::test_run_tracing));
   TRY(no_test_flags(attr));
   if (prog.expected_attach_type != BPF_TRACE_FENTRY && prog.expected_attach_type != BPF_TRACE_FEXIT)
     return refuse(Errno::Fault, "no function of the kernel's is called for this attach type");

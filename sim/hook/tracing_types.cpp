@@ -101,6 +101,7 @@ Result<void> check_test_attr(const Prog& prog, const bpf_attr& attr, uint32_t mo
 Result<void> bpf_prog_test_run_raw_tp(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_prog_test_run_raw_tp);
+  TRY(test_run_since(prog, Gate::test_run_raw_tp));
   TRY(check_test_attr(prog, attr, kFuncArgsSize));
   const bool on_cpu = attr.test.flags & BPF_F_TEST_RUN_ON_CPU;
   if (!on_cpu && attr.test.cpu) return refuse(Errno::Inval, "cpu without BPF_F_TEST_RUN_ON_CPU");
@@ -146,8 +147,7 @@ const ProgOps kprobe_prog_ops = {.name = "kprobe", .test_run = nullptr};
 const ProgOps tracepoint_prog_ops = {.name = "tracepoint", .test_run = nullptr};
 const ProgOps perf_event_prog_ops = {.name = "perf_event", .test_run = nullptr};
 const ProgOps raw_tracepoint_prog_ops = {.name = "raw_tracepoint", .test_run = bpf_prog_test_run_raw_tp};
-const ProgOps raw_tracepoint_writable_prog_ops = {.name = "raw_tracepoint_writable",
-                                                  .test_run = bpf_prog_test_run_raw_tp};
+const ProgOps raw_tracepoint_writable_prog_ops = {.name = "raw_tracepoint_writable", .test_run = nullptr};
 const ProgOps bpf_syscall_prog_ops = {.name = "bpf_syscall", .test_run = bpf_prog_test_run_syscall};
 
 }  // namespace bpfsim

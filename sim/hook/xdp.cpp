@@ -9,7 +9,7 @@
 #include "hook/test_run.h"
 #include "hook/types.h"
 #include "uapi/context.h"
-#include "uapi/gates.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -65,26 +65,40 @@ struct XdpLayout {
   uint32_t headroom = XDP_PACKET_HEADROOM, meta = 0, linear = 0;
 };
 
-static Result<XdpLayout> xdp_layout(const bpf_attr& attr, const xdp_md* md) {
+// The metadata comes first, then the packet; both lie behind the headroom.
+static Result<void> place_meta(XdpLayout& layout, const xdp_md& md, uint32_t given, Version version) {
+  const bool in_parts = has(Gate::test_run_xdp_linear, version);
+  if (md.data_meta || md.data > md.data_end || (in_parts ? md.data_end > given : md.data_end != given))
+    return refuse(Errno::Inval,
+                  in_parts ? "data {} to data_end {} must lie within the {} bytes of data_in, data_meta be 0"
+                           : "data {} to data_end {} must end with the {} bytes of data_in, data_meta be 0",
+                  md.data, md.data_end, given);
+  uint32_t most = has(Gate::test_run_xdp_meta, version) ? 255 : 32;
+  if (in_parts) most = std::min(most, layout.headroom - kXdpFrameSize);
+  if (md.data % 4 || md.data > most)
+    return refuse(Errno::Inval, "metadata must be a multiple of 4 and at most {} bytes, is {}", most / 4 * 4,
+                  md.data);
+  layout.meta = md.data;
+  layout.headroom -= layout.meta;
+  layout.linear = md.data_end;
+  return {};
+}
+
+static Result<XdpLayout> xdp_layout(const bpf_attr& attr, const xdp_md* md, Version version) {
   XdpLayout layout;
-  uint32_t given = attr.test.data_size_in;
+  const uint32_t given = attr.test.data_size_in;
   layout.linear = given;
-  if (md) {
-    if (md->data_meta || md->data_end > given || md->data > md->data_end)
-      return refuse(Errno::Inval,
-                    "data {} to data_end {} must lie within the {} bytes of data_in, data_meta be 0",
-                    md->data, md->data_end, given);
-    layout.meta = md->data;
-    constexpr uint32_t kMaxMeta = 255;
-    if (layout.meta % 4 || layout.meta > kMaxMeta || layout.meta > layout.headroom - kXdpFrameSize)
-      return refuse(Errno::Inval, "metadata must be a multiple of 4 and at most 216 bytes, is {}",
-                    layout.meta);
-    layout.headroom -= layout.meta;
-    layout.linear = md->data_end;
-  }
-  layout.linear = std::min(layout.linear, kFrameSize - layout.headroom - kSharedInfoSize);
-  if (given - layout.meta < ETH_HLEN)
-    return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", given - layout.meta);
+  if (md) TRY(place_meta(layout, *md, given, version));
+  const bool tailroom = has(Gate::test_run_xdp_page, version);
+  const uint32_t room = kFrameSize - layout.headroom - (tailroom ? kSharedInfoSize : 0);
+  const uint32_t packet = given - (has(Gate::test_run_xdp_linear, version) ? layout.meta : 0);
+  if (packet < ETH_HLEN && (!tailroom || has(Gate::test_run_xdp_least, version)))
+    return refuse(Errno::Inval, "a packet has at least 14 bytes, this one {}", packet);
+  if (given > room && !has(Gate::test_run_xdp_frags, version))
+    return refuse(tailroom ? Errno::MsgSize : Errno::Inval,
+                  "a test packet has at most {} bytes, this one {}: no fragments before {}", room, given,
+                  since(Gate::test_run_xdp_frags));
+  layout.linear = std::min(layout.linear, room);
   if (given - layout.linear > MAX_SKB_FRAGS * kFrameSize)
     return refuse(Errno::NoMem, "{} bytes do not fit into a page and 17 fragments", given);
   return layout;
@@ -107,26 +121,35 @@ static Result<Addr> rx_queue_of(Machine& machine, const xdp_md* md) {
   return dev->rxq(md->rx_queue_index);
 }
 
-static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
-  Machine& machine = prog.machine;
-  KFN(machine, bpf_prog_test_run_xdp);
-  if (prog.expected_attach_type == BPF_XDP_DEVMAP || prog.expected_attach_type == BPF_XDP_CPUMAP)
-    return refuse(Errno::Inval, "programs for devmap and cpumap entries cannot be test-run");
+// Whether the packets go on into the network; before 5.18 nothing was asked.
+static Result<bool> live_frames(const Prog& prog, const bpf_attr& attr) {
+  if (!has(Gate::test_run_xdp_frags, prog.machine.version)) return false;
   if (attr.test.flags & ~BPF_F_TEST_XDP_LIVE_FRAMES)
     return refuse(Errno::Inval, "unknown flags {}", attr.test.flags);
   if (prog.aux->dev_bound) return refuse(Errno::Inval, "the program is bound to a device");
-  const bool do_live = attr.test.flags & BPF_F_TEST_XDP_LIVE_FRAMES;
   constexpr uint32_t TEST_XDP_MAX_BATCH = 256;
+  const bool do_live = attr.test.flags & BPF_F_TEST_XDP_LIVE_FRAMES;
   if (do_live && attr.test.batch_size > TEST_XDP_MAX_BATCH)
     return refuse(Errno::TooBig, "batch_size must be at most 256, is {}", attr.test.batch_size);
   if (!do_live && attr.test.batch_size) return refuse(Errno::Inval, "batch_size is for live frames");
+  return do_live;
+}
+
+static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, UserAttr uattr) {
+  Machine& machine = prog.machine;
+  KFN(machine, bpf_prog_test_run_xdp);
+  if (has(Gate::test_run_xdp_entry, machine.version) &&
+      (prog.expected_attach_type == BPF_XDP_DEVMAP || prog.expected_attach_type == BPF_XDP_CPUMAP))
+    return refuse(Errno::Inval, "programs for devmap and cpumap entries cannot be test-run");
+  const bool do_live = TRY(live_frames(prog, attr));
 
   if ((attr.test.ctx_in || attr.test.ctx_out) && !has(Gate::test_run_xdp_ctx, machine.version))
     return refuse(Errno::Inval, "before 5.15 a test run of XDP takes no context");
-  TestContext ctx = TRY(bpf_ctx_init(machine, attr, sizeof(xdp_md)));
+  TestContext ctx = TRY(
+      bpf_ctx_init(machine, attr, context_size("xdp_md", sizeof(xdp_md), alignof(xdp_md), machine.version)));
   if (do_live) return refuse(Errno::OpNotSupp, "not modelled yet: BPF_F_TEST_XDP_LIVE_FRAMES");
   xdp_md* md = ctx.given ? reinterpret_cast<xdp_md*>(ctx.bytes.data()) : nullptr;
-  XdpLayout layout = TRY(xdp_layout(attr, md));
+  XdpLayout layout = TRY(xdp_layout(attr, md, machine.version));
   std::vector<uint8_t> data(attr.test.data_size_in);
   TRY(copy_from_user(machine, data.data(), attr.test.data_in, data.size()));
   Addr rxq = TRY(rx_queue_of(machine, md));

@@ -205,6 +205,10 @@ Result<void> check_slot(const Sock* old, uint64_t flags) {
 }
 
 Result<void*> cookie_of(const Map& map, Sock* sk) {
+  const Version version = map.machine.version;
+  if (!has(Gate::sockmap_cookie, version))
+    return refuse(has(Gate::lookup_says_why, version) ? Errno::OpNotSupp : Errno::NoEnt,
+                  "before {} user space cannot read a socket back", since(Gate::sockmap_cookie));
   if (map.value_size != sizeof(uint64_t))
     return refuse(Errno::NoSpc, "a cookie has 8 bytes, a value here {}", map.value_size);
   if (!sk) return refuse(Errno::NoEnt, "the key has no socket");

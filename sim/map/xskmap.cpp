@@ -11,6 +11,7 @@
 #include "map/map_types.h"
 #include "map/view.h"
 #include "map/xdp_redirect.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -76,8 +77,9 @@ Result<void*> xsk_map_lookup_elem(Map&, const void*) {
   return refuse(Errno::OpNotSupp, "not modelled yet: AF_XDP sockets in programs");
 }
 
-Result<void*> xsk_map_lookup_elem_sys_only(Map&, const void*) {
-  return refuse(Errno::OpNotSupp, "user space cannot read a socket back");
+Result<void*> xsk_map_lookup_elem_sys_only(Map& map, const void*) {
+  return refuse(has(Gate::lookup_says_why, map.machine.version) ? Errno::OpNotSupp : Errno::NoEnt,
+                "user space cannot read a socket back");
 }
 
 void xsk_map_sock_add(Sock& sk, XskMap& map, uint32_t index) {

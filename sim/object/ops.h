@@ -154,7 +154,8 @@ struct InsnAccessAux {
   bool is_retval = false;  // what the function returned, for a program that runs behind it
   int ctx_field_size = 0;
   uint32_t btf_id = 0;
-  std::string message;  // what is_valid_access would print into the verifier's log, with its newline
+  std::string message;       // what is_valid_access would print into the verifier's log, with its newline
+  std::string not_modelled;  // why it says no to what the kernel may well allow
 };
 
 // struct bpf_verifier_ops: what a program type decides for the verifier.

@@ -163,7 +163,7 @@ SysResult bpf_prog_detach(Machine& machine, const bpf_attr& attr) {
 
 SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr, uint32_t size) {
   KFN(machine, bpf_prog_query);
-  if (!bpf_net_capable(machine)) return refuse(Errno::Perm, "needs CAP_NET_ADMIN");
+  if (!net_admin_capable(machine)) return refuse(Errno::Perm, "needs CAP_NET_ADMIN");
   TRY(check_attr(machine, BPF_PROG_QUERY, attr));
   if (attr.query.query_flags & ~BPF_F_QUERY_EFFECTIVE)
     return refuse(Errno::Inval, "query_flags {}: only BPF_F_QUERY_EFFECTIVE is known",
@@ -173,11 +173,13 @@ SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr,
   Result<void> done = refuse(Errno::Inval, "attach type {} knows no query", at);
   if (is_cgroup_prog_type(type) && at != BPF_LSM_MAC)
     done = cgroup_bpf_prog_query(machine, attr, uattr, size);
-  else if (at == BPF_FLOW_DISSECTOR || at == BPF_SK_LOOKUP)
+  else if (type == BPF_PROG_TYPE_SK_LOOKUP ||
+           (type == BPF_PROG_TYPE_FLOW_DISSECTOR && has(Gate::query_flow_dissector, machine.version)))
     done = netns_bpf_prog_query(machine, attr, uattr);
   else if (type == BPF_PROG_TYPE_SCHED_CLS)
     done = tcx_prog_query(machine, attr, uattr);
-  else if (type == BPF_PROG_TYPE_SK_SKB || type == BPF_PROG_TYPE_SK_MSG)
+  else if ((type == BPF_PROG_TYPE_SK_SKB || type == BPF_PROG_TYPE_SK_MSG) &&
+           has(Gate::query_sockmap, machine.version))
     done = sock_map_bpf_prog_query(machine, attr, uattr);
   if (!done) return done.refusal();
   return 0;

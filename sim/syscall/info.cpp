@@ -150,7 +150,7 @@ Result<void> fill_privileged(Machine& machine, const Prog& prog, bpf_prog_info& 
 SysResult bpf_prog_get_info_by_fd(Machine& machine, const Prog& prog, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_prog_get_info_by_fd);
   UserInfo<bpf_prog_info> user(machine, InfoStruct::prog, attr, uattr);
-  TRY(user.read());
+  TRY(user.read(offsetof(bpf_prog_info, attach_btf_id) + sizeof(uint32_t)));
   bpf_prog_info& info = user.info;
   info.type = prog.type;
   info.id = prog.id;

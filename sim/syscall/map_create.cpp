@@ -101,7 +101,7 @@ static Result<void> check_map_privileges(const Machine& machine, bpf_map_type ty
     case BPF_MAP_TYPE_DEVMAP:
     case BPF_MAP_TYPE_DEVMAP_HASH:
     case BPF_MAP_TYPE_XSKMAP:
-      if (!bpf_net_capable(machine)) return refuse(Errno::Perm, "map type {} needs CAP_NET_ADMIN", type);
+      if (!net_admin_capable(machine)) return refuse(Errno::Perm, "map type {} needs CAP_NET_ADMIN", type);
       return {};
     default:
       if (!bpf_capable(machine)) return refuse(Errno::Perm, "map type {} needs CAP_BPF", type);

@@ -137,6 +137,14 @@ SysResult map_get_next_key(Machine& machine, const bpf_attr& attr) {
   return 0;
 }
 
+// Besides the queue and the stack: the hashes, and later stack traces.
+static bool takes_out_elements(const Map& map) {
+  if (!map.ops->map_lookup_and_delete_elem) return false;
+  const bool stacks = map.map_type == BPF_MAP_TYPE_STACK_TRACE;
+  return has(stacks ? Gate::stack_trace_lookup_and_delete : Gate::hash_lookup_and_delete,
+             map.machine.version);
+}
+
 SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   KFN(machine, map_lookup_and_delete_elem);
   TRY(check_attr(machine, BPF_MAP_LOOKUP_AND_DELETE_ELEM, attr));
@@ -151,7 +159,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   const void* key = TRY(copy_key(map, attr.key, key_copy));
   if (pops(map)) {
     TRY(MAP_OP(map, map_pop_elem, map, value.data()));
-  } else if (map.ops->map_lookup_and_delete_elem && has(Gate::hash_lookup_and_delete, machine.version)) {
+  } else if (takes_out_elements(map)) {
     RcuReader reader(machine.rcu);
     TRY(MAP_OP(map, map_lookup_and_delete_elem, map, key, value.data(), attr.flags));
   } else {

@@ -132,23 +132,36 @@ std::span<const CommandRow> commands() { return kCommands; }
 std::span<const MapTypeRow> map_types() { return kMapTypes; }
 std::span<const ProgTypeRow> prog_types() { return kProgTypes; }
 
-bool context_has(std::string_view context, int off, int size, Version version) {
-  struct Row {
-    std::string_view context;
-    size_t from, end;
-    Version since;
-  };
-  static constexpr Row rows[] = {
+namespace {
+
+struct ContextFieldRow {
+  std::string_view context;
+  size_t from, end;
+  Version since;
+};
+constexpr ContextFieldRow kContextFields[] = {
 #define CONTEXT_FIELD(type, first, last, since) \
   {#type, offsetof(type, first), offsetof(type, last) + sizeof(type::last), Version::parse(since).value()},
 #include "uapi/context_fields.def"
 #undef CONTEXT_FIELD
-  };
-  for (const Row& row : rows)
+};
+
+}  // namespace
+
+bool context_has(std::string_view context, int off, int size, Version version) {
+  for (const ContextFieldRow& row : kContextFields)
     if (row.since > version && row.context == context && off < int(row.end) && off + size > int(row.from))
       return false;
   return true;
 }
+
+uint32_t context_size(std::string_view context, size_t size, size_t align, Version version) {
+  for (const ContextFieldRow& row : kContextFields)
+    if (row.since > version && row.context == context)
+      size = std::min(size, (row.from + align - 1) / align * align);
+  return uint32_t(size);
+}
+
 std::span<const AttachTypeRow> attach_types() { return kAttachTypes; }
 std::span<const LinkTypeRow> link_types() { return kLinkTypes; }
 std::span<const HelperRow> helpers() { return kHelpers; }

@@ -44,6 +44,8 @@ struct ProgTypeRow {
 
 // Whether the context of this C type had all of these bytes on that version (uapi/context_fields.def).
 bool context_has(std::string_view context, int off, int size, Version version);
+// sizeof of that C type on that version, of a type whose size and alignment are these today.
+uint32_t context_size(std::string_view context, size_t size, size_t align, Version version);
 
 struct AttachTypeRow {
   bpf_attach_type number;

@@ -24,15 +24,26 @@ namespace bpfsim {
 namespace {
 
 bool can_be_sleepable(const Prog& prog) {
+  const bool by_attach_type = has(Gate::sleepable_struct_ops, prog.machine.version);
+  const bpf_attach_type attach_type = prog.expected_attach_type;
   switch (prog.type) {
     case BPF_PROG_TYPE_TRACING:
-      return prog.expected_attach_type == BPF_TRACE_FENTRY || prog.expected_attach_type == BPF_TRACE_FEXIT ||
-             prog.expected_attach_type == BPF_MODIFY_RETURN || prog.expected_attach_type == BPF_TRACE_ITER;
-    case BPF_PROG_TYPE_LSM: return prog.expected_attach_type != BPF_LSM_CGROUP;
-    case BPF_PROG_TYPE_KPROBE:
-    case BPF_PROG_TYPE_STRUCT_OPS: return true;
+      return !by_attach_type || attach_type == BPF_TRACE_FENTRY || attach_type == BPF_TRACE_FEXIT ||
+             attach_type == BPF_MODIFY_RETURN || attach_type == BPF_TRACE_ITER;
+    case BPF_PROG_TYPE_LSM: return !by_attach_type || attach_type != BPF_LSM_CGROUP;
+    case BPF_PROG_TYPE_KPROBE: return has(Gate::sleepable_uprobe, prog.machine.version);
+    case BPF_PROG_TYPE_STRUCT_OPS: return by_attach_type;
     default: return false;
   }
+}
+
+// The kernel's words for that.
+const char* who_can_be_sleepable(Version version) {
+  if (has(Gate::sleepable_struct_ops, version))
+    return "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n";
+  return has(Gate::sleepable_uprobe, version)
+             ? "Only fentry/fexit/fmod_ret, lsm, and kprobe/uprobe programs can be sleepable\n"
+             : "Only fentry/fexit/fmod_ret and lsm programs can be sleepable\n";
 }
 
 bool is_func_proto(const BtfTypes& types, uint32_t id) {
@@ -311,9 +322,7 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
   if (env.prog.type == BPF_PROG_TYPE_SYSCALL)
     return sleepable ? Errno::None : reject(env, Errno::Inval, "Syscall programs can only be sleepable\n");
   if (sleepable && !can_be_sleepable(env.prog))
-    return reject(
-        env, Errno::Inval,
-        "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable\n");
+    return reject(env, Errno::Inval, "%s", who_can_be_sleepable(env.machine.version));
   if (env.prog.type == BPF_PROG_TYPE_STRUCT_OPS) return check_struct_ops_btf_id(env);
   Prog& prog = env.prog;
   ProgAux& aux = *prog.aux;

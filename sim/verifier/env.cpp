@@ -36,8 +36,9 @@ void verbose(bpf_verifier_env& env, const char* format, ...) {
   va_end(args);
 }
 
-static Errno refuse_with(bpf_verifier_env& env, Errno err, const char* before, const char* format,
-                         va_list args) {
+static Errno refuse_with(Refusing by, Errno err, const char* before, const char* format, va_list args) {
+  bpf_verifier_env& env = by.env;
+  env.refused_in = by.function;
   char text[BPF_VERIFIER_TMP_LOG_SIZE];
   int n = std::snprintf(text, sizeof text, "%s", before);
   std::vsnprintf(text + n, sizeof text - size_t(n), format, args);
@@ -47,29 +48,29 @@ static Errno refuse_with(bpf_verifier_env& env, Errno err, const char* before, c
   return err;
 }
 
-Errno reject(bpf_verifier_env& env, Errno err, const char* format, ...) {
+Errno reject(Refusing by, Errno err, const char* format, ...) {
   va_list args;
   va_start(args, format);
-  err = refuse_with(env, err, "", format, args);
+  err = refuse_with(by, err, "", format, args);
   va_end(args);
   return err;
 }
 
-Errno not_modelled(bpf_verifier_env& env, const char* format, ...) {
+Errno not_modelled(Refusing by, const char* format, ...) {
   va_list args;
   va_start(args, format);
-  Errno err = refuse_with(env, Errno::OpNotSupp, "bpfsim: not modelled yet: ", format, args);
+  Errno err = refuse_with(by, Errno::OpNotSupp, "bpfsim: not modelled yet: ", format, args);
   va_end(args);
-  bpf_vlog_write(env.log, "\n");
+  bpf_vlog_write(by.env.log, "\n");
   return err;
 }
 
-Errno verifier_bug(bpf_verifier_env& env, const char* format, ...) {
+Errno verifier_bug(Refusing by, const char* format, ...) {
   va_list args;
   va_start(args, format);
-  Errno err = refuse_with(env, Errno::Fault, "verifier bug: ", format, args);
+  Errno err = refuse_with(by, Errno::Fault, "verifier bug: ", format, args);
   va_end(args);
-  bpf_vlog_write(env.log, "\n");
+  bpf_vlog_write(by.env.log, "\n");
   return err;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -184,7 +185,8 @@ struct bpf_verifier_env {
   uint64_t scratched_stack_slots = 0;
   uint64_t prev_log_pos = 0, prev_insn_print_pos = 0;
   const bpf_line_info* prev_linfo = nullptr;
-  std::string refusal;  // the last message of reject(), without its newline
+  std::string refusal;                   // the last message of reject(), without its newline
+  const char* refused_in = "bpf_check";  // the function that gave it
 
   uint32_t insn_cnt() const { return uint32_t(insns.size()); }
   bpf_insn_aux_data& cur_aux() { return insn_aux_data[insn_idx]; }
@@ -200,16 +202,20 @@ struct bpf_verifier_env {
 
 // What the kernel prints, where it prints it.
 [[gnu::format(printf, 2, 3)]] void verbose(bpf_verifier_env& env, const char* format, ...);
+// Who refuses: an environment becomes it wherever reject() and its like are called with one.
+struct Refusing {
+  Refusing(bpf_verifier_env& env, std::source_location where = std::source_location::current())
+      : env(env), function(where.function_name()) {}
+  bpf_verifier_env& env;
+  const char* function;
+};
 // Prints and refuses.
-[[gnu::format(printf, 3, 4)]] [[nodiscard]] Errno reject(bpf_verifier_env& env, Errno err, const char* format,
-                                                         ...);
+[[gnu::format(printf, 3, 4)]] [[nodiscard]] Errno reject(Refusing by, Errno err, const char* format, ...);
 // Refuses what the kernel may well accept.
-[[gnu::format(printf, 2, 3)]] [[nodiscard]] Errno not_modelled(bpf_verifier_env& env, const char* format,
-                                                               ...);
+[[gnu::format(printf, 2, 3)]] [[nodiscard]] Errno not_modelled(Refusing by, const char* format, ...);
 // Prints "verifier bug: ..." and refuses with EFAULT: the kernel's own words where its checks contradict each
 // other.
-[[gnu::format(printf, 2, 3)]] [[nodiscard]] Errno verifier_bug(bpf_verifier_env& env, const char* format,
-                                                               ...);
+[[gnu::format(printf, 2, 3)]] [[nodiscard]] Errno verifier_bug(Refusing by, const char* format, ...);
 
 #define MUST(...)                                                                                 \
   do {                                                                                            \

@@ -102,6 +102,7 @@ Errno check_ctx_access(bpf_verifier_env& env, uint32_t insn_idx, int off, int si
     furthest = std::max(furthest, uint32_t(off + size));
     return Errno::None;
   }
+  if (known && !info.not_modelled.empty()) return not_modelled(env, "%s", info.not_modelled.c_str());
   if (!info.message.empty()) bpf_vlog_write(env.log, info.message);
   return reject(env, Errno::Access, "invalid bpf_context access off=%d size=%d\n", off, size);
 }

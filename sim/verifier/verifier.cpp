@@ -132,7 +132,11 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   auto logged = finish_log(env, uattr, uattr_size);
   if (!logged || err != Errno::None) release_used(env);
   if (!logged) return logged;
-  if (err != Errno::None) return refuse(err, "{}", env.refusal);
+  if (err != Errno::None) {
+    Refusal refusal = refuse(err, "{}", env.refusal);
+    refusal.function = env.refused_in;
+    return refusal;
+  }
   hand_over(env);
   convert_pseudo_ld_imm64(env);
   adjust_btf_func(env);

@@ -8,6 +8,7 @@ that is not a descriptor. Nothing is attached or pinned, and a Side closes what 
 import random
 import struct
 
+import contexts
 import wire
 from btf_bytes import with_header
 from wire import Buffer
@@ -507,6 +508,26 @@ def prog_test_run(s):
     s.close(s.prog_load("kprobe", prog_type=2))
 
 
+# Program types that load without a target, with the attach type and the prog_flags that they want.
+WITHOUT_TARGET = {kind: (0, 0) for kind in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 19, 20, 22, 24)}
+WITHOUT_TARGET |= {9: (2, 0), 13: (3, 0), 18: (8, 0), 21: (39, 0), 23: (18, 0), 25: (21, 0), 30: (36, 0), 31: (0, 16)}
+WITHOUT_TARGET |= {32: (45, 0)}
+
+
+def prog_test_run_of_each_type(s):
+    for kind, (attach_type, flags) in WITHOUT_TARGET.items():
+        fd = s.prog_load(f"type {kind}", contexts.RETURN_1, kind, at44=flags, at68=attach_type)
+        s.prog_test_run(f"type {kind}", fd, room=64)
+        s.prog_test_run(f"type {kind} without data", fd, None)
+        for flags in (1, 2, 4):
+            s.prog_test_run(f"type {kind} flags {flags}", fd, flags=flags)
+        s.prog_test_run(f"type {kind} cpu", fd, None, cpu=1)
+        for length in (8, 16, 64, 200):
+            s.prog_test_run(f"type {kind} ctx {length}", fd, None, ctx=bytes(length), ctx_room=length)
+        s.prog_test_run(f"type {kind} data and ctx", fd, ctx=bytes(64), ctx_room=64)
+        s.close(fd)
+
+
 def btf_load(s):
     def load(what, data, size=None, log=True):
         raw, text = Buffer(data), Buffer(bytes(8192))
@@ -639,6 +660,7 @@ WRITTEN = (
     prog_load_refusals,
     log_buffers,
     prog_test_run,
+    prog_test_run_of_each_type,
     btf_load,
     other_attr,
     refused_before_they_attach,

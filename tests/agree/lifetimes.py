@@ -422,6 +422,6 @@ def run_chunk(make_kernel, live, report, seed, number, *, examples=EXAMPLES, shr
     )
     try:
         run_state_machine_as_test(machine, settings=settings)
-    except (pair.Disagreement, BaseExceptionGroup) as found:  # a group: it did not come again when run anew
+    except (pair.Disagreement, BaseExceptionGroup, hypothesis.errors.Flaky) as found:
         return f"chunk {number}: {found}\n" + "\n".join(getattr(found, "__notes__", ()))
     return None
