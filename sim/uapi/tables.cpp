@@ -156,8 +156,11 @@ bool context_has(std::string_view context, int off, int size, Version version) {
 }
 
 uint32_t context_size(std::string_view context, size_t size, size_t align, Version version) {
+  size_t known = 0;  // a field that came later may have filled a hole before one that came earlier
   for (const ContextFieldRow& row : kContextFields)
-    if (row.since > version && row.context == context)
+    if (row.since <= version && row.context == context) known = std::max(known, row.end);
+  for (const ContextFieldRow& row : kContextFields)
+    if (row.since > version && row.context == context && row.from >= known)
       size = std::min(size, (row.from + align - 1) / align * align);
   return uint32_t(size);
 }

@@ -56,7 +56,7 @@ def test_an_error_can_be_copied_and_pickled(task):
 def test_a_refused_program_is_a_bpf_error_too(task):
     error = refused(lambda: task.prog_load("xdp", "exit"))
     assert isinstance(error, bpfsim.VerifierError) and error.reason == "R0 !read_ok"
-    assert str(error) == "[Errno 13] Permission denied (bpf_check: R0 !read_ok)"
+    assert str(error) == "[Errno 13] Permission denied (check_reg_arg: R0 !read_ok)"
 
 
 def test_the_field_that_an_old_kernel_lacks_stands_in_the_message():

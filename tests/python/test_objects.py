@@ -134,8 +134,8 @@ def test_a_program_that_the_verifier_refuses_brings_its_log(log_level):
     error = refused(opened("refused"), bpfsim.Kernel().spawn(), log_level=log_level)
     assert isinstance(error, bpfsim.VerifierError) and error.errname == "EACCES"
     assert "invalid access to packet" in error.log
-    assert (error.check, error.reason) == ("bpf_check", "R1 offset is outside of the packet")
-    assert str(error).startswith("[Errno 13] PROG_LOAD of 'careless': Permission denied (bpf_check: R1 offset")
+    assert (error.check, error.reason) == ("check_packet_access", "R1 offset is outside of the packet")
+    assert str(error).startswith("[Errno 13] PROG_LOAD of 'careless': Permission denied (check_packet_access: R1")
 
 
 def test_what_the_loader_itself_refuses_is_no_step_of_the_kernel():

@@ -27,7 +27,7 @@ def test_run(version, prog_type, data=bytes(64), expected=0, **fields):
     load = {"expected_attach_type": expected} if expected else {}
     prog = task.prog_load(prog_type, RETURN_1, **load)
     given = {"data_in": data, "data_size_in": len(data)} if data else {}
-    return answer(task.bpf, "PROG_TEST_RUN", prog_fd=prog, **given, **fields)
+    return answer(task.bpf, "PROG_TEST_RUN", prog_fd=prog.fd, **given, **fields)
 
 
 test_run.__test__ = False
@@ -74,8 +74,9 @@ def test_the_context_has_the_size_of_its_version():
     def size(version, prog_type, room=200):
         task = bpfsim.Kernel(version).spawn()
         prog = task.prog_load(prog_type, RETURN_1)
-        reply = task.bpf("PROG_TEST_RUN", prog_fd=prog, data_in=bytes(64), data_size_in=64,
-                         ctx_out=bytearray(room), ctx_size_out=room)  # fmt: skip
+        ctx = struct.pack("<2I", 0, 64) if prog_type == "xdp" else bytes(8)
+        reply = task.bpf("PROG_TEST_RUN", prog_fd=prog.fd, data_in=bytes(64), data_size_in=64,
+                         ctx_in=ctx, ctx_size_in=8, ctx_out=bytearray(room), ctx_size_out=room)  # fmt: skip
         return reply.ctx_size_out
 
     versions = ("5.2", "5.7", "5.15", "5.17", "6.18")
@@ -119,7 +120,7 @@ def test_a_lookup_in_a_map_of_sockets(map_type, answers):
     def lookup(version):
         task = bpfsim.Kernel(version).spawn()
         m = task.map_create(map_type, key_size=4, value_size=4, max_entries=1)
-        return answer(task.bpf, "MAP_LOOKUP_ELEM", map_fd=m, key=bytes(4), value=bytearray(8))
+        return answer(task.bpf, "MAP_LOOKUP_ELEM", map_fd=m.fd, key=bytes(4), value=bytearray(8))
 
     assert [(version, lookup(version)) for version, _ in answers] == answers
 
@@ -128,7 +129,7 @@ def test_a_stack_trace_is_looked_up_and_deleted_since():
     def take(version):
         task = bpfsim.Kernel(version).spawn()
         m = task.map_create("stack_trace", key_size=4, value_size=8, max_entries=1)
-        return answer(task.bpf, "MAP_LOOKUP_AND_DELETE_ELEM", map_fd=m, key=bytearray(4), value=bytearray(8))
+        return answer(task.bpf, "MAP_LOOKUP_AND_DELETE_ELEM", map_fd=m.fd, key=bytearray(4), value=bytearray(8))
 
     assert (take("6.17"), take("6.18")) == (524, errno.ENOENT)
 
@@ -149,7 +150,7 @@ def test_effective_programs_came_with_the_flags_of_their_cgroup():
         task.mkdir("/sys/fs/cgroup/web")
         group = task.bpf_open("/sys/fs/cgroup/web") if hasattr(task, "bpf_open") else task.open("/sys/fs/cgroup/web")
         prog = task.prog_load("cgroup_skb", RETURN_1)
-        task.bpf("PROG_ATTACH", target_fd=group, attach_bpf_fd=prog, attach_type=0, attach_flags=2)
+        task.bpf("PROG_ATTACH", target_fd=group, attach_bpf_fd=prog.fd, attach_type=0, attach_flags=2)
         return task.bpf("PROG_QUERY", target_fd=group, attach_type=0, query_flags=1).attach_flags
 
     assert (flags("5.15"), flags("6.1")) == (2, 0)
@@ -192,4 +193,4 @@ def test_the_last_bytes_of_what_info_asks_for_must_be_0():
     for at, said in ((227, 0), (228, errno.E2BIG), (231, errno.E2BIG)):
         info = bytearray(232)
         info[at] = 1
-        assert answer(task.bpf, "OBJ_GET_INFO_BY_FD", bpf_fd=prog, info_len=232, info=info) == said
+        assert answer(task.bpf, "OBJ_GET_INFO_BY_FD", bpf_fd=prog.fd, info_len=232, info=info) == said

@@ -5,7 +5,7 @@ import struct
 
 from .world import KEY, NOWHERE, RETURN_2, before_a_hole, holds, memory
 
-FRAME, LIVE_FRAMES, CHECKSUM_COMPLETE, SLEEPABLE = bytes(64), 2, 4, 16
+FRAME, LIVE_FRAMES, SLEEPABLE = bytes(64), 2, 16
 
 
 def insn(code, dst=0, src=0, off=0, imm=0):
@@ -24,11 +24,6 @@ def load_address(register, fd):
     return insn(0x18, register, 2, imm=fd) + bytes(8)
 
 
-# Writes a byte behind the Ethernet header, if there is one.
-WRITES = insn(0x61, 2, 1, 76) + insn(0x61, 3, 1, 80) + insn(0xBF, 4, 2) + insn(0x07, 4, imm=15)
-WRITES += insn(0x2D, 4, 3, 1) + insn(0x72, 2, off=14, imm=7) + answer(0)
-
-
 def run(kind="socket_filter", data=FRAME, ctx=None, insns=RETURN_2, load=None, **fields):
     """TEST_RUN of a program of this kind with this packet and context."""
     given = {"data_in": data, "data_size_in": len(data)} if data else {}
@@ -43,10 +38,6 @@ def skb(offset, value=1, size=4):
 
 def xdp_md(ingress=0, queue=0, egress=0):
     return struct.pack("<6I", 0, 64, 0, ingress, queue, egress)
-
-
-def ethertype(kind, size):
-    return (bytes(12) + kind + bytes(64))[:size]
 
 
 def connection(sk=0, family=2, local_port=0, ingress=0):
@@ -212,9 +203,6 @@ CASES = {
     "bpf_prog_test_run_skb:1104": run(batch_size=1),
     "bpf_prog_test_run_skb:1107": run(data=bytes(13)),
     "bpf_prog_test_run_skb:1158": run(ctx=skb(40, 99)),
-    "bpf_prog_test_run_skb:1168": run(data=ethertype(b"\x08\x00", 33)),
-    "bpf_prog_test_run_skb:1178": run(data=ethertype(b"\x86\xdd", 53)),
-    "bpf_prog_test_run_skb:1245": run("sched_cls", insns=WRITES, flags=CHECKSUM_COMPLETE),
     "xdp_convert_md_to_buff:1280": run("xdp", ctx=xdp_md(egress=1)),
     "xdp_convert_md_to_buff:1286": run("xdp", ctx=xdp_md(queue=1)),
     "xdp_convert_md_to_buff:1292": run("xdp", ctx=xdp_md(99)),
