@@ -78,7 +78,7 @@ struct TargetCheck {
 
   Errno not_a_function() { return say(Errno::Inval, "attach_btf_id %u is not a function\n", btf_id); }
 
-  Errno run() {
+  Errno check_attach_target() {
     if (!btf_id) return no("Tracing programs must provide btf_id\n");
     const Btf* btf = tgt_prog ? tgt_prog->aux->btf : prog.aux->attach_btf;
     if (!btf) return no("FENTRY/FEXIT program can only be attached to another program annotated with BTF\n");
@@ -313,7 +313,7 @@ void inherit_from_target(bpf_verifier_env& env, const Prog& tgt_prog) {
 Errno bpf_check_attach_target(const Prog& prog, const Prog* tgt_prog, uint32_t btf_id,
                               bpf_attach_target_info& info) {
   KFN(prog.machine, bpf_check_attach_target);
-  return TargetCheck{prog, tgt_prog, btf_id, info}.run();
+  return TargetCheck{prog, tgt_prog, btf_id, info}.check_attach_target();
 }
 
 Errno check_attach_btf_id(bpf_verifier_env& env) {

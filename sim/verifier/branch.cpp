@@ -182,7 +182,7 @@ void not_null_by_equality(const bpf_insn& insn, std::array<bpf_reg_state, MAX_BP
   mark_ptr_not_null_reg(equal[type_may_be_null(src.type) ? insn.src_reg : insn.dst_reg]);
 }
 
-Errno operands(bpf_verifier_env& env, const bpf_insn& insn) {
+Errno check_jmp_operands(bpf_verifier_env& env, const bpf_insn& insn) {
   MUST(check_reg_arg(env, insn.dst_reg, SRC_OP));
   auto& regs = env.cur_regs();
   uint32_t flags = 0;
@@ -228,7 +228,7 @@ Errno check_cond_jmp_op(bpf_verifier_env& env, const bpf_insn& insn) {
   if (opcode == BPF_JA || opcode > BPF_JCOND)
     return reject(env, Errno::Inval, "invalid BPF_JMP/JMP32 opcode %x\n", opcode);
   if (opcode == BPF_JCOND) return check_may_goto(env, insn);
-  MUST(operands(env, insn));
+  MUST(check_jmp_operands(env, insn));
 
   bpf_verifier_state& this_branch = *env.cur_state;
   auto& regs = this_branch.cur().regs;

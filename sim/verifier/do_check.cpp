@@ -163,7 +163,7 @@ bool error_recoverable_with_nospec(Errno err) {
 }
 
 // One instruction of one path.
-Errno step(bpf_verifier_env& env, Walk& walk) {
+Errno do_check_insn(bpf_verifier_env& env, Walk& walk) {
   bpf_verifier_state& state = *env.cur_state;
   if (env.insn_idx >= env.insn_cnt())
     return reject(env, Errno::Fault, "invalid insn idx %u insn_cnt %u\n", env.insn_idx, env.insn_cnt());
@@ -226,7 +226,7 @@ Errno do_check(bpf_verifier_env& env) {
     env.cur_hist_ent = -1;
     env.prev_insn_idx = walk.prev_insn_idx;
     walk.path_ends = false;
-    MUST(step(env, walk));
+    MUST(do_check_insn(env, walk));
     if (!walk.path_ends) continue;
 
     emit<PathEnded>(env.machine, env, "safe");

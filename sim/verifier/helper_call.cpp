@@ -156,7 +156,8 @@ Errno check_special(bpf_verifier_env& env, int func_id) {
   }
 }
 
-Errno set_result(bpf_verifier_env& env, const FuncProto& fn, const bpf_call_arg_meta& meta, int func_id) {
+Errno set_helper_result(bpf_verifier_env& env, const FuncProto& fn, const bpf_call_arg_meta& meta,
+                        int func_id) {
   bpf_reg_state& r0 = env.cur_regs()[BPF_REG_0];
   uint32_t flags = type_flag(fn.ret_type);
   switch (base_type(fn.ret_type)) {
@@ -266,7 +267,7 @@ Errno check_helper_call(bpf_verifier_env& env, const bpf_insn& insn) {
   auto& regs = env.cur_regs();
   clear_caller_saved_regs(env, regs);
   regs[BPF_REG_0].subreg_def = DEF_NOT_SUBREG;
-  MUST(set_result(env, *fn, meta, func_id));
+  MUST(set_helper_result(env, *fn, meta, func_id));
   if (is_ptr_cast_function(func_id)) {
     regs[BPF_REG_0].ref_obj_id = meta.ref_obj_id;
   } else if (is_acquire_function(func_id, meta.map_ptr)) {

@@ -124,7 +124,7 @@ struct Access {
   bool reads_into() const { return t == BPF_READ && value_regno >= 0; }
 };
 
-Errno leaks(bpf_verifier_env& env, const Access& a, const char* where) {
+Errno check_ptr_leak(bpf_verifier_env& env, const Access& a, const char* where) {
   if (a.t == BPF_WRITE && a.value_regno >= 0 && is_pointer_value(env, uint32_t(a.value_regno)))
     return reject(env, Errno::Access, "R%d leaks addr into %s\n", a.value_regno, where);
   return Errno::None;
@@ -161,7 +161,7 @@ Errno map_direct_read(bpf_verifier_env& env, const Map& map, const Access& a, in
 
 Errno map_value_access(bpf_verifier_env& env, const Access& a) {
   const bpf_reg_state& reg = env.cur_regs()[a.regno];
-  MUST(leaks(env, a, "map"));
+  MUST(check_ptr_leak(env, a, "map"));
   MUST(check_map_access_type(env, a.regno, a.off, a.size, a.t));
   MUST(check_map_access(env, a.regno, a.off, a.size, false, ACCESS_DIRECT));
   if (!a.reads_into()) return Errno::None;
@@ -180,7 +180,7 @@ Errno mem_pointer_access(bpf_verifier_env& env, const Access& a) {
     return reject(env, Errno::Access, "R%u invalid mem access '%s'\n", a.regno,
                   reg_type_str(reg.type).c_str());
   if (a.t == BPF_WRITE && rdonly) return cannot_write(env, a.regno);
-  MUST(leaks(env, a, "mem"));
+  MUST(check_ptr_leak(env, a, "mem"));
   if (!(rdonly && (reg.type & PTR_UNTRUSTED)))
     MUST(check_mem_region_access(env, a.regno, a.off, a.size, reg.mem_size, false));
   if (a.value_regno >= 0 && (a.t == BPF_READ || rdonly)) mark_reg_unknown(env, value_of(env, a));
@@ -205,7 +205,7 @@ Errno ctx_pointer_access(bpf_verifier_env& env, const Access& a) {
   InsnAccessAux info;
   info.reg_type = SCALAR_VALUE;
   info.is_ldsx = a.is_ldsx;
-  MUST(leaks(env, a, "ctx"));
+  MUST(check_ptr_leak(env, a, "ctx"));
   MUST(check_ptr_off_reg(env, env.cur_regs()[a.regno], a.regno, false));
   MUST(check_ctx_access(env, a.insn_idx, a.off, a.size, a.t, info));
   if (!a.reads_into()) return Errno::None;
@@ -236,14 +236,14 @@ Errno stack_pointer_access(bpf_verifier_env& env, const Access& a) {
 Errno packet_pointer_access(bpf_verifier_env& env, const Access& a) {
   if (a.t == BPF_WRITE && !may_access_direct_pkt_data(env, nullptr, a.t))
     return reject(env, Errno::Access, "cannot write into packet\n");
-  MUST(leaks(env, a, "packet"));
+  MUST(check_ptr_leak(env, a, "packet"));
   MUST(check_packet_access(env, a.regno, a.off, a.size, false));
   if (a.reads_into()) mark_reg_unknown(env, value_of(env, a));
   return Errno::None;
 }
 
 Errno flow_keys_access(bpf_verifier_env& env, const Access& a) {
-  MUST(leaks(env, a, "flow keys"));
+  MUST(check_ptr_leak(env, a, "flow keys"));
   if (a.off < 0 || uint64_t(a.off) + uint64_t(a.size) > sizeof(bpf_flow_keys) ||
       !context_has("bpf_flow_keys", a.off, a.size, env.machine.version))
     return reject(env, Errno::Access, "invalid access to flow keys off=%d size=%d\n", a.off, a.size);

@@ -201,8 +201,8 @@ void mark_reg_stack_read(bpf_verifier_env& env, const bpf_func_state& ptr_state,
 struct BytesRead {
   int spilled = 0, zero = 0;
 };
-Errno read_bytes(bpf_verifier_env& env, const bpf_stack_state& slot, int off, int size, bool spill_ok,
-                 BytesRead& read) {
+Errno check_stack_read_bytes(bpf_verifier_env& env, const bpf_stack_state& slot, int off, int size,
+                             bool spill_ok, BytesRead& read) {
   for (int i = 0; i < size; i++) {
     bpf_stack_slot_type type = slot.slot_type[size_t((-off - 1 - i) % BPF_REG_SIZE)];
     read.spilled += type == STACK_SPILL;
@@ -238,7 +238,7 @@ Errno fill_part(bpf_verifier_env& env, const bpf_stack_state& slot, int off, int
     return Errno::None;
   }
   BytesRead read;
-  MUST(read_bytes(env, slot, off, size, true, read));
+  MUST(check_stack_read_bytes(env, slot, off, size, true, read));
   const bool zeros_stay = has(Gate::zero_spill, env.machine.version);
   if (zeros_stay && read.spilled == size && spilled.is_null()) {
     mark_reg_const_zero(env, dst);
@@ -262,7 +262,7 @@ Errno check_stack_read_fixed_off(bpf_verifier_env& env, bpf_func_state& reg_stat
 
   if (!slot.is_spilled_reg()) {
     BytesRead read;
-    MUST(read_bytes(env, slot, off, size, false, read));
+    MUST(check_stack_read_bytes(env, slot, off, size, false, read));
     if (dst_regno >= 0) mark_reg_stack_read(env, reg_state, off, off + size, uint32_t(dst_regno));
     return Errno::None;
   }

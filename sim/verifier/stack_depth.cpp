@@ -51,7 +51,7 @@ struct StackWalk {
     return std::any_of(ret, ret + frame, [&](const Return& r) { return env.subprog_info[r.subprog].is_cb; });
   }
 
-  Errno enter(uint32_t idx) {
+  Errno check_stack_depth_at(uint32_t idx) {
     const bpf_subprog_info& sub = env.subprog_info[idx];
     if (!priv_stack_supported) mode[idx] = NO_PRIV_STACK;
     if (sub.has_ld_abs && inside_callback(idx))
@@ -113,7 +113,7 @@ struct StackWalk {
 
   Errno run(uint32_t idx) {
     uint32_t i = env.subprog_info[idx].start;
-    MUST(enter(idx));
+    MUST(check_stack_depth_at(idx));
     for (;;) {
       int callee = -1;
       for (; callee < 0 && i < env.subprog_info[idx + 1].start; i++) MUST(callee_of(i, callee));
@@ -124,7 +124,7 @@ struct StackWalk {
         tail_call_reachable |= env.subprog_info[idx].has_tail_call;
         if (++frame >= int(MAX_CALL_FRAMES))
           return reject(env, Errno::TooBig, "the call stack of %d frames is too deep !\n", frame);
-        MUST(enter(idx));
+        MUST(check_stack_depth_at(idx));
         continue;
       }
       MUST(mark_tail_call_reachable());
