@@ -194,6 +194,17 @@ class Lifetimes(RuleBasedStateMachine):
 
     # ---- calling ----
 
+    def loaded(self, task, what, kind, expected, returns, *, about, asked=()):
+        """A program that returns a number; `asked`: what attach_btf_id says, or nothing."""
+        code = mov(0, returns) + EXIT
+        attr = bytearray(wire.ATTR_SIZE)
+        struct.pack_into("<II", attr, 0, kind, len(code) // 8)
+        struct.pack_into("<I", attr, 68, expected)
+        words = {"buffers": [code, b"GPL\0"], "pointers": [(-1, 8, 0), (-1, 16, 1)], "asked": asked}
+        made, _ = self.bpf(task, f"PROG_LOAD {what}", wire.PROG_LOAD, attr, **words)
+        self.opened(task, made, "prog", {"prog": kind} | about)
+        return made
+
     def bpf(self, task, what, cmd, attr, **words):
         attr = bytearray(attr.ljust(wire.ATTR_SIZE, b"\0"))
         if self.spoilt is not None and not attr[self.spoilt]:

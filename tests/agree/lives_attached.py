@@ -11,7 +11,7 @@ import commands
 import live_task
 import wire
 from hypothesis import strategies as st
-from life import EXIT, NOWHERE, SOCKHASH, SOCKMAP, Lifetimes, go, mov, number
+from life import NOWHERE, SOCKHASH, SOCKMAP, Lifetimes, go, number
 
 FAMILIES = {
     "cgroup": attach.CGROUP_FAMILIES,
@@ -80,20 +80,8 @@ class AttachRules(Lifetimes):
 
     def new_hook_prog(self, task, row, n):
         _, kind, expected = row
-        code = mov(0, n % 2) + EXIT
-        attr = bytearray(wire.ATTR_SIZE)
-        struct.pack_into("<II", attr, 0, kind, len(code) // 8)
-        struct.pack_into("<I", attr, 68, expected)
-        made, _ = self.bpf(
-            task,
-            f"PROG_LOAD type {kind} for attach type {expected} returns {n % 2}",
-            wire.PROG_LOAD,
-            attr,
-            buffers=[code, b"GPL\0"],
-            pointers=[(-1, 8, 0), (-1, 16, 1)],
-        )
-        self.opened(task, made, "prog", {"prog": kind, "hook": (kind, expected)})
-        return made
+        what = f"type {kind} for attach type {expected} returns {n % 2}"
+        return self.loaded(task, what, kind, expected, n % 2, about={"hook": (kind, expected)})
 
     @go(who=number, which=st.sampled_from(live_task.GROUPS), netns=st.integers(0, 3))
     def open_place(self, *, who, which, netns):

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from life import (
     ARENA,
     COMMON,
-    EXIT,
     NOWHERE,
     SK_STORAGE,
     SOCKETS,
@@ -25,7 +24,6 @@ from life import (
     VALUE_IS,
     Lifetimes,
     go,
-    mov,
     number,
 )
 from network import SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_BPF
@@ -144,20 +142,8 @@ class HolderRules(Lifetimes):
         if not function:
             return
         again = n % 16 == 15 and over not in pair.OF_THE_HOST_TOO
-        code = mov(0, again) + EXIT
-        attr = bytearray(wire.ATTR_SIZE)
-        struct.pack_into("<II", attr, 0, TRACING, len(code) // 8)
-        struct.pack_into("<I", attr, 68, TRACE_ITER)
-        prog, _ = self.bpf(
-            task,
-            f"PROG_LOAD iterator {over} returns {again}",
-            wire.PROG_LOAD,
-            attr,
-            buffers=[code, b"GPL\0"],
-            pointers=[(-1, 8, 0), (-1, 16, 1)],
-            asked=[(108, function)],
-        )
-        self.opened(task, prog, "prog", {"prog": TRACING, "iter": over})
+        what, about = f"iterator {over} returns {again}", {"iter": over}
+        prog = self.loaded(task, what, TRACING, TRACE_ITER, again, about=about, asked=[(108, function)])
         if prog >= 0:
             self.iter_link(task, prog, over, n)
 

@@ -10,7 +10,7 @@ import commands
 import pair
 import wire
 from hypothesis import strategies as st
-from life import EXIT, STRUCT_OPS, Lifetimes, go, mov, number
+from life import STRUCT_OPS, Lifetimes, go, number
 from struct_ops import F_LINK, FUNCTIONS, MEMBERS, SIZES, value
 
 CONGESTION_OPS_SIZE, DUMMY_SIZE = (SIZES[name] for name in pair.STRUCT_OPS)
@@ -47,21 +47,9 @@ class StructOpsRules(Lifetimes):
         name = pair.STRUCT_OPS[n % 16 == 15]
         if name not in self.world.structs:
             return -1
-        code = mov(0, 1) + EXIT
-        attr = bytearray(wire.ATTR_SIZE)
-        struct.pack_into("<II", attr, 0, PROG_STRUCT_OPS, len(code) // 8)
-        struct.pack_into("<I", attr, 68, MEMBERS.index(member) if n % 32 != 30 else n)
-        made, _ = self.bpf(
-            task,
-            f"PROG_LOAD struct {name} member {member} n {n}",
-            wire.PROG_LOAD,
-            attr,
-            buffers=[code, b"GPL\0"],
-            pointers=[(-1, 8, 0), (-1, 16, 1)],
-            asked=[(108, self.world.structs[name])],
-        )
-        self.opened(task, made, "prog", {"prog": PROG_STRUCT_OPS, "member": member})
-        return made
+        expected = MEMBERS.index(member) if n % 32 != 30 else n
+        what, asked = f"struct {name} member {member} n {n}", [(108, self.world.structs[name])]
+        return self.loaded(task, what, PROG_STRUCT_OPS, expected, 1, about={"member": member}, asked=asked)
 
     @go(who=number, which=number, n=number, more=st.sampled_from((*sorted(FUNCTIONS), "", "", "", "")))
     def struct_ops_fill(self, *, who, which, n, more):
