@@ -4,6 +4,9 @@
 // helper newer than the machine's version does not exist there.
 #include "hook/types.h"
 
+#include <string_view>
+#include <utility>
+
 #include "run/helpers/table.h"
 #include "uapi/tables.h"
 
@@ -49,6 +52,37 @@ constexpr HelperSet helper_sets[] = {
   {BPF_FUNC_##name, types, Version::parse(from).value_or(Version{}), Needs::needs},
 #include "hook/helper_sets.def"
 #undef HELPER_SET
+};
+
+// Numbers of program types as a set: "1-3 6" has bits 1, 2, 3 and 6.
+consteval uint64_t type_numbers(std::string_view text) {
+  uint64_t set = 0;
+  unsigned number = 0, first = 0;
+  auto finish = [&] {
+    for (unsigned type = first ? first : number; type <= number; ++type) set |= 1ull << type;
+    number = first = 0;
+  };
+  for (char c : text) {
+    if (c == ' ') {
+      finish();
+    } else if (c == '-') {
+      first = std::exchange(number, 0);
+    } else {
+      number = number * 10 + unsigned(c - '0');
+    }
+  }
+  finish();
+  return set;
+}
+
+struct AllowedHelper {
+  bpf_func_id id;
+  uint64_t types;  // bits by enum bpf_prog_type
+};
+constexpr AllowedHelper allowed_helpers[] = {
+#define HELPER_ALLOWED(name, types) {BPF_FUNC_##name, type_numbers(types)},
+#include "hook/helpers_allowed.def"
+#undef HELPER_ALLOWED
 };
 
 // The tables of each type that is modelled, and the set that it is in.
@@ -107,6 +141,16 @@ uint32_t set_of(const Prog& prog) {
   return tables_of(type).set | (iterator ? uint32_t(ITER) : 0);
 }
 
+// Whether 6.18 lets such a program call it. What wants a target was not asked: tracing and LSM programs may
+// call what raw tracepoints may, and more.
+bool allowed(bpf_func_id id, const Prog& prog) {
+  bpf_prog_type type = resolve_prog_type(prog);
+  if (type == BPF_PROG_TYPE_TRACING || type == BPF_PROG_TYPE_LSM) type = BPF_PROG_TYPE_RAW_TRACEPOINT;
+  for (const AllowedHelper& row : allowed_helpers)
+    if (row.id == id) return row.types >> type & 1;
+  return false;
+}
+
 bool may(const Machine& machine, Needs needs) {
   if (needs == Needs::BPF) return bpf_capable(machine);
   if (needs == Needs::PERFMON) return bpf_capable(machine) && perfmon_capable(machine);
@@ -119,13 +163,17 @@ const VerifierOps* verifier_ops(bpf_prog_type type) { return tables_of(type).ver
 const ProgOps* prog_ops(bpf_prog_type type) { return tables_of(type).prog; }
 
 const FuncProto* helper_for(bpf_func_id id, const Prog& prog) {
+  static constexpr FuncProto kNoBody;  // the verifier says that it is not modelled
   const Machine& machine = prog.machine;
+  const HelperRow* helper = find_helper(int32_t(id));
+  if (!helper || machine.version < helper->since) return nullptr;
+  bool came_later = false;
   for (const HelperSet& set : helper_sets) {
     if (set.id != id || !(set.types & set_of(prog))) continue;
-    if (machine.version < find_helper(int32_t(id))->since || machine.version < set.from) continue;
-    return may(machine, set.needs) ? helper_proto(id) : nullptr;
+    came_later = machine.version < set.from;
+    if (!came_later) return may(machine, set.needs) ? helper_proto(id) : nullptr;
   }
-  return nullptr;
+  return !came_later && allowed(id, prog) ? &kNoBody : nullptr;
 }
 
 }  // namespace bpfsim

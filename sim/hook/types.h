@@ -62,7 +62,7 @@ extern const VerifierOps tracing_verifier_ops;  // tracing_btf.cpp
 extern const ProgOps tracing_prog_ops;
 
 // The helpers that a program of a type may call on the machine's version, from hook/helper_sets.def; null for
-// one that it may not, or whose body is not modelled.
+// one that it may not, and without a function where its body is not modelled (hook/helpers_allowed.def).
 const FuncProto* helper_for(bpf_func_id id, const Prog& prog);
 
 }  // namespace bpfsim

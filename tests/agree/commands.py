@@ -508,14 +508,8 @@ def prog_test_run(s):
     s.close(s.prog_load("kprobe", prog_type=2))
 
 
-# Program types that load without a target, with the attach type and the prog_flags that they want.
-WITHOUT_TARGET = {kind: (0, 0) for kind in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 19, 20, 22, 24)}
-WITHOUT_TARGET |= {9: (2, 0), 13: (3, 0), 18: (8, 0), 21: (39, 0), 23: (18, 0), 25: (21, 0), 30: (36, 0), 31: (0, 16)}
-WITHOUT_TARGET |= {32: (45, 0)}
-
-
 def prog_test_run_of_each_type(s):
-    for kind, (attach_type, flags) in WITHOUT_TARGET.items():
+    for kind, (attach_type, flags) in wire.WITHOUT_TARGET.items():
         fd = s.prog_load(f"type {kind}", contexts.RETURN_1, kind, at44=flags, at68=attach_type)
         s.prog_test_run(f"type {kind}", fd, room=64)
         s.prog_test_run(f"type {kind} without data", fd, None)

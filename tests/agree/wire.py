@@ -72,6 +72,12 @@ class Buffer:
         return self.raw.raw[: self.size]
 
 
+# Program types that load without a target, with the attach type and the prog_flags that they want.
+WITHOUT_TARGET = {kind: (0, 0) for kind in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 19, 20, 22, 24)}
+WITHOUT_TARGET |= {9: (2, 0), 13: (3, 0), 18: (8, 0), 21: (39, 0), 23: (18, 0), 25: (21, 0), 30: (36, 0), 31: (0, 16)}
+WITHOUT_TARGET |= {32: (45, 0)}
+
+
 class Programs:
     """PROG_LOAD and PROG_TEST_RUN, with buffers that are used again and again."""
 
@@ -81,12 +87,14 @@ class Programs:
         self.insns, self.log = Buffer(bytes(8 * 4096)), Buffer(bytes(self.LOG))
         self.license, self.packet = Buffer(b"GPL\0"), Buffer(packet)
 
-    def load(self, task, code, prog_type, log_level=1):
+    def load(self, task, code, prog_type, log_level=1, *, attach_type=0, flags=0):
         ctypes.memmove(self.insns.address, code, len(code))
         self.log.raw[0] = b"\0"
         attr = bytearray(ATTR_SIZE)
         struct.pack_into("<IIQQ", attr, 0, prog_type, len(code) // 8, self.insns.address, self.license.address)
         struct.pack_into("<IIQ", attr, 24, log_level, self.LOG, self.log.address)
+        struct.pack_into("<I", attr, 44, flags)
+        struct.pack_into("<I", attr, 68, attach_type)
         return task.sys_bpf(PROG_LOAD, attr), self.log.raw.value.decode(errors="replace")
 
     def run(self, task, fd):
