@@ -11,6 +11,7 @@
 #include "object/ops.h"
 #include "object/prog.h"
 #include "object/registry.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -88,15 +89,18 @@ static void bpf_link_release(File& file) {
 
 static std::string bpf_link_show_fdinfo(const File& file) {
   const auto& link = static_cast<const Link&>(*file.private_data);
-  std::string lines =
-      std::string("link_type:\t") + link.ops.name + "\nlink_id:\t" + std::to_string(link.id) + "\n";
+  const bool has_more = has(Gate::link_fdinfo, link.machine.version);
+  std::string lines = std::string("link_type:\t") + link.ops.name + "\n";
+  if (has_more) lines += "link_id:\t" + std::to_string(link.id) + "\n";
   if (link.prog)
     lines +=
         "prog_tag:\t" + bpf_prog_tag_str(*link.prog) + "\nprog_id:\t" + std::to_string(link.prog->id) + "\n";
-  if (link.ops.show_fdinfo) lines += link.ops.show_fdinfo(link);
+  if (has_more && link.ops.show_fdinfo) lines += link.ops.show_fdinfo(link);
   return lines;
 }
 
 const FileOps bpf_link_fops = {"bpf_link", bpf_link_release, bpf_link_show_fdinfo, Counter::Refs};
+const FileOps bpf_raw_tp_fops = {"bpf-raw-tracepoint", bpf_link_release, nullptr, Counter::Refs};
+const FileOps bpf_tracing_prog_fops = {"bpf-tracing-prog", bpf_link_release, nullptr, Counter::Refs};
 
 }  // namespace bpfsim

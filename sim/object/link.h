@@ -44,5 +44,7 @@ Result<void> fill_name(Machine& machine, const std::string& name, uint64_t to, u
 std::string hex(uint64_t value);
 
 extern const FileOps bpf_link_fops;
+// Before 5.7, of what RAW_TRACEPOINT_OPEN attached: a raw tracepoint, or a tracing program.
+extern const FileOps bpf_raw_tp_fops, bpf_tracing_prog_fops;
 
 }  // namespace bpfsim

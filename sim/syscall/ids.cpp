@@ -62,8 +62,7 @@ SysResult bpf_any_new_fd(Object& object, int f_flags, Holding& reference) {
 Result<Object*> bpf_fd_probe_obj(Machine& machine, int fd, const Cause& cause) {
   if (auto map = bpf_map_get_with_uref(machine, fd, cause)) return static_cast<Object*>(*map);
   if (auto prog = bpf_prog_get(machine, fd, cause)) return static_cast<Object*>(*prog);
-  if (has(Gate::link_pin, machine.version))
-    if (auto link = bpf_link_get_from_fd(machine, fd, cause)) return static_cast<Object*>(*link);
+  if (auto link = bpf_link_get_from_fd(machine, fd, cause)) return static_cast<Object*>(*link);
   return refuse(Errno::Inval, "fd {} is neither map, program nor link", fd);
 }
 

@@ -34,7 +34,7 @@ Result<Traced> bpf_get_perf_event_info(const PerfEvent& event) {
 }
 
 Result<Traced> traced_by(const File& file) {
-  if (&file.f_op == &bpf_link_fops) {
+  if (&file.f_op == &bpf_link_fops || &file.f_op == &bpf_raw_tp_fops) {
     const auto& link = static_cast<const Link&>(*file.private_data);
     if (link.type == BPF_LINK_TYPE_RAW_TRACEPOINT)
       return Traced{link.prog->id, BPF_FD_TYPE_RAW_TRACEPOINT, raw_tp_link_name(link)};
@@ -64,6 +64,16 @@ Result<void> bpf_task_fd_query_copy(Machine& machine, const bpf_attr& attr, User
   return named;
 }
 
+// Before 5.7: a descriptor, and nothing else that leads to what is attached.
+SysResult getfd_of_no_link(Link& attached) {
+  Holding newborn(attached.machine, attached, "bpf(BPF_RAW_TRACEPOINT_OPEN)");
+  bpf_link_inc(attached, {"born in task {}", attached.machine.current->pid});
+  emit<LifeEvent>(attached.machine, attached, "born");
+  const bool raw_tp = attached.type == BPF_LINK_TYPE_RAW_TRACEPOINT;
+  return anon_inode_getfd(attached.machine, raw_tp ? bpf_raw_tp_fops : bpf_tracing_prog_fops, attached,
+                          O_CLOEXEC_, newborn);
+}
+
 }  // namespace
 
 SysResult bpf_raw_tracepoint_open(Machine& machine, const bpf_attr& attr) {
@@ -80,6 +90,7 @@ SysResult bpf_raw_tracepoint_open(Machine& machine, const bpf_attr& attr) {
     bpf_prog_put(prog, {"not attached"});
     return attached.refusal();
   }
+  if (!has(Gate::raw_tp_link, machine.version)) return getfd_of_no_link(**attached);
   return bpf_link_settle(**attached, "bpf(BPF_RAW_TRACEPOINT_OPEN)");
 }
 

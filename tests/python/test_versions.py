@@ -386,6 +386,31 @@ def test_which_lines_fdinfo_has():
         assert name not in lines(before(since)) and name in lines(since), name
 
 
+RAW_TRACEPOINT = {
+    "5.6": ({"pos", "flags", "mnt_id", "ino"}, "file (bpf-raw-tracepoint): link (raw_tracepoint), no id"),
+    "5.7": ({"pos", "flags", "mnt_id", "ino", "link_type", "prog_tag", "prog_id"}, None),
+    "5.8": ({"pos", "flags", "mnt_id", "ino", "link_type", "link_id", "prog_tag", "prog_id", "tp_name"},
+            "file (bpf_link): link 1 (raw_tracepoint)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", RAW_TRACEPOINT)
+def test_a_raw_tracepoint_is_a_link_since(version):
+    lines, name = RAW_TRACEPOINT[version]
+    k = bpfsim.Kernel(version)
+    task = k.spawn()
+    prog = task.prog_load("raw_tracepoint", "r0 = 0\nexit")
+    fd = task.bpf("RAW_TRACEPOINT_OPEN", name=b"sys_enter\0", prog_fd=prog.fd)
+    assert {line.split(":")[0] for line in task.fdinfo(fd).splitlines()} == lines
+    assert name in (task.fds[fd], None)
+    tells = task.bpf("TASK_FD_QUERY", pid=task.pid, fd=fd)
+    assert (tells.prog_id, tells.fd_type) == (prog.id, 0)
+    prog.close()
+    assert "raw_tracepoint" in str(k.graph()) and not k.leaks()
+    task.close(fd)
+    assert "raw_tracepoint" not in str(k.graph())
+
+
 def test_a_link_is_pinned_and_tells_of_itself_since():
     for version, pins, tells in (("5.6", False, False), ("5.7", True, False), ("5.8", True, True)):
         task = bpfsim.Kernel(version).spawn()
