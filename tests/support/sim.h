@@ -22,6 +22,22 @@ namespace bpfsim {
 
 inline uint64_t user_ptr(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
+// A PROG_LOAD of these instructions; with a log, the verifier's words come into it.
+inline bpf_attr prog_load_attr(bpf_prog_type type, const std::vector<bpf_insn>& insns,
+                               std::vector<char>* log = nullptr, uint32_t level = 1) {
+  bpf_attr attr;
+  attr.prog_type = type;
+  attr.insns = user_ptr(insns.data());
+  attr.insn_cnt = uint32_t(insns.size());
+  attr.license = user_ptr("GPL");
+  if (!log) return attr;
+  log->assign(65536, 0);
+  attr.log_buf = user_ptr(log->data());
+  attr.log_size = uint32_t(log->size());
+  attr.log_level = level;
+  return attr;
+}
+
 struct Sim {
   explicit Sim(MachineOptions options = {}) : k(small(std::move(options))), t(k.spawn("bash")) {}
 
@@ -85,15 +101,8 @@ struct Sim {
   }
   long prog_load(bpf_prog_type type, const std::vector<bpf_insn>& insns, const char* name = "",
                  const char* license = "GPL") {
-    log.assign(65536, 0);
-    bpf_attr attr;
-    attr.prog_type = type;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
+    bpf_attr attr = prog_load_attr(type, insns, &log);
     attr.license = user_ptr(license);
-    attr.log_buf = user_ptr(log.data());
-    attr.log_size = uint32_t(log.size());
-    attr.log_level = 1;
     std::strncpy(attr.prog_name, name, sizeof attr.prog_name - 1);
     return bpf(BPF_PROG_LOAD, attr);
   }

@@ -28,12 +28,8 @@ struct Accountant final : Watcher {
 struct Updates : Sim {
   long load(bpf_prog_type type, bpf_attach_type expected) {
     const std::vector<bpf_insn> insns = {mov64_imm(BPF_REG_0, 0), exit_insn()};
-    bpf_attr attr;
-    attr.prog_type = type;
+    bpf_attr attr = prog_load_attr(type, insns);
     attr.expected_attach_type = expected;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
     return bpf(BPF_PROG_LOAD, attr);
   }
   long link(long prog, long target, bpf_attach_type type) {

@@ -75,11 +75,7 @@ TEST_CASE("what PROG_LOAD refuses before the verifier looks") {
     INFO(c.what);
     Sim s;
     const auto insns = returns(XDP_PASS);
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, insns);
     c.fill(attr);
     CHECK(s.bpf(BPF_PROG_LOAD, attr) == c.expected);
     CHECK_FALSE(s.k.last_refusal().reason().empty());
@@ -110,11 +106,7 @@ TEST_CASE("who may load which type") {
     s.machine().sysctl.unprivileged_bpf_disabled = c.disabled;
     s.t.cred = {1000, c.caps};
     const auto insns = returns(0);
-    bpf_attr attr;
-    attr.prog_type = c.type;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(c.type, insns);
     const long ret = s.bpf(BPF_PROG_LOAD, attr, 48);
     INFO(s.why());
     CHECK(ret == (c.allowed ? 3 : minus(Errno::Perm)));

@@ -3,10 +3,9 @@
 #include <string>
 
 #include "btf/btf_build.h"
-#include "catch.h"
 #include "isa/insn.h"
-#include "kernel.h"
 #include "live_bpf.h"
+#include "sim.h"
 #include "uapi/info.h"
 
 using namespace bpfsim;
@@ -14,63 +13,59 @@ using namespace bpfsim;
 namespace {
 
 struct Answer {
-  int64_t result;
+  long result;  // 0 or -errno
   std::string log;
 };
 
-uint64_t user_ptr(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+// The same programs for the simulator and for the live kernel.
+struct Both : Sim {
+  ~Both() {
+    for (long fd : opened) live::close_fd(fd);
+  }
+  long call(bool asks_live, int cmd, bpf_attr& attr) {
+    if (!asks_live) return bpf(cmd, attr);
+    opened.push_back(live::sys_bpf(cmd, &attr, sizeof attr));
+    return opened.back();
+  }
+  Answer load(bool asks_live, const std::vector<bpf_insn>& insns, const BtfBuilder& types, auto fill) {
+    const std::vector<uint8_t> blob = types.bytes();
+    bpf_attr btf;
+    btf.btf = user_ptr(blob.data());
+    btf.btf_size = uint32_t(blob.size());
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_SOCKET_FILTER, insns, &log);
+    attr.prog_btf_fd = uint32_t(call(asks_live, BPF_BTF_LOAD, btf));
+    fill(attr);
+    const long result = call(asks_live, BPF_PROG_LOAD, attr);
+    return {std::min(result, 0l), result < 0 ? log.data() : ""};
+  }
+  std::vector<long> opened;
+};
 
-template <class Call>
-Answer load(const Call& call, const std::vector<bpf_core_relo>& relos, uint32_t rec_size, uint32_t count) {
+struct Relos {
+  std::vector<bpf_core_relo> relos;
+  uint32_t rec_size = 16, count = 1;
+};
+
+Answer load(Both& both, bool asks_live, const Relos& c) {
   BtfBuilder b;
   b.add_func("main", b.add_func_proto(b.add_int("int", 4, BTF_INT_SIGNED), {}), BTF_FUNC_STATIC);
-  const std::vector<uint8_t> btf = b.bytes();
-  bpf_attr attr;
-  attr.btf = user_ptr(btf.data());
-  attr.btf_size = uint32_t(btf.size());
-  const int64_t btf_fd = call(BPF_BTF_LOAD, attr);
-
-  const bpf_insn insns[] = {mov64_imm(0, 0), exit_insn()};
   const bpf_func_info info = {0, 3};
-  std::string log(4096, '\0');
-  attr = {};
-  attr.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
-  attr.insns = user_ptr(insns);
-  attr.insn_cnt = 2;
-  attr.license = user_ptr("GPL");
-  attr.log_buf = user_ptr(log.data());
-  attr.log_size = uint32_t(log.size());
-  attr.log_level = 1;
-  attr.prog_btf_fd = uint32_t(btf_fd);
-  attr.func_info = user_ptr(&info);
-  attr.func_info_cnt = 1;
-  attr.func_info_rec_size = sizeof info;
-  attr.core_relos = user_ptr(relos.data());
-  attr.core_relo_cnt = count;
-  attr.core_relo_rec_size = rec_size;
-  const int64_t result = call(BPF_PROG_LOAD, attr);
-  return {result, log.c_str()};
+  return both.load(asks_live, {mov64_imm(0, 0), exit_insn()}, b, [&](bpf_attr& attr) {
+    attr.func_info = user_ptr(&info);
+    attr.func_info_cnt = 1;
+    attr.func_info_rec_size = sizeof info;
+    attr.core_relos = user_ptr(c.relos.data());
+    attr.core_relo_cnt = c.count;
+    attr.core_relo_rec_size = c.rec_size;
+  });
 }
 
 }  // namespace
 
 TEST_CASE("CO-RE relocations that cannot be read are refused as by the live kernel") {
   LIVE_KERNEL_OR_SKIP();
-  Kernel kernel{MachineOptions{}};
-  Task& task = kernel.spawn("test");
-  std::vector<long> opened;
-  const auto live_call = [&](int cmd, bpf_attr& attr) {
-    const long result = live::sys_bpf(cmd, &attr, sizeof attr);
-    if (result >= 0) opened.push_back(result);
-    return int64_t(result);
-  };
-  const auto our_call = [&](int cmd, bpf_attr& attr) {
-    return kernel.sys_bpf(task, cmd, user_ptr(&attr), sizeof attr);
-  };
-  const struct {
-    std::vector<bpf_core_relo> relos;
-    uint32_t rec_size = 16, count = 1;
-  } cases[] = {
+  Both both;
+  const Relos cases[] = {
       {{{0, 1, 0, 0}}, 15},
       {{{0, 1, 0, 0}}, 12},
       {{{0, 1, 0, 0}}, 256},
@@ -81,15 +76,13 @@ TEST_CASE("CO-RE relocations that cannot be read are refused as by the live kern
       {{{0, 2, 0, 0}}},                    // a prototype has no name
       {{{0, 1, 0, 0}, {1, 0, 0, 0}}, 20},  // the second begins with what the first has behind
   };
-  for (const auto& c : cases) {
-    const Answer ours = load(our_call, c.relos, c.rec_size, c.count),
-                 theirs = load(live_call, c.relos, c.rec_size, c.count);
+  for (const Relos& c : cases) {
+    const Answer ours = load(both, false, c), theirs = load(both, true, c);
     INFO("size " << c.rec_size << " count " << c.count << " type " << c.relos[0].type_id);
     CHECK(ours.result < 0);
     CHECK(ours.result == theirs.result);
     CHECK(ours.log == theirs.log);
   }
-  for (long fd : opened) live::close_fd(fd);
 }
 
 namespace {
@@ -104,61 +97,34 @@ struct Infos {
   bool ld_abs = false;  // in the second function
 };
 
-template <class Call>
-Answer load(const Call& call, const Infos& c) {
+Answer load(Both& both, bool asks_live, const Infos& c) {
   BtfBuilder b;
   const uint32_t proto = b.add_func_proto(b.add_int("int", 4, BTF_INT_SIGNED), {});
   b.add_func("main", proto, BTF_FUNC_STATIC);
   b.add_func("sub", proto, BTF_FUNC_STATIC);
   b.add_func("nothing", b.add_func_proto(0, {}), BTF_FUNC_STATIC);
   b.add_func("some", b.add_func_proto(b.add_struct("s", 4, {{"a", 1, 0}}), {}), BTF_FUNC_STATIC);
-  const std::vector<uint8_t> btf = b.bytes();
-  bpf_attr attr;
-  attr.btf = user_ptr(btf.data());
-  attr.btf_size = uint32_t(btf.size());
-  const int64_t btf_fd = call(BPF_BTF_LOAD, attr);
-
   // main() { sub(); } sub() { ... }: instruction 4 is the second half of an LD_IMM64.
   const std::vector<bpf_insn> insns = {
       {0x85, 0, 1, 0, 1},                                                           // call sub
       exit_insn(),        c.ld_abs ? bpf_insn{0x30, 0, 0, 0, 0} : mov64_imm(0, 0),  // r0 = *(u8 *)skb[0]
       {0x18, 2, 0, 0, 1}, {0, 0, 0, 0, 0},
       exit_insn()};
-  std::string log(4096, '\0');
-  attr = {};
-  attr.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
-  attr.log_buf = user_ptr(log.data());
-  attr.log_size = uint32_t(log.size());
-  attr.log_level = 1;
-  attr.prog_btf_fd = uint32_t(btf_fd);
-  attr.func_info = user_ptr(c.funcs.data());
-  attr.func_info_cnt = c.func_count;
-  attr.func_info_rec_size = c.func_size;
-  attr.line_info = user_ptr(c.lines.data());
-  attr.line_info_cnt = c.line_count;
-  attr.line_info_rec_size = c.line_size;
-  const int64_t result = call(BPF_PROG_LOAD, attr);
-  return {result < 0 ? result : 0, result < 0 ? log.c_str() : ""};
+  return both.load(asks_live, insns, b, [&](bpf_attr& attr) {
+    attr.func_info = user_ptr(c.funcs.data());
+    attr.func_info_cnt = c.func_count;
+    attr.func_info_rec_size = c.func_size;
+    attr.line_info = user_ptr(c.lines.data());
+    attr.line_info_cnt = c.line_count;
+    attr.line_info_rec_size = c.line_size;
+  });
 }
 
 }  // namespace
 
 TEST_CASE("what a program says of its functions and lines is judged as by the live kernel") {
   LIVE_KERNEL_OR_SKIP();
-  Kernel kernel{MachineOptions{}};
-  Task& task = kernel.spawn("test");
-  std::vector<long> opened;
-  const auto live_call = [&](int cmd, bpf_attr& attr) {
-    const long result = live::sys_bpf(cmd, &attr, sizeof attr);
-    if (result >= 0) opened.push_back(result);
-    return int64_t(result);
-  };
-  const auto our_call = [&](int cmd, bpf_attr& attr) {
-    return kernel.sys_bpf(task, cmd, user_ptr(&attr), sizeof attr);
-  };
+  Both both;
   const Infos cases[] = {
       {.name = "as it should be"},
       {.name = "no lines", .line_count = 0},
@@ -197,12 +163,11 @@ TEST_CASE("what a program says of its functions and lines is judged as by the li
   };
   int accepted = 0;
   for (const Infos& c : cases) {
-    const Answer ours = load(our_call, c), theirs = load(live_call, c);
+    const Answer ours = load(both, false, c), theirs = load(both, true, c);
     INFO(c.name);
     accepted += ours.result == 0;
     CHECK(ours.result == theirs.result);
     CHECK(ours.log == theirs.log);
   }
   CHECK(accepted == 5);
-  for (long fd : opened) live::close_fd(fd);
 }
