@@ -12,6 +12,7 @@
 #include "map/jhash.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -89,6 +90,8 @@ Result<void> stack_map_lookup_and_delete_elem(Map& map, const void* key, void* v
 }
 
 Result<void> stack_map_get_next_key(Map& map, const void* key, void* next_key) {
+  if (!has(Gate::stack_trace_walk, map.machine.version))
+    return refuse(Errno::Inval, "before {} stack traces have no next key", since(Gate::stack_trace_walk));
   const BpfStackMap& smap = stack_map(map);
   uint32_t id = key ? key_as<uint32_t>(key) : 0;
   if (key) id = id >= smap.n_buckets || !smap.bucket(id) ? 0 : id + 1;

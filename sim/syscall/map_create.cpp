@@ -232,9 +232,11 @@ SysResult map_create(Machine& machine, bpf_attr& attr) {
   const int f_flags = TRY(bpf_get_file_flag(attr.map_flags));
   TRY(check_numa_node(attr));
   const MapOps* ops = TRY(find_map_ops(machine, attr));
+  const bool attributes_first = has(Gate::map_attributes_first, machine.version);
+  if (!attributes_first) TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
   if (ops->map_alloc_check) TRY(ops->map_alloc_check(machine, attr));
   if (token_flag) TRY(bpf_token_get_from_fd(machine, attr.map_token_fd));
-  TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
+  if (attributes_first) TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
   if (attr.map_ifindex) TRY(bpf_map_offload_map_alloc(machine, attr));
 
   Map* map = TRY(ops->map_alloc(machine, attr));

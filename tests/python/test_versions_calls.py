@@ -165,6 +165,25 @@ def test_sys_admin_is_net_admin_since(map_type):
     assert (make("6.8"), make("6.9")) == (errno.EPERM, 0)
 
 
+def test_attributes_or_capability_first():
+    def make(version):
+        k = bpfsim.Kernel(version)
+        k.sysctl["kernel.unprivileged_bpf_disabled"] = 0
+        task = k.spawn(uid=1000)
+        return answer(task.map_create, "lru_hash", key_size=4, value_size=4, max_entries=0)
+
+    assert (make("6.4"), make("6.5")) == (errno.EPERM, errno.EINVAL)
+
+
+def test_stack_traces_are_walked_since():
+    def walk(version):
+        task = bpfsim.Kernel(version).spawn()
+        m = task.map_create("stack_trace", key_size=4, value_size=8, max_entries=1)
+        return answer(task.bpf, "MAP_GET_NEXT_KEY", map_fd=m.fd, key=bytes(4), next_key=bytearray(4))
+
+    assert (walk("4.15"), walk("4.16")) == (errno.EINVAL, errno.ENOENT)
+
+
 def test_a_refusal_names_the_function_that_refused_and_travels():
     task = bpfsim.Kernel("5.2").spawn()
     with pytest.raises(bpfsim.VerifierError) as caught:
