@@ -108,17 +108,22 @@ void update_effective_progs(Cgroup& cgroup, uint32_t type) {
 
 using Entries = std::vector<bpf_prog_list>;
 
-// The entry that an attachment takes over: the only one where there can be one, or the one to be replaced.
+// The entry that an attachment takes over, or null for a new one. A group that does not share has one at
+// most, and that is it; one that shares has each program once, and gives up the one that is to be replaced.
 Result<bpf_prog_list*> find_attach_entry(Entries& entries, const Prog* prog, const Prog* replaced,
                                          bool multi) {
-  if (!multi) return entries.empty() ? nullptr : &entries.front();
-  for (const bpf_prog_list& entry : entries)
-    if (prog && entry.prog == prog && prog != replaced)
-      return refuse(Errno::Inval, "program {} is attached here already", prog->id);
-  if (!replaced) return nullptr;
-  for (bpf_prog_list& entry : entries)
-    if (entry.prog == replaced) return &entry;
-  return refuse(Errno::NoEnt, "the program to replace, {}, is not attached here", replaced->id);
+  if (!multi) return entries.empty() ? nullptr : entries.data();
+  auto entry_of = [&](const Prog* wanted) {
+    auto found = std::find_if(entries.begin(), entries.end(),
+                              [&](const bpf_prog_list& entry) { return wanted && entry.prog == wanted; });
+    return found == entries.end() ? nullptr : &*found;
+  };
+  if (prog != replaced && entry_of(prog))
+    return refuse(Errno::Inval, "program {} is attached here already", prog->id);
+  bpf_prog_list* const found = entry_of(replaced);
+  if (replaced && !found)
+    return refuse(Errno::NoEnt, "the program to replace, {}, is not attached here", replaced->id);
+  return found;
 }
 
 // Whether a program or link that the caller names by descriptor or id is there, and at which place.

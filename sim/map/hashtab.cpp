@@ -402,60 +402,75 @@ bool lru_map_delete_node(void* arg, LruNode& node) {
   return true;
 }
 
-// An element with key and hash, though another may have to go for it.
-Result<HtabElem*> lru_pop(BpfHtab& htab, const void* key, uint32_t hash) {
-  LruNode* node = bpf_lru_pop_free(htab.lru, htab.machine.current->cpu);
-  if (!node) return refuse(Errno::NoMem, "no element is free and none can be evicted");
-  HtabElem* l = HtabElem::of(*node);
-  std::memcpy(l->key(), key, htab.key_size);
-  l->hash = hash;
-  return l;
-}
+// An element that was taken from the lists of an LRU hash, though another may have had to go for it. Unless
+// it is kept, it goes back.
+class LruTaken {
+ public:
+  explicit LruTaken(BpfHtab& htab) : htab_(htab) {}
+  LruTaken(const LruTaken&) = delete;
+  ~LruTaken() {
+    if (elem_) bpf_lru_push_free(htab_.lru, elem_->lru_node);
+  }
 
-// The element is taken first, so even an update that is then refused may have evicted another.
+  Result<void> take(const void* key, uint32_t hash) {
+    LruNode* node = bpf_lru_pop_free(htab_.lru, htab_.machine.current->cpu);
+    if (!node) return refuse(Errno::NoMem, "no element is free and none can be evicted");
+    elem_ = HtabElem::of(*node);
+    std::memcpy(elem_->key(), key, htab_.key_size);
+    elem_->hash = hash;
+    return {};
+  }
+  HtabElem* keep() {  // as an element of the hash
+    link_first(htab_, elem_);
+    return std::exchange(elem_, nullptr);
+  }
+
+ private:
+  BpfHtab& htab_;
+  HtabElem* elem_ = nullptr;
+};
+
+// The element is taken before the key is looked for: what has to go for it may be the very one that has the
+// key. So even an update that is then refused may have evicted another.
 Result<void> htab_lru_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   BpfHtab& htab = htab_of(map);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
-  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
-  HtabElem* l = TRY(lru_pop(htab, key, hash));
-  HtabElem* old = lookup_elem_raw(htab, hash, key);
-  if (Result<void> checked = check_flags(old, flags); !checked) {
-    bpf_lru_push_free(htab.lru, l->lru_node);
-    return checked;
-  }
-  copy_map_value(map, htab.value(l), value);
-  link_first(htab, l);
-  if (!old) {
+  const uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  LruTaken taken(htab);
+  TRY(taken.take(key, hash));
+  HtabElem* const there = lookup_elem_raw(htab, hash, key);
+  TRY(check_flags(there, flags));
+  HtabElem* const fresh = taken.keep();
+  copy_map_value(map, htab.value(fresh), value);
+  if (!there) {
     ++htab.count;
     return {};
   }
-  bpf_lru_node_set_ref(l->lru_node);
-  htab_unlink(htab, old);
-  bpf_lru_push_free(htab.lru, old->lru_node);
+  bpf_lru_node_set_ref(fresh->lru_node);
+  htab_unlink(htab, there);
+  bpf_lru_push_free(htab.lru, there->lru_node);
   return {};
 }
 
+// BPF_EXIST says that no new element is needed, so none has to go.
 Result<void> htab_lru_percpu_map_update(Map& map, const void* key, const void* value, uint64_t flags,
                                         bool onallcpus) {
   BpfHtab& htab = htab_of(map);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
-  uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
-  HtabElem* l = nullptr;
-  if (flags != BPF_EXIST) l = TRY(lru_pop(htab, key, hash));
-  HtabElem* old = lookup_elem_raw(htab, hash, key);
-  Result<void> checked = check_flags(old, flags);
-  if (checked && old) {
-    bpf_lru_node_set_ref(old->lru_node);
-    pcpu_copy_value(htab, old, value, onallcpus);
-  } else if (checked) {
-    if (!onallcpus) std::memset(htab.place(l), 0, uint64_t(htab.stride()) * htab.machine.cpus);
-    pcpu_copy_value(htab, l, value, onallcpus);
-    link_first(htab, l);
+  const uint32_t hash = htab_map_hash(key, htab.key_size, htab.hashrnd);
+  LruTaken taken(htab);
+  if (flags != BPF_EXIST) TRY(taken.take(key, hash));
+  HtabElem* l = lookup_elem_raw(htab, hash, key);
+  TRY(check_flags(l, flags));
+  if (l) {
+    bpf_lru_node_set_ref(l->lru_node);
+  } else {
+    l = taken.keep();
     ++htab.count;
-    return {};
+    if (!onallcpus) std::memset(htab.place(l), 0, uint64_t(htab.stride()) * htab.machine.cpus);
   }
-  if (l) bpf_lru_push_free(htab.lru, l->lru_node);
-  return checked;
+  pcpu_copy_value(htab, l, value, onallcpus);
+  return {};
 }
 
 Result<void> htab_lru_percpu_map_update_elem(Map& map, const void* key, const void* value, uint64_t flags) {

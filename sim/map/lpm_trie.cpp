@@ -1,11 +1,17 @@
 // Models: kernel/bpf/lpm_trie.c (Linux 6.18)
 //
 // Longest prefix match, as a router needs it. A key is a prefix length and that many significant bits, most
-// significant first; a lookup finds the longest stored prefix of its key. The trie is binary: below a node of
-// prefix length n hang, by bit n, the longer prefixes that begin with it. Where two prefixes part and none is
-// stored, an intermediate node without a value joins them; it always has two children. Keys are walked in
-// postorder, so a longer prefix comes before a shorter one of the same branch. Departs from the kernel: no
-// lock; a node that is given back stays with the map for its next insertion.
+// significant first; a lookup finds the longest stored prefix of its key. In words:
+//
+// - A stored prefix hangs below every shorter one that it begins with; its next bit says on which side.
+// - Where two prefixes part and their common beginning is not stored, a joint stands for it: a node without a
+//   value. A joint has both children, else it would join nothing: who takes a child away from it must let the
+//   other one take its place.
+// - Keys are walked longest first: what hangs on side 0 of a node, what hangs on side 1, the node itself.
+//
+// So the way of a key is a line from the root downwards, and all there is to know at each node is how it and
+// the key lie to each other (Fit). Departs from the kernel: no lock; a node that is given back stays with the
+// map for its next insertion.
 #include <algorithm>
 #include <bit>
 
@@ -29,12 +35,14 @@ constexpr uint32_t LPM_CREATE_FLAG_MASK = BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE | 
 struct LpmNode {
   LpmNode* child[2];
   uint32_t prefixlen;
-  uint32_t intermediate;  // not a bool: no byte of a node may be left to chance, a history compares them all
+  uint32_t joint;  // not a bool: no byte of a node may be left to chance, a history compares them all
   uint8_t* data() { return reinterpret_cast<uint8_t*>(this + 1); }
 };
 constexpr uint64_t kSizeofLpmTrieNode = 24;
 static_assert(sizeof(LpmNode) == kSizeofLpmTrieNode || sizeof(void*) != 8);
 constexpr uint64_t LPM_VAL_SIZE_MAX = KMALLOC_MAX_SIZE - LPM_DATA_SIZE_MAX - kSizeofLpmTrieNode;
+
+uint32_t bit_at(const uint8_t* data, uint32_t index) { return data[index / 8] >> (7 - index % 8) & 1; }
 
 struct LpmKey {
   explicit LpmKey(const void* key) : data(static_cast<const uint8_t*>(key) + kKeyHeader) {
@@ -53,25 +61,72 @@ struct LpmTrie final : Map {
 
   const uint32_t data_size, max_prefixlen;
   LpmNode* root = nullptr;
-  uint32_t n_entries = 0;    // intermediate nodes do not count
+  uint32_t n_entries = 0;    // joints do not count
   LpmNode* spare = nullptr;  // given back, linked by child[0]
 };
 
 LpmTrie& trie_of(Map& map) { return static_cast<LpmTrie&>(map); }
 const LpmTrie& trie_of(const Map& map) { return static_cast<const LpmTrie&>(map); }
 
-uint32_t extract_bit(const uint8_t* data, uint32_t index) { return data[index / 8] >> (7 - index % 8) & 1; }
-
-// How many leading bits a node and a key have in common, up to the shorter prefix.
-uint32_t longest_prefix_match(const LpmTrie& trie, LpmNode& node, const LpmKey& key) {
-  uint32_t limit = std::min(node.prefixlen, key.prefixlen), matched = 0;
-  for (uint32_t i = 0; i < trie.data_size && matched < limit; ++i) {
-    uint8_t differ = node.data()[i] ^ key.data[i];
-    matched += uint32_t(std::countl_zero(differ));
-    if (differ) break;
-  }
-  return std::min(matched, limit);
+// The number of leading bits that are equal in both, `limit` at most.
+uint32_t equal_bits(const uint8_t* a, const uint8_t* b, uint32_t limit) {
+  for (uint32_t at = 0; at < limit; at += 8)
+    if (const uint8_t differ = a[at / 8] ^ b[at / 8])
+      return std::min(limit, at + uint32_t(std::countl_zero(differ)));
+  return limit;
 }
+
+// How a node and a key lie to each other.
+enum class Fit {
+  kNothing,  // there is no node
+  kBegins,   // the node's prefix is a beginning of the key: the way goes on below it
+  kSame,     // it is the key
+  kGoesOn,   // the key is a beginning of it
+  kParts,    // they differ before either ends
+};
+
+// A place on the way of a key, from the root downwards. `slot` is what points at the node here, `above` what
+// points at the node over it.
+class Way {
+ public:
+  Way(LpmTrie& trie, const LpmKey& key) : key_(key), slot(&trie.root) { look(); }
+
+  void down() {
+    above = slot;
+    slot = &node()->child[bit_at(key_.data, node()->prefixlen)];
+    look();
+  }
+  Way& to_end() {
+    while (fit == Fit::kBegins) down();
+    return *this;
+  }
+  LpmNode* node() const { return *slot; }
+
+ private:
+  void look() {
+    LpmNode* const at = node();
+    if (!at) {
+      fit = Fit::kNothing;
+      return;
+    }
+    const uint32_t shorter = std::min(at->prefixlen, key_.prefixlen);
+    common = equal_bits(at->data(), key_.data, shorter);
+    if (common < shorter)
+      fit = Fit::kParts;
+    else if (at->prefixlen == key_.prefixlen)
+      fit = Fit::kSame;
+    else
+      fit = shorter == at->prefixlen ? Fit::kBegins : Fit::kGoesOn;
+  }
+
+  const LpmKey& key_;
+
+ public:
+  LpmNode** slot;
+  LpmNode** above = nullptr;  // none over the root
+  Fit fit = Fit::kNothing;
+  uint32_t common = 0;  // bits that node and key have in common
+};
 
 Result<Map*> trie_alloc(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
@@ -105,21 +160,21 @@ LpmTrie::~LpmTrie() {
 
 void trie_free(Map& map) { delete &trie_of(map); }
 
+// Of all stored prefixes that begin the key, the last one met is the longest.
 Result<void*> trie_lookup_elem(Map& map, const void* key_bytes) {
   LpmTrie& trie = trie_of(map);
-  LpmKey key(key_bytes);
+  const LpmKey key(key_bytes);
   if (key.prefixlen > trie.max_prefixlen) return nullptr;
-  LpmNode* found = nullptr;
-  for (LpmNode* node = trie.root; node; node = node->child[extract_bit(key.data, node->prefixlen)]) {
-    uint32_t matched = longest_prefix_match(trie, *node, key);
-    if (matched < node->prefixlen) break;
-    if (!node->intermediate) found = node;
-    if (matched == trie.max_prefixlen || matched == key.prefixlen) break;
-  }
-  return found ? trie.value(found) : nullptr;
+  LpmNode* longest = nullptr;
+  Way way(trie, key);
+  for (; way.fit == Fit::kBegins; way.down())
+    if (!way.node()->joint) longest = way.node();
+  if (way.fit == Fit::kSame && !way.node()->joint) longest = way.node();
+  return longest ? trie.value(longest) : nullptr;
 }
 
-Result<LpmNode*> node_alloc(LpmTrie& trie) {
+// A node without children, for the first `prefixlen` bits of `data`.
+Result<LpmNode*> node_alloc(LpmTrie& trie, uint32_t prefixlen, const uint8_t* data, bool joint) {
   LpmNode* node = trie.spare;
   if (node) {
     trie.spare = node->child[0];
@@ -127,7 +182,8 @@ Result<LpmNode*> node_alloc(LpmTrie& trie) {
     Span span = TRY(trie.machine.arena.alloc(trie.node_size(), "lpm_trie node"));
     node = reinterpret_cast<LpmNode*>(span.host);
   }
-  *node = {{nullptr, nullptr}, 0, 0};
+  *node = {{nullptr, nullptr}, prefixlen, joint};
+  std::memcpy(node->data(), data, trie.data_size);
   return node;
 }
 
@@ -136,129 +192,97 @@ void node_give_back(LpmTrie& trie, LpmNode* node) {
   trie.spare = node;
 }
 
-// The way from the root to where a key belongs: `slot` points at the node that is the key, that must go below
-// it or beside it, or is empty; `parent_slot` points at the node above.
-struct Place {
-  LpmNode** slot;
-  LpmNode** parent_slot = nullptr;
-  uint32_t matched = 0;
-};
-
-Place find_place(LpmTrie& trie, const LpmKey& key) {
-  Place place{&trie.root};
-  while (LpmNode* node = *place.slot) {
-    place.matched = longest_prefix_match(trie, *node, key);
-    if (node->prefixlen != place.matched || node->prefixlen == key.prefixlen) break;
-    place.parent_slot = place.slot;
-    place.slot = &node->child[extract_bit(key.data, node->prefixlen)];
+// The new node takes the slot at the end of its way. What stood there goes below it, or beside it below a
+// joint, or, if it was the same prefix, out of the trie.
+Result<void> put(LpmTrie& trie, const Way& way, LpmNode* fresh) {
+  LpmNode *const there = way.node(), *top = fresh;
+  switch (way.fit) {
+    case Fit::kBegins:  // not the end of a way
+    case Fit::kNothing: break;
+    case Fit::kSame:
+      std::copy_n(there->child, 2, fresh->child);
+      node_give_back(trie, there);
+      break;
+    case Fit::kGoesOn: fresh->child[bit_at(there->data(), fresh->prefixlen)] = there; break;
+    case Fit::kParts:
+      top = TRY(node_alloc(trie, way.common, there->data(), true));
+      for (LpmNode* side : {there, fresh}) top->child[bit_at(side->data(), way.common)] = side;
+      break;
   }
-  return place;
-}
-
-Result<void> trie_check_add_elem(const LpmTrie& trie, uint64_t flags) {
-  if (flags == BPF_EXIST) return refuse(Errno::NoEnt, "BPF_EXIST, but the prefix is not there");
-  if (trie.n_entries == trie.max_entries)
-    return refuse(Errno::NoSpc, "all {} elements are in use", trie.max_entries);
+  *way.slot = top;
   return {};
 }
 
 Result<void> trie_update_elem(Map& map, const void* key_bytes, const void* value, uint64_t flags) {
   LpmTrie& trie = trie_of(map);
-  LpmKey key(key_bytes);
+  const LpmKey key(key_bytes);
   if (flags > BPF_EXIST) return refuse(Errno::Inval, "unknown flags {}", flags);
   if (key.prefixlen > trie.max_prefixlen)
     return refuse(Errno::Inval, "prefix length {} is above {}", key.prefixlen, trie.max_prefixlen);
-  Place place = find_place(trie, key);
-  LpmNode* node = *place.slot;
-  bool same = node && node->prefixlen == place.matched;  // as long as the key, then
-  if (same && !node->intermediate) {
-    if (flags == BPF_NOEXIST) return refuse(Errno::Exist, "BPF_NOEXIST, but the prefix is there");
-  } else {
-    TRY(trie_check_add_elem(trie, flags));
-  }
+  const Way way = Way(trie, key).to_end();
+  const bool stored = way.fit == Fit::kSame && !way.node()->joint;
+  if (stored && flags == BPF_NOEXIST) return refuse(Errno::Exist, "BPF_NOEXIST, but the prefix is there");
+  if (!stored && flags == BPF_EXIST) return refuse(Errno::NoEnt, "BPF_EXIST, but the prefix is not there");
+  if (!stored && trie.n_entries == trie.max_entries)
+    return refuse(Errno::NoSpc, "all {} elements are in use", trie.max_entries);
 
-  LpmNode* fresh = TRY(node_alloc(trie));
-  fresh->prefixlen = key.prefixlen;
-  std::memcpy(fresh->data(), key.data, trie.data_size);
+  LpmNode* fresh = TRY(node_alloc(trie, key.prefixlen, key.data, false));
   std::memcpy(trie.value(fresh), value, trie.value_size);
-  if (!same || node->intermediate) ++trie.n_entries;
-  if (!node) {
-    *place.slot = fresh;
-  } else if (same) {
-    fresh->child[0] = node->child[0];
-    fresh->child[1] = node->child[1];
-    *place.slot = fresh;
-    node_give_back(trie, node);
-  } else if (place.matched == key.prefixlen) {  // a prefix of the node: goes above it
-    fresh->child[extract_bit(node->data(), place.matched)] = node;
-    *place.slot = fresh;
-  } else {
-    Result<LpmNode*> fork = node_alloc(trie);
-    if (!fork) {
-      --trie.n_entries;
-      node_give_back(trie, fresh);
-      return fork.refusal();
-    }
-    (*fork)->prefixlen = place.matched;
-    (*fork)->intermediate = 1;
-    std::memcpy((*fork)->data(), node->data(), trie.data_size);
-    uint32_t side = extract_bit(key.data, place.matched);
-    (*fork)->child[side] = fresh;
-    (*fork)->child[1 - side] = node;
-    *place.slot = *fork;
-  }
-  return {};
+  Result<void> done = put(trie, way, fresh);
+  if (!done)
+    node_give_back(trie, fresh);
+  else if (!stored)
+    ++trie.n_entries;
+  return done;
 }
 
+// A joint that has lost a child joins nothing: the other child, if there is one, takes its place.
+void mend_joint(LpmTrie& trie, LpmNode** slot) {
+  LpmNode* const node = *slot;
+  auto& [left, right] = node->child;
+  if (!node->joint || (left && right)) return;
+  *slot = left ? left : right;
+  node_give_back(trie, node);
+}
+
+// Without its value a node is a joint; so may be the one above it, which then has lost a child.
 Result<void> trie_delete_elem(Map& map, const void* key_bytes) {
   LpmTrie& trie = trie_of(map);
-  LpmKey key(key_bytes);
+  const LpmKey key(key_bytes);
   if (key.prefixlen > trie.max_prefixlen)
     return refuse(Errno::Inval, "prefix length {} is above {}", key.prefixlen, trie.max_prefixlen);
-  Place place = find_place(trie, key);
-  LpmNode* node = *place.slot;
-  if (!node || node->prefixlen != key.prefixlen || node->prefixlen != place.matched || node->intermediate)
-    return refuse(Errno::NoEnt, "this prefix is not stored");
+  const Way way = Way(trie, key).to_end();
+  if (way.fit != Fit::kSame || way.node()->joint) return refuse(Errno::NoEnt, "this prefix is not stored");
+  way.node()->joint = 1;
   --trie.n_entries;
-  if (node->child[0] && node->child[1]) {  // still joins two others
-    node->intermediate = 1;
-    return {};
-  }
-  LpmNode* parent = place.parent_slot ? *place.parent_slot : nullptr;
-  if (parent && parent->intermediate && !node->child[0] && !node->child[1]) {  // joins nothing any more
-    *place.parent_slot = parent->child[parent->child[0] == node];
-    node_give_back(trie, parent);
-  } else {
-    *place.slot = node->child[0] ? node->child[0] : node->child[1];
-  }
-  node_give_back(trie, node);
+  mend_joint(trie, way.slot);
+  if (way.above) mend_joint(trie, way.above);
   return {};
 }
 
-// The first in postorder among a node and what hangs below it.
-LpmNode* leftmost(LpmNode* node) {
-  while (LpmNode* next = node->child[0] ? node->child[0] : node->child[1]) node = next;
+// Of a node and what hangs below it, the one to be walked first. A joint has children, so it is never a
+// joint.
+LpmNode* first_of(LpmNode* node) {
+  while (LpmNode* below = node->child[0] ? node->child[0] : node->child[1]) node = below;
   return node;
 }
 
-// The key after `key` in postorder: what hangs to the right of it under its parent, else the parent.
-LpmNode* next_in_postorder(LpmTrie& trie, const LpmKey& key) {
-  std::vector<LpmNode*> way;
-  uint32_t matched = 0;
-  LpmNode* node = trie.root;
-  while (node) {
-    way.push_back(node);
-    matched = longest_prefix_match(trie, *node, key);
-    if (node->prefixlen != matched || node->prefixlen == key.prefixlen) break;
-    node = node->child[extract_bit(key.data, node->prefixlen)];
+// What is walked after the key. Each node above it has something to offer: its side 1, if the way went down
+// side 0, else itself; the lowest offer counts. The walk begins anew with a key that is not stored.
+LpmNode* next_of(LpmTrie& trie, const LpmKey& key) {
+  LpmNode *side = nullptr, *self = nullptr;  // at most one of them is set
+  Way way(trie, key);
+  while (way.fit == Fit::kBegins) {
+    LpmNode* const over = way.node();
+    way.down();
+    if (way.slot == &over->child[0] && over->child[1])
+      side = over->child[1], self = nullptr;
+    else if (!over->joint)
+      side = nullptr, self = over;
   }
-  if (!node || node->prefixlen != matched || node->intermediate) return leftmost(trie.root);
-  for (size_t depth = way.size() - 1; depth > 0; --depth) {
-    LpmNode* parent = way[depth - 1];
-    if (parent->child[0] == way[depth] && parent->child[1]) return leftmost(parent->child[1]);
-    if (!parent->intermediate) return parent;
-  }
-  return nullptr;
+  const bool stored = way.fit == Fit::kSame && !way.node()->joint;
+  if (!stored) return first_of(trie.root);
+  return side ? first_of(side) : self;
 }
 
 Result<void> trie_get_next_key(Map& map, const void* key_bytes, void* next_key) {
@@ -267,7 +291,7 @@ Result<void> trie_get_next_key(Map& map, const void* key_bytes, void* next_key) 
   LpmTrie& trie = trie_of(map);
   if (!trie.root) return refuse(Errno::NoEnt, "the trie is empty");
   bool walk_on = key_bytes && LpmKey(key_bytes).prefixlen <= trie.max_prefixlen;
-  LpmNode* next = walk_on ? next_in_postorder(trie, LpmKey(key_bytes)) : leftmost(trie.root);
+  LpmNode* next = walk_on ? next_of(trie, LpmKey(key_bytes)) : first_of(trie.root);
   if (!next) return refuse(Errno::NoEnt, "no key follows");
   std::memcpy(next_key, &next->prefixlen, kKeyHeader);
   std::memcpy(static_cast<uint8_t*>(next_key) + kKeyHeader, next->data(), trie.data_size);
@@ -301,8 +325,8 @@ TrieView trie_view(const Map& map) {
     int index = int(view.nodes.size());
     if (parent >= 0) view.nodes[size_t(parent)].child[side] = index;
     TrieNodeView shown{
-        node->prefixlen, node->intermediate != 0, bytes_of(node->data(), trie.data_size), {}, {-1, -1}};
-    if (!node->intermediate) shown.value = bytes_of(trie.value(node), trie.value_size);
+        node->prefixlen, node->joint != 0, bytes_of(node->data(), trie.data_size), {}, {-1, -1}};
+    if (!node->joint) shown.value = bytes_of(trie.value(node), trie.value_size);
     view.nodes.push_back(std::move(shown));
     left.push_back({node->child[1], index, 1});
     left.push_back({node->child[0], index, 0});

@@ -1,10 +1,9 @@
 // Models: kernel/bpf/verifier.c, mark_chain_precision() and the jump history (Linux 6.18)
 //
 // Most numbers do not matter: two states that differ in a loop counter nobody looks at are equal. A number
-// matters
-// ("is precise") when a verdict rests on it: it bounds an access, decides a branch, is a size. Then the
-// verifier walks back along the path that it came, from register to register and slot to slot, to where the
-// number was made, and marks it in every kept state on the way, so that pruning compares it there.
+// matters ("is precise") when a verdict rests on it: it bounds an access, decides a branch, is a size. Then
+// the verifier walks back along the path that it came, from register to register and slot to slot, to where
+// the number was made, and marks it in every kept state on the way, so that pruning compares it there.
 #pragma once
 
 #include "verifier/env.h"
@@ -20,34 +19,14 @@ namespace bpfsim {
 void mark_all_scalars_precise(bpf_verifier_env& env, bpf_verifier_state& st);
 void mark_all_scalars_imprecise(bpf_verifier_state& st);
 inline void bt_set_frame_slot(backtrack_state& bt, uint32_t frame, uint32_t slot) {
-  bt.stack_masks[frame] |= 1ull << slot;
+  bt.wanted[frame].slots |= 1ull << slot;
 }
 
 // The path as it was walked: jumps, calls, exits and stack accesses; what lies between went one by one.
 void push_jmp_history(bpf_verifier_env& env, bpf_verifier_state& cur, uint32_t insn_flags,
-                      uint64_t linked_regs);
+                      const linked_regs& linked = {});
 inline uint32_t insn_stack_access_flags(uint32_t frameno, int spi) {
   return INSN_F_STACK_ACCESS | uint32_t(spi) << INSN_F_SPI_SHIFT | frameno;
 }
-
-// Up to six registers and slots in 64 bits, for the history: those that one branch narrowed together.
-struct linked_reg {
-  uint8_t frameno;
-  uint8_t regno;  // or slot
-  bool is_reg;
-};
-struct linked_regs {
-  static constexpr int kMax = 6;
-  int cnt = 0;
-  linked_reg entries[kMax];
-
-  bool push(linked_reg reg) {
-    if (cnt == kMax) return false;
-    entries[cnt++] = reg;
-    return true;
-  }
-  uint64_t pack() const;
-  static linked_regs unpack(uint64_t packed);
-};
 
 }  // namespace bpfsim

@@ -1,9 +1,20 @@
 // Models: kernel/bpf/verifier.c, reg_bounds_sync() and what it calls (Linux 6.18)
 //
-// How bits and ranges teach each other. Each step only narrows, so three rounds as in the kernel may stop
-// early when a round changes nothing: the next would do the same. The results are the kernel's to the bit,
-// since the log prints them and verdicts hang on them; the tests hold that no step ever loses a number
-// (soundness).
+// How bits and ranges teach each other. Think of the 2^64 (or 2^32) numbers as a circle: unsigned reading
+// cuts it open before 0, signed reading before its least number, and a range is an arc that does not cross
+// the cut of its reading. In words, one rule for each way that knowledge takes:
+//
+// - bits to ranges: no member of a tnum lies outside its least and its greatest one;
+// - 64 to 32 bits: the low halves of an arc are an arc, if they do not come around to where they began;
+// - unsigned to signed and back: an arc that does not cross the other cut either is a range there too;
+// - 32 to 64 bits: the ends of an arc have low halves that the 32-bit range allows;
+// - ranges to bits: all members of a range begin with the bits that its two ends have in common.
+//
+// Each rule only narrows. The kernel goes round three times, and not until nothing changes; the order of the
+// rules and that number are its own, since the log prints the results and verdicts hang on them. A round that
+// changes nothing may end it, the next would do the same. The tests hold that no rule ever loses a number
+// (soundness). Where ranges contradict each other, no number is left: what they then say means nothing, but
+// is printed too, so here they are not asked for more than the kernel asks.
 #include "verifier/bounds.h"
 
 namespace bpfsim {
@@ -30,18 +41,21 @@ static void narrow_by_bits(Range<U>& r, tnum off) {
 
 void update_reg32_bounds(Scalar& reg) { narrow_by_bits(reg.r32, tnum_subreg(reg.var_off)); }
 
-// A range that holds just one member of the tnum tells the number.
+// If just one member of the tnum lies in the range, that is the number.
+static void know_only_member(Scalar& reg) {
+  const tnum t = reg.var_off;
+  const uint64_t next = tnum_step(t, reg.r64.umin), last = reg.r64.umax;
+  const bool least_is_one = tnum_contains(t, reg.r64.umin);
+  const uint64_t first = least_is_one ? reg.r64.umin : next;
+  auto second = [&] { return least_is_one ? next : tnum_step(t, first); };
+  const bool greatest_of_all = !least_is_one && first == tnum_max(t);
+  if (greatest_of_all || ((least_is_one || first <= last) && second() > last)) mark_known(reg, first);
+}
+
 static void update_reg64_bounds(Scalar& reg) {
   narrow_by_bits(reg.r64, reg.var_off);
-  if (reg.is_const() && reg.r64.umin == reg.r64.umax && reg.r64.umin == reg.var_off.value) return;
-  uint64_t next = tnum_step(reg.var_off, reg.r64.umin);
-  if (tnum_contains(reg.var_off, reg.r64.umin)) {
-    if (next > reg.r64.umax) mark_known(reg, reg.r64.umin);
-  } else if (next == tnum_max(reg.var_off)) {
-    mark_known(reg, next);
-  } else if (next <= reg.r64.umax && tnum_step(reg.var_off, next) > reg.r64.umax) {
-    mark_known(reg, next);
-  }
+  const bool known = reg.is_const() && reg.r64.umin == reg.r64.umax && reg.r64.umin == reg.var_off.value;
+  if (!known) know_only_member(reg);
 }
 
 void update_reg_bounds(Scalar& reg) {
@@ -49,68 +63,64 @@ void update_reg_bounds(Scalar& reg) {
   update_reg64_bounds(reg);
 }
 
-// Where neither reading wraps at the sign, signed and unsigned bounds are the same numbers. Where the signed
-// range crosses zero but the unsigned one misses one of its two halves, only the other half is left.
+// The low halves of lo..hi begin anew each time that the upper half steps. An unsigned range's ends need not
+// be compared: with one upper half they are in order.
+static void low_halves(Range32& r, uint64_t lo, uint64_t hi, bool in_order) {
+  const uint32_t lo32 = uint32_t(lo), hi32 = uint32_t(hi), steps = uint32_t(hi >> 32) - uint32_t(lo >> 32);
+  const bool less_than_a_turn = steps == 0 || (steps == 1 && hi32 < lo32);
+  if (steps == 0 && (in_order || lo32 <= hi32)) r.narrow_unsigned(lo32, hi32);
+  if (less_than_a_turn && int32_t(lo32) <= int32_t(hi32)) r.narrow_signed(int32_t(lo32), int32_t(hi32));
+}
+
+static void low_halves_of_unsigned(Scalar& reg) { low_halves(reg.r32, reg.r64.umin, reg.r64.umax, true); }
+static void low_halves_of_signed(Scalar& reg) {
+  low_halves(reg.r32, uint64_t(reg.r64.smin), uint64_t(reg.r64.smax), false);
+}
+
+// A signed range that crosses the unsigned cut is two arcs, one upwards from 0 and one below it. If the
+// unsigned range misses one of them, the other is left.
 template <class U>
-static void deduce_signs(Range<U>& r) {
+static void signs(Range<U>& r) {
   using S = typename Range<U>::S;
   if (S(r.umin) <= S(r.umax)) r.narrow_signed(S(r.umin), S(r.umax));
-  if (U(r.smin) <= U(r.smax)) {
-    r.narrow_unsigned(U(r.smin), U(r.smax));
-  } else if (r.umax < U(r.smin)) {
+  const U least = U(r.smin), greatest = U(r.smax);
+  if (least <= greatest) {
+    r.narrow_unsigned(least, greatest);
+  } else if (r.umax < least) {
     r.smin = S(r.umin);
-    r.umax = std::min(r.umax, U(r.smax));
-  } else if (U(r.smax) < r.umin) {
+    r.umax = std::min(r.umax, greatest);
+  } else if (greatest < r.umin) {
     r.smax = S(r.umax);
-    r.umin = std::max(r.umin, U(r.smin));
+    r.umin = std::max(r.umin, least);
   }
 }
+static void signs_of_32(Scalar& reg) { signs(reg.r32); }
+static void signs_of_64(Scalar& reg) { signs(reg.r64); }
 
-// The low half of the numbers from lo to hi. With one common upper half they keep their order; when the upper
-// half steps once while the low half goes from negative to positive, the signed reading of the low half does.
-static void deduce_low_half(Range32& r, uint64_t lo, uint64_t hi, bool unsigned_order) {
-  uint32_t lo32 = uint32_t(lo), hi32 = uint32_t(hi);
-  if (lo >> 32 == hi >> 32) {
-    if (unsigned_order || lo32 <= hi32) r.narrow_unsigned(lo32, hi32);
-    if (int32_t(lo32) <= int32_t(hi32)) r.narrow_signed(int32_t(lo32), int32_t(hi32));
-  }
-}
+// A bound with the lower half that the 32-bit reading says.
+static uint64_t with_low(uint64_t bound, uint32_t low) { return bound >> 32 << 32 | low; }
 
-static void deduce_low_half_over_step(Range32& r, uint64_t lo, uint64_t hi) {
-  bool steps = uint32_t(lo >> 32) + 1 == uint32_t(hi >> 32);
-  if (steps && int32_t(lo) < 0 && int32_t(hi) >= 0) r.narrow_signed(int32_t(lo), int32_t(hi));
-}
-
-static void reg32_deduce_bounds(Scalar& reg) {
-  const Range64& r = reg.r64;
-  deduce_low_half(reg.r32, r.umin, r.umax, true);
-  deduce_low_half(reg.r32, uint64_t(r.smin), uint64_t(r.smax), false);
-  deduce_low_half_over_step(reg.r32, r.umin, r.umax);
-  deduce_low_half_over_step(reg.r32, uint64_t(r.smin), uint64_t(r.smax));
-  deduce_signs(reg.r32);
-}
-
-// The 64-bit bounds with their low halves replaced by what the 32-bit reading allows at least and at most.
-static void reg_deduce_mixed_bounds(Scalar& reg) {
-  constexpr uint64_t high = ~uint64_t{UINT32_MAX};
+static void low_ends(Scalar& reg) {
   Range64& r = reg.r64;
-  r.narrow_unsigned((r.umin & high) | reg.r32.umin, (r.umax & high) | reg.r32.umax);
-  r.narrow_signed(int64_t((uint64_t(r.smin) & high) | reg.r32.umin),
-                  int64_t((uint64_t(r.smax) & high) | reg.r32.umax));
-  if (reg.r32.smin >= 0 && r.smin >= S32_MIN && r.smax <= S32_MAX) {
-    r.smin = reg.r32.smin;
-    r.smax = reg.r32.smax;
-    r.umin = uint64_t(r.smin);
-    r.umax = uint64_t(r.smax);
-    reg.var_off = tnum_intersect(reg.var_off, tnum_range(r.umin, r.umax));
-  }
+  const uint32_t least = reg.r32.umin, greatest = reg.r32.umax;
+  r.narrow_unsigned(with_low(r.umin, least), with_low(r.umax, greatest));
+  r.narrow_signed(int64_t(with_low(uint64_t(r.smin), least)), int64_t(with_low(uint64_t(r.smax), greatest)));
 }
 
-static void reg_deduce_bounds(Scalar& reg) {
-  reg32_deduce_bounds(reg);
-  deduce_signs(reg.r64);
-  reg_deduce_mixed_bounds(reg);
+// A number that fits 32 signed bits, whose low half is not negative, is its low half.
+static void is_low_half(Scalar& reg) {
+  const Range32& low = reg.r32;
+  if (low.smin < 0 || reg.r64.smin < S32_MIN || reg.r64.smax > S32_MAX) return;
+  reg.r64 = {low.smin, low.smax, uint64_t(int64_t{low.smin}), uint64_t(int64_t{low.smax})};
+  reg.var_off = tnum_intersect(reg.var_off, tnum_range(reg.r64.umin, reg.r64.umax));
 }
+
+template <void (*... rules)(Scalar&)>
+static void each_in_turn(Scalar& reg) {
+  (rules(reg), ...);
+}
+constexpr auto kRound = each_in_turn<low_halves_of_unsigned, low_halves_of_signed, signs_of_32, signs_of_64,
+                                     low_ends, is_low_half>;
 
 static void reg_bound_offset(Scalar& reg) {
   tnum off64 = tnum_intersect(reg.var_off, tnum_range(reg.r64.umin, reg.r64.umax));
@@ -130,7 +140,7 @@ void reg_bounds_sync(Scalar& reg) {
   update_reg_bounds(reg);
   for (int round = 0; round < 3; round++) {
     Scalar before = reg;
-    reg_deduce_bounds(reg);
+    kRound(reg);
     if (reg == before) break;
   }
   reg_bound_offset(reg);
@@ -159,15 +169,19 @@ void zext_32_to_64(Scalar& reg) {
   reg.r64.smax = positive ? reg.r32.smax : int64_t{UINT32_MAX};
 }
 
+template <class U>
+static void assign_range(Range<U>& r, int64_t lo, int64_t hi) {
+  using S = typename Range<U>::S;
+  r.smin = S(lo), r.smax = S(hi), r.umin = U(lo), r.umax = U(hi);
+}
+
+// Cut off at the kept bits, an arc of numbers with the same bits above stays one; of others all may be.
 void coerce_reg_to_size(Scalar& reg, unsigned bytes) {
-  uint64_t keep = (uint64_t{1} << (bytes * 8)) - 1;
-  Range64& r = reg.r64;
+  const uint64_t keep = ~uint64_t{0} >> (64 - bytes * 8);
+  const Range64& r = reg.r64;
+  const bool stays = ((r.umin ^ r.umax) & ~keep) == 0;
+  assign_range(reg.r64, stays ? int64_t(r.umin & keep) : 0, stays ? int64_t(r.umax & keep) : int64_t(keep));
   reg.var_off = tnum_cast(reg.var_off, bytes);
-  bool same_above = (r.umin & ~keep) == (r.umax & ~keep);
-  r.umin = same_above ? r.umin & keep : 0;
-  r.umax = same_above ? r.umax & keep : keep;
-  r.smin = int64_t(r.umin);
-  r.smax = int64_t(r.umax);
   if (bytes < 4) reg.r32 = {};
   reg_bounds_sync(reg);
 }
@@ -187,12 +201,6 @@ static bool sign_extended(const Range<U>& r, unsigned bytes, int64_t& lo, int64_
   lo = std::min(a, b);
   hi = std::max(a, b);
   return (lo >= 0) == (hi >= 0);
-}
-
-template <class U>
-static void assign_range(Range<U>& r, int64_t lo, int64_t hi) {
-  using S = typename Range<U>::S;
-  r.smin = S(lo), r.smax = S(hi), r.umin = U(lo), r.umax = U(hi);
 }
 
 void coerce_reg_to_size_sx(Scalar& reg, unsigned bytes) {

@@ -197,7 +197,7 @@ Errno check_jmp_operands(bpf_verifier_env& env, const bpf_insn& insn) {
     return reject(env, Errno::Inval, "BPF_JMP/JMP32 uses reserved fields\n");
   }
   if (regs[insn.dst_reg].type == PTR_TO_STACK) flags |= INSN_F_DST_REG_STACK;
-  if (flags) push_jmp_history(env, *env.cur_state, flags, 0);
+  if (flags) push_jmp_history(env, *env.cur_state, flags);
   return Errno::None;
 }
 
@@ -242,7 +242,7 @@ Errno check_cond_jmp_op(bpf_verifier_env& env, const bpf_insn& insn) {
   linked_regs linked;
   if (by_reg && src.type == SCALAR_VALUE && src.id) collect_linked_regs(env, this_branch, src.id, linked);
   if (dst.type == SCALAR_VALUE && dst.id) collect_linked_regs(env, this_branch, dst.id, linked);
-  if (linked.cnt > 1) push_jmp_history(env, this_branch, 0, linked.pack());
+  if (linked.cnt > 1) push_jmp_history(env, this_branch, 0, linked);
 
   bpf_verifier_state* other_branch =
       push_stack(env, env.insn_idx + uint32_t(int32_t{insn.off}) + 1, env.insn_idx, false);

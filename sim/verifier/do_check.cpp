@@ -186,7 +186,7 @@ Errno do_check_insn(bpf_verifier_env& env, Walk& walk) {
       return Errno::None;
     }
   }
-  if (aux.jmp_point) push_jmp_history(env, state, 0, 0);
+  if (aux.jmp_point) push_jmp_history(env, state, 0);
   log_insn(env, walk);
   emit<VerifierStep>(env.machine, env);
   if (!state.speculative) aux.seen = env.pass_cnt;

@@ -94,11 +94,13 @@ struct bpf_func_info_aux {
   bool unreliable = false;  // its BTF is not what its callers pass
 };
 
-// Registers and slots whose precision is being followed backwards.
+// Numbers that are being followed backwards to where they were made: registers and stack slots, by frame.
 struct backtrack_state {
-  uint32_t frame = 0;
-  uint32_t reg_masks[MAX_CALL_FRAMES] = {};
-  uint64_t stack_masks[MAX_CALL_FRAMES] = {};
+  uint32_t frame = 0;  // the walk is in
+  struct Wanted {
+    uint32_t regs = 0;
+    uint64_t slots = 0;
+  } wanted[MAX_CALL_FRAMES];
 };
 
 // Ids of an old state and those of the current one that stand for them.

@@ -156,7 +156,7 @@ Errno ask_unfinished(bpf_verifier_env& env, const bpf_verifier_state_list& old, 
 Errno end_path(bpf_verifier_env& env, bpf_verifier_state_list& old, uint32_t insn_idx, bool in_loop) {
   bpf_verifier_state& cur = *env.cur_state;
   ++old.hit_cnt;
-  if (env.insn_aux_data[env.insn_idx].jmp_point) push_jmp_history(env, cur, 0, 0);
+  if (env.insn_aux_data[env.insn_idx].jmp_point) push_jmp_history(env, cur, 0);
   MUST(propagate_precision(env, old, cur, nullptr));
   emit<PathPruned>(env.machine, env, old);
   if (!in_loop) return Errno::None;

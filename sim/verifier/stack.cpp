@@ -146,7 +146,7 @@ Errno check_stack_write_fixed_off(bpf_verifier_env& env, bpf_func_state& state, 
   } else {
     return store_bytes(env, slot, reg, byte, size, value_regno, insn);
   }
-  push_jmp_history(env, *env.cur_state, insn_stack_access_flags(state.frameno, spi), 0);
+  push_jmp_history(env, *env.cur_state, insn_stack_access_flags(state.frameno, spi));
   return Errno::None;
 }
 
@@ -277,7 +277,7 @@ Errno check_stack_read_fixed_off(bpf_verifier_env& env, bpf_func_state& reg_stat
     // A helper or an atomic must not take a pointer for a number.
     return reject(env, Errno::Access, "leaking pointer from stack off %d\n", off);
   }
-  if (from_spill) push_jmp_history(env, *env.cur_state, insn_stack_access_flags(reg_state.frameno, spi), 0);
+  if (from_spill) push_jmp_history(env, *env.cur_state, insn_stack_access_flags(reg_state.frameno, spi));
   return Errno::None;
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -168,10 +169,27 @@ enum : uint32_t {
   INSN_F_SRC_REG_STACK = 1 << 11,
 };
 
+// Registers and slots that one branch narrowed together. What finds no room is not linked any more.
+struct linked_reg {
+  uint8_t frameno;
+  uint8_t regno : 7;  // or slot
+  bool is_reg : 1;
+};
+struct linked_regs {
+  uint8_t cnt = 0;
+  linked_reg entries[6] = {};
+
+  bool push(linked_reg reg) {
+    if (cnt == std::size(entries)) return false;
+    entries[cnt++] = reg;
+    return true;
+  }
+};
+
 struct bpf_jmp_history_entry {
   uint32_t idx;
   uint32_t prev_idx : 20, flags : 12;
-  uint64_t linked_regs;  // registers that were narrowed together here (branch.h packs them)
+  linked_regs linked;
 };
 
 struct bpf_verifier_state_list;
