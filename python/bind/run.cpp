@@ -5,7 +5,6 @@
 #include "object/prog.h"
 #include "run/checked.h"
 #include "uapi/gates.h"
-#include "verifier/came_later.h"
 
 namespace bpfsim {
 
@@ -104,13 +103,6 @@ void bind_run(py::module_& m) {
           "executed", [](const PySteppedRun& r) { return r.now().executed(); },
           "How many instructions have run.")
       .def_property_readonly("result", &PySteppedRun::result, "r0 at the end; None while it runs.");
-  m.def(
-      "came_later",
-      [](const std::string& message, const std::string& version) {
-        return came_later(message, Version::parse(version).value_or(kLatest));
-      },
-      py::arg("message"), py::arg("version"),
-      "Which later kernel has what a verifier of `version` refused with `message`; empty: none known.");
   m.def("gate_rows", &gate_rows, py::arg("kernel"),
         "What differs between kernel versions: name, since, whether this machine has it, evidence, before, "
         "after.");
