@@ -1,7 +1,7 @@
 // No kernel counterpart: a kernel does not know what later ones take.
 //
-// What a refusal means on an older machine: that a later kernel has what was refused. The log keeps the
-// kernel's words; this stands beside them in the error.
+// What the last line of a verifier log means on an older machine: that a later kernel has what was refused.
+// The log keeps the kernel's words; this stands beside them in the error.
 #pragma once
 
 #include <string>
