@@ -485,10 +485,10 @@ class VerifierError(BpfError):
         kind, args, *state = super().__reduce__()
         return kind, args, {**(state[0] if state else {}), "trace": None}
 
-    def explained(self, cut: bool = False) -> VerifierError:
+    def explained(self, task: Any, cut: bool = False, prog_type: str | int = 0, insns: Any = b"") -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that
-        is ``cut`` has them where the kernel keeps its end, since 6.4. The reason of an older simulated kernel goes on
-        behind them: which later one has what was refused."""
+        is ``cut`` has them where the kernel keeps its end, since 6.4. On an older simulated kernel the reason adds
+        which later one has what was refused."""
         lines = self.log.splitlines()
         words = [line for line in lines if not line.startswith(_STATISTICS)]
         if self.errno == errno.ENOSPC and lines:  # the log is cut, and what stands last in it is not why
@@ -496,8 +496,11 @@ class VerifierError(BpfError):
         elif cut and not any(line.startswith(_STATISTICS) for line in lines):
             self.tell(self.check or "bpf_check", self.reason or "why stands in the log, which log_size= gives room")
         elif words:
-            at = self.reason.find(words[-1]) if self.reason else -1
-            self.tell(self.check or "bpf_check", self.reason[at:] if at >= 0 else words[-1])
+            kernel = getattr(task, "kernel", None)
+            number = _core.type_number("ProgType", prog_type) if isinstance(prog_type, str) else prog_type
+            text = bytes(insns) if isinstance(insns, bytes | bytearray | _core.Program) else b""
+            later = kernel and _core.came_later(words[-1], kernel.version, number & 0xFFFFFFFF, text)
+            self.tell(self.check or "bpf_check", f"{words[-1]} ({later})" if later else words[-1])
         return self
 
 
@@ -583,7 +586,7 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
-        raise refused.explained(cut) from None
+        raise refused.explained(task, cut, call["prog_type"], call["insns"]) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)
     prog.expected_attach_type = (call | named).get("expected_attach_type")

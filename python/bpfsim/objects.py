@@ -216,7 +216,7 @@ def _refused(error: Any, task: Any, made: _core.ObjectFile, trace: Any) -> OSErr
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = made.log, trace
-        error = refused.explained()
+        error = refused.explained(task)
     error = name_byte(error, _core.command_number(command))
     error.strerror = f"{error.step}: {error.args[-1]}"
     error.args = (error.errno, error.strerror)

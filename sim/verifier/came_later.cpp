@@ -67,39 +67,41 @@ constexpr LaterAccess kLaterAccess[] = {
 std::string since_gate(Gate gate) { return "since Linux " + since(gate) + ": " + gate_row(gate).after; }
 
 // Of an access to the context, or to what a flow dissector finds, that was refused.
-std::string context_later(const bpf_verifier_env& env) {
+std::string context_later(const std::string& message, Version version, uint32_t prog_type) {
   int off = 0, size = 0;
-  const char* said = env.refusal.c_str();
-  const ProgTypeRow* type = find_prog_type(env.prog.type);
+  const ProgTypeRow* type = find_prog_type(prog_type);
   std::string_view context = type ? type->context : "";
-  if (std::sscanf(said, "invalid access to flow keys off=%d size=%d", &off, &size) == 2)
+  if (std::sscanf(message.c_str(), "invalid access to flow keys off=%d size=%d", &off, &size) == 2)
     context = "bpf_flow_keys";
-  else if (std::sscanf(said, "invalid bpf_context access off=%d size=%d", &off, &size) != 2)
+  else if (std::sscanf(message.c_str(), "invalid bpf_context access off=%d size=%d", &off, &size) != 2)
     return {};
-  const Version version = env.machine.version;
   if (const ContextFieldRow* row = later_context_field(context, off, size, version))
     return std::string(row->fields) + " came with Linux " + row->since.str();
   for (const LaterAccess& later : kLaterAccess)
     if (later.context == context && off >= later.from && off < later.end && !has(later.gate, version) &&
         (later.gate != Gate::sock_addr_wide || size == 8))
       return since_gate(later.gate);
-  if (size < 4 && off % 4 && !has(Gate::ctx_narrow_anywhere, version))
+  if (!context.empty() && size < 4 && off % 4 && !has(Gate::ctx_narrow_anywhere, version))
     return since_gate(Gate::ctx_narrow_anywhere);
   return {};
 }
 
-// An opcode in a form that came later: where the walk stopped, or, for what is refused before it, the last
-// that was looked at.
-std::string form_later(const bpf_verifier_env& env) {
-  const bool atomic = env.refusal == "BPF_STX uses reserved fields";
-  if (!atomic && env.refusal.find("uses reserved fields") == std::string::npos &&
-      env.refusal.find("uses invalid atomic opcode") == std::string::npos)
-    return {};
-  size_t at = env.insn_idx;
-  for (size_t i = 0; atomic && i < env.insns.size(); i++)
-    if (env.insn_aux_data[i].newer_form && BPF_CLASS(env.insns[i].code) == BPF_STX) at = i;
-  if (at >= env.insns.size() || !env.insn_aux_data[at].newer_form) return {};
-  return "this instruction came with Linux " + decode(env.insns[at])->since.str();
+// The first instruction of the program of which an older kernel says this: it has the opcode, in other forms.
+std::string form_later(std::string_view message, Version version, std::span<const bpf_insn> insns) {
+  for (const bpf_insn& insn : insns) {
+    const OpRow* row = decode(insn);
+    if (!row || row->since <= version || !bpf_opcode_in_insntable(insn.code, version)) continue;
+    const bool alu = BPF_CLASS(insn.code) == BPF_ALU || BPF_CLASS(insn.code) == BPF_ALU64;
+    const std::string_view said = BPF_CLASS(insn.code) == BPF_STX
+                                      ? message.starts_with("BPF_ATOMIC")
+                                            ? "BPF_ATOMIC uses invalid atomic opcode"
+                                            : "BPF_STX uses reserved fields"
+                                  : !alu                         ? "BPF_CALL uses reserved fields"
+                                  : BPF_OP(insn.code) == BPF_MOV ? "BPF_MOV uses reserved fields"
+                                                                 : "BPF_ALU uses reserved fields";
+    if (message.starts_with(said)) return "this instruction came with Linux " + row->since.str();
+  }
+  return {};
 }
 
 // The name in "unknown func bpf_ringbuf_output#130".
@@ -128,11 +130,10 @@ std::optional<Version> opcode_since(std::string_view message) {
 
 }  // namespace
 
-std::string came_later(const bpf_verifier_env& env) {
-  const std::string& message = env.refusal;
-  const Version version = env.machine.version;
-  if (std::string later = context_later(env); !later.empty()) return later;
-  if (std::string later = form_later(env); !later.empty()) return later;
+std::string came_later(std::string_view message, Version version, const RefusedProgram& prog) {
+  if (std::string later = context_later(std::string(message), version, prog.type); !later.empty())
+    return later;
+  if (std::string later = form_later(message, version, prog.insns); !later.empty()) return later;
   if (const HelperRow* helper = helper_named(message); helper && helper->since > version)
     return "it came with Linux " + helper->since.str();
   if (auto first = opcode_since(message); first && *first > version)

@@ -8,7 +8,6 @@
 #include <cstddef>
 
 #include "verifier/attach_target.h"
-#include "verifier/came_later.h"
 #include "verifier/cfg.h"
 #include "verifier/do_check.h"
 #include "verifier/env.h"
@@ -134,9 +133,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   if (!logged || err != Errno::None) release_used(env);
   if (!logged) return logged;
   if (err != Errno::None) {
-    const std::string later = came_later(env);
-    Refusal refusal =
-        later.empty() ? refuse(err, "{}", env.refusal) : refuse(err, "{} ({})", env.refusal, later);
+    Refusal refusal = refuse(err, "{}", env.refusal);
     refusal.function = env.refused_in;
     return refusal;
   }
