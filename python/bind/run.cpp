@@ -1,4 +1,6 @@
 // Stepping: a program in the checked engine, one instruction at a time; and the table of version gates.
+#include <cstring>
+
 #include "hook/stepping.h"
 #include "isa/disasm.h"
 #include "machine.h"
@@ -106,10 +108,13 @@ void bind_run(py::module_& m) {
       .def_property_readonly("result", &PySteppedRun::result, "r0 at the end; None while it runs.");
   m.def(
       "came_later",
-      [](const std::string& message, const std::string& version) {
-        return came_later(message, Version::parse(version).value_or(kLatest));
+      [](const std::string& message, const std::string& version, uint32_t prog_type, const py::bytes& insns) {
+        const std::string_view bytes = insns;
+        std::vector<bpf_insn> copy(bytes.size() / sizeof(bpf_insn));
+        std::memcpy(copy.data(), bytes.data(), copy.size() * sizeof(bpf_insn));
+        return came_later(message, Version::parse(version).value_or(kLatest), {prog_type, copy});
       },
-      py::arg("message"), py::arg("version"),
+      py::arg("message"), py::arg("version"), py::arg("prog_type") = 0, py::arg("insns") = py::bytes(),
       "Which later kernel has what a verifier of `version` refused with `message`; empty: none known.");
   m.def("gate_rows", &gate_rows, py::arg("kernel"),
         "What differs between kernel versions: name, since, whether this machine has it, evidence, before, "

@@ -485,7 +485,7 @@ class VerifierError(BpfError):
         kind, args, *state = super().__reduce__()
         return kind, args, {**(state[0] if state else {}), "trace": None}
 
-    def explained(self, task: Any, cut: bool = False) -> VerifierError:
+    def explained(self, task: Any, cut: bool = False, prog_type: str | int = 0, insns: Any = b"") -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that
         is ``cut`` has them where the kernel keeps its end, since 6.4. On an older simulated kernel the reason adds
         which later one has what was refused."""
@@ -497,7 +497,9 @@ class VerifierError(BpfError):
             self.tell(self.check or "bpf_check", self.reason or "why stands in the log, which log_size= gives room")
         elif words:
             kernel = getattr(task, "kernel", None)
-            later = kernel and _core.came_later(words[-1], kernel.version)
+            number = _core.type_number("ProgType", prog_type) if isinstance(prog_type, str) else prog_type
+            text = bytes(insns) if isinstance(insns, bytes | bytearray | _core.Program) else b""
+            later = kernel and _core.came_later(words[-1], kernel.version, number & 0xFFFFFFFF, text)
             self.tell(self.check or "bpf_check", f"{words[-1]} ({later})" if later else words[-1])
         return self
 
@@ -584,7 +586,7 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
-        raise refused.explained(task, cut) from None
+        raise refused.explained(task, cut, call["prog_type"], call["insns"]) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)
     prog.expected_attach_type = (call | named).get("expected_attach_type")

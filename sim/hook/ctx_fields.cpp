@@ -5,13 +5,21 @@
 
 namespace bpfsim {
 
-static bool width_allowed(const CtxField& field, const CtxTouch& touch, InsnAccessAux& info) {
+// How the field may be accessed on this version.
+static CtxAccess access_of(const CtxField& field, bpf_access_type type, Version version) {
+  const CtxAccess now = type == BPF_READ ? field.read : field.write;
+  if (now == CtxAccess::No || !field.wider || has(*field.wider, version)) return now;
+  return now == CtxAccess::Wide && type == BPF_READ ? CtxAccess::Narrow : CtxAccess::Word;
+}
+
+static bool width_allowed(const CtxField& field, const CtxTouch& touch, Version version,
+                          InsnAccessAux& info) {
   const int size = touch.size;
   auto part_of = [&](int field_size) {
     info.ctx_field_size = field_size;
     return size <= field_size;
   };
-  switch (touch.type == BPF_READ ? field.read : field.write) {
+  switch (access_of(field, touch.type, version)) {
     case CtxAccess::No: return false;
     case CtxAccess::Word: return size == 4;
     case CtxAccess::Dword: return size == 8;
@@ -35,7 +43,7 @@ bool ctx_access_allowed(std::span<const CtxField> fields, size_t context_size, C
     if (!(here >> prog.expected_attach_type & 1)) return false;
     if (field.reg_type && info.is_ldsx) return false;
     if (field.reg_type && touch.type == BPF_READ) info.reg_type = field.reg_type;
-    return width_allowed(field, touch, info);
+    return width_allowed(field, touch, prog.machine.version, info);
   }
   return false;
 }

@@ -8,9 +8,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "object/ops.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -40,7 +42,12 @@ struct CtxField {
   uint32_t reg_type = 0;              // what a load gives, if it is a pointer
   uint64_t read_at = kAnyAttachType;  // only in programs that expect to be attached as one of these
   uint64_t write_at = kAnyAttachType;
+  std::optional<Gate> wider{};  // before it, 4 bytes at once; where it brought Wide, a part could be read too
 };
+constexpr CtxField wider_since(Gate gate, CtxField field) {
+  field.wider = gate;
+  return field;
+}
 #define CTX(type, field) int(offsetof(type, field)), int(offsetof(type, field) + sizeof(type::field))
 #define CTX_START(type, field) int(offsetof(type, field)), int(offsetof(type, field) + 1)
 #define CTX_TILL(type, first, last) int(offsetof(type, first)), int(offsetof(type, last) + sizeof(type::last))

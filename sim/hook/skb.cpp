@@ -52,10 +52,11 @@ static bool sk_filter_is_valid_access(int off, int size, bpf_access_type type, c
   return bpf_skb_is_valid_access(off, size, type, info);
 }
 
-static bool tc_cls_act_is_valid_access(int off, int size, bpf_access_type type, const Prog&,
+static bool tc_cls_act_is_valid_access(int off, int size, bpf_access_type type, const Prog& prog,
                                        InsnAccessAux& info) {
   bool writable = IN_FIELD(mark) || IN_FIELD(tc_index) || IN_FIELD(priority) || IN_FIELD(tc_classid) ||
-                  IN_FIELD(cb) || IN_FIELD(queue_mapping);
+                  IN_FIELD(cb) ||
+                  (IN_FIELD(queue_mapping) && has(Gate::tc_write_queue, prog.machine.version));
   if (type == BPF_WRITE && off == FIELD_START(tstamp) && size == 8) info.not_modelled = "writing tstamp";
   if (type == BPF_WRITE && !writable) return false;
   if (in_range(off, FIELD_START(family), FIELD_END(local_port))) return false;

@@ -20,14 +20,14 @@ constexpr uint64_t kBound4 = at_types(BPF_CGROUP_INET4_POST_BIND),
                    kBound6 = at_types(BPF_CGROUP_INET6_POST_BIND);
 constexpr CtxField sock_fields[] = {
     {CTX(bpf_sock, bound_dev_if), Word, Word, 0, kSockLife, kSockLife},
-    {CTX_START(bpf_sock, family), Narrow},
-    {CTX_START(bpf_sock, type), Narrow},
-    {CTX_START(bpf_sock, protocol), Narrow},
+    wider_since(Gate::sock_narrow, {CTX_START(bpf_sock, family), Narrow}),
+    wider_since(Gate::sock_narrow, {CTX_START(bpf_sock, type), Narrow}),
+    wider_since(Gate::sock_narrow, {CTX_START(bpf_sock, protocol), Narrow}),
     {CTX(bpf_sock, mark), Word, Word, 0, kSockLife, kSockLife},
     {CTX(bpf_sock, priority), Word, Word, 0, kSockLife, kSockLife},
     {CTX(bpf_sock, src_ip4), Narrow, No, 0, kBound4},
     {CTX(bpf_sock, src_ip6), Narrow, No, 0, kBound6},
-    {CTX_START(bpf_sock, src_port), Narrow, No, 0, kBound4 | kBound6},
+    wider_since(Gate::sock_narrow, {CTX_START(bpf_sock, src_port), Narrow, No, 0, kBound4 | kBound6}),
     {CTX(bpf_sock, dst_port), WordOrHalf},
     {CTX(bpf_sock, dst_ip4), Narrow},
     {CTX(bpf_sock, dst_ip6), Narrow},
@@ -45,11 +45,11 @@ constexpr uint64_t kSend4 = at_types(BPF_CGROUP_UDP4_SENDMSG), kSend6 = at_types
 constexpr CtxField sock_addr_fields[] = {
     {CTX(bpf_sock_addr, user_family), Word},
     {CTX(bpf_sock_addr, user_ip4), Narrow, Word, 0, kAddr4, kAddr4},
-    {CTX(bpf_sock_addr, user_ip6), Wide, Wide, 0, kAddr6, kAddr6},
-    {CTX(bpf_sock_addr, user_port), Narrow, Word},
+    wider_since(Gate::sock_addr_wide, {CTX(bpf_sock_addr, user_ip6), Wide, Wide, 0, kAddr6, kAddr6}),
+    wider_since(Gate::sock_addr_narrow_port, {CTX(bpf_sock_addr, user_port), Narrow, Word}),
     {CTX_TILL(bpf_sock_addr, family, protocol), Word},
     {CTX(bpf_sock_addr, msg_src_ip4), Narrow, Word, 0, kSend4, kSend4},
-    {CTX(bpf_sock_addr, msg_src_ip6), Wide, Wide, 0, kSend6, kSend6},
+    wider_since(Gate::sock_addr_wide, {CTX(bpf_sock_addr, msg_src_ip6), Wide, Wide, 0, kSend6, kSend6}),
     {CTX(bpf_sock_addr, sk), Dword, No, PTR_TO_SOCKET},
 };
 

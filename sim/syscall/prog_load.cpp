@@ -20,10 +20,11 @@ namespace bpfsim {
 
 namespace {
 
-void bpf_prog_load_fixup_attach_type(bpf_attr& attr) {
+void bpf_prog_load_fixup_attach_type(Version version, bpf_attr& attr) {
   if (attr.expected_attach_type) return;
   if (attr.prog_type == BPF_PROG_TYPE_CGROUP_SOCK) attr.expected_attach_type = BPF_CGROUP_INET_SOCK_CREATE;
-  if (attr.prog_type == BPF_PROG_TYPE_SK_REUSEPORT) attr.expected_attach_type = BPF_SK_REUSEPORT_SELECT;
+  if (attr.prog_type == BPF_PROG_TYPE_SK_REUSEPORT && has(Gate::reuseport_attach_type, version))
+    attr.expected_attach_type = BPF_SK_REUSEPORT_SELECT;
 }
 
 // What a later version brought is to this one a number without a meaning: no rule of its own, no need of its
@@ -54,6 +55,8 @@ Result<void> check_privileges(const Machine& machine, const bpf_attr& attr) {
 
 // Program types that must say at load time where they will be attached.
 bool attach_type_fits(Version version, uint32_t prog_type, uint32_t attach_type) {
+  if (prog_type == BPF_PROG_TYPE_CGROUP_SKB && !has(Gate::cgroup_skb_attach_type, version)) return true;
+  if (prog_type == BPF_PROG_TYPE_SK_REUSEPORT && !has(Gate::reuseport_attach_type, version)) return true;
   switch (prog_type) {
     case BPF_PROG_TYPE_CGROUP_SOCK:
     case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
@@ -192,9 +195,13 @@ SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32
   TRY(check_attr(machine, BPF_PROG_LOAD, attr));
   const uint32_t known =
       known_prog_flags(machine.version) | (BPF_F_TOKEN_FD & known_map_flags(machine.version));
+  for (const FlagRow& flag : prog_flags())
+    if (attr.prog_flags & flag.number && flag.since > machine.version)
+      return refuse(Errno::Inval, "prog_flags has {}, which came with Linux {}; this is {}", flag.name,
+                    flag.since.str(), machine.version.str());
   if (attr.prog_flags & ~known)
     return refuse(Errno::Inval, "prog_flags {}: this version knows the bits {}", attr.prog_flags, known);
-  bpf_prog_load_fixup_attach_type(attr);
+  bpf_prog_load_fixup_attach_type(machine.version, attr);
   if (attr.prog_flags & BPF_F_TOKEN_FD) TRY(bpf_token_get_from_fd(machine, attr.prog_token_fd));
   if (attr.prog_type == BPF_PROG_TYPE_KPROBE && !has(Gate::kern_version_ignored, machine.version) &&
       attr.kern_version != (uint32_t(machine.version.major) << 16 | uint32_t(machine.version.minor) << 8))

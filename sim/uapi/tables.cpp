@@ -132,27 +132,19 @@ std::span<const CommandRow> commands() { return kCommands; }
 std::span<const MapTypeRow> map_types() { return kMapTypes; }
 std::span<const ProgTypeRow> prog_types() { return kProgTypes; }
 
-namespace {
-
-struct ContextFieldRow {
-  std::string_view context;
-  size_t from, end;
-  Version since;
-};
-constexpr ContextFieldRow kContextFields[] = {
-#define CONTEXT_FIELD(type, first, last, since) \
-  {#type, offsetof(type, first), offsetof(type, last) + sizeof(type::last), Version::parse(since).value()},
+static constexpr ContextFieldRow kContextFields[] = {
+#define CONTEXT_FIELD(type, first, last, since)                                                            \
+  {#type, offsetof(type, first), offsetof(type, last) + sizeof(type::last), Version::parse(since).value(), \
+   std::string_view(#first) == #last ? #type "." #first : #type "." #first " to " #last},
 #include "uapi/context_fields.def"
 #undef CONTEXT_FIELD
 };
 
-}  // namespace
-
-bool context_has(std::string_view context, int off, int size, Version version) {
+const ContextFieldRow* later_context_field(std::string_view context, int off, int size, Version version) {
   for (const ContextFieldRow& row : kContextFields)
     if (row.since > version && row.context == context && off < int(row.end) && off + size > int(row.from))
-      return false;
-  return true;
+      return &row;
+  return nullptr;
 }
 
 uint32_t context_size(std::string_view context, size_t size, size_t align, Version version) {

@@ -42,8 +42,18 @@ struct ProgTypeRow {
   uint8_t capabilities;  // of LoadCapability; any one is also satisfied by CAP_SYS_ADMIN
 };
 
-// Whether the context of this C type had all of these bytes on that version (uapi/context_fields.def).
-bool context_has(std::string_view context, int off, int size, Version version);
+// Fields of a context that came after 4.14 (uapi/context_fields.def).
+struct ContextFieldRow {
+  std::string_view context;
+  size_t from, end;
+  Version since;
+  const char* fields;  // "xdp_md.data_meta", "xdp_md.ingress_ifindex to rx_queue_index"
+};
+// The first of them that has one of these bytes and that this version lacks; none: it has all.
+const ContextFieldRow* later_context_field(std::string_view context, int off, int size, Version version);
+inline bool context_has(std::string_view context, int off, int size, Version version) {
+  return !later_context_field(context, off, size, version);
+}
 // sizeof of that C type on that version, of a type whose size and alignment are these today.
 uint32_t context_size(std::string_view context, size_t size, size_t align, Version version);
 

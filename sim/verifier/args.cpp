@@ -79,12 +79,17 @@ Errno check_reg_type(bpf_verifier_env& env, uint32_t regno, uint32_t arg_type, c
     type &= ~uint32_t(DYNPTR_TYPE_LOCAL | DYNPTR_TYPE_RINGBUF | DYNPTR_TYPE_SKB | DYNPTR_TYPE_XDP |
                       DYNPTR_TYPE_SKB_META);
   std::string expected;
+  const Version version = env.machine.version;
+  const bool key_or_value =
+      base_type(arg_type) == ARG_PTR_TO_MAP_KEY || base_type(arg_type) == ARG_PTR_TO_MAP_VALUE;
+  const bool too_early = type == PTR_TO_MAP_VALUE && key_or_value && !has(Gate::map_value_args, version);
   for (uint32_t want : compatible->types) {
     if (want == NOT_INIT) break;
-    if (type == want) {
+    if (type == want && !too_early) {
       if (base_type(reg.type) == PTR_TO_BTF_ID) return check_btf_arg(env, regno, wanted_struct);
       return Errno::None;
     }
+    if (!expected.empty() && !has(Gate::arg_types_listed, version)) continue;
     if (!expected.empty()) expected += ", ";
     expected += reg_type_str(want);
   }

@@ -21,6 +21,7 @@ static Errno check_early_end(bpf_verifier_env& env, const bpf_subprog_info& sub,
 }
 
 static Errno check_abnormal_return(bpf_verifier_env& env) {
+  if (!has(Gate::tail_call_in_subprogs, env.machine.version)) return Errno::None;  // the walk refuses both
   for (uint32_t i = 1; i < env.subprog_cnt; i++)
     MUST(check_early_end(env, env.subprog_info[i], "not allowed in subprogs without BTF"));
   return Errno::None;

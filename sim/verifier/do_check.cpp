@@ -36,6 +36,9 @@ Errno check_st(bpf_verifier_env& env, const bpf_insn& insn) {
     return reject(env, Errno::Inval, "BPF_ST uses reserved fields\n");
   MUST(check_reg_arg(env, insn.dst_reg, SRC_OP));
   uint32_t dst_type = env.cur_regs()[insn.dst_reg].type;
+  if (dst_type == PTR_TO_CTX && !has(Gate::ctx_st, env.machine.version))
+    return reject(env, Errno::Access, "BPF_ST stores into R%u %s is not allowed\n", unsigned{insn.dst_reg},
+                  has(Gate::ctx_st_words, env.machine.version) ? "ctx" : "context");
   MUST(check_mem_access(env, env.insn_idx, insn.dst_reg, insn.off, BPF_SIZE(insn.code), BPF_WRITE, -1, false,
                         false));
   return save_aux_ptr_type(env, dst_type, false);

@@ -39,7 +39,9 @@ std::optional<bpf_retval_range> lsm_retval_range(const Prog& prog) {
 
 // What a program of this kind may answer; nothing: any number.
 std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
-  bpf_attach_type attach = prog.expected_attach_type;
+  const bpf_attach_type attach = prog.expected_attach_type;
+  const Version version = prog.machine.version;
+  if (!has(Gate::retval_checked, version)) return std::nullopt;
   switch (resolve_prog_type(prog)) {
     case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
       switch (attach) {
@@ -53,11 +55,12 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
         case BPF_CGROUP_INET6_GETSOCKNAME:
         case BPF_CGROUP_UNIX_GETSOCKNAME: return bpf_retval_range{1, 1};
         case BPF_CGROUP_INET4_BIND:
-        case BPF_CGROUP_INET6_BIND: return bpf_retval_range{0, 3};
+        case BPF_CGROUP_INET6_BIND: return bpf_retval_range{0, has(Gate::retval_bind, version) ? 3 : 1};
         default: return bpf_retval_range{0, 1};
       }
     case BPF_PROG_TYPE_CGROUP_SKB:
-      return attach == BPF_CGROUP_INET_EGRESS ? bpf_retval_range{0, 3} : bpf_retval_range{0, 1};
+      return bpf_retval_range{0,
+                              attach == BPF_CGROUP_INET_EGRESS && has(Gate::retval_egress, version) ? 3 : 1};
     case BPF_PROG_TYPE_CGROUP_SOCK:
     case BPF_PROG_TYPE_SOCK_OPS:
     case BPF_PROG_TYPE_CGROUP_DEVICE:
@@ -67,6 +70,7 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
       if (!prog.aux->attach_btf_id) return std::nullopt;
       return bpf_retval_range{0, 0};
     case BPF_PROG_TYPE_TRACING:
+      if (!has(Gate::retval_tracing, version)) return std::nullopt;
       if (attach == BPF_TRACE_FENTRY || attach == BPF_TRACE_FEXIT) return bpf_retval_range{0, 0};
       if (attach == BPF_TRACE_ITER) return bpf_retval_range{0, 1};
       return std::nullopt;
@@ -93,10 +97,12 @@ static std::string tnum_bits(tnum a) {
 Errno verbose_invalid_scalar(bpf_verifier_env& env, const bpf_reg_state& reg, bpf_retval_range range,
                              const char* context, const char* reg_name) {
   if (!has(Gate::retval_range, env.machine.version)) {
+    const bool told = has(Gate::retval_words, env.machine.version);
     const tnum is = reg.var_off, wanted = tnum_range(uint64_t(range.minval), uint64_t(range.maxval));
     const std::string has = tnum_is_unknown(is) ? "unknown scalar value" : "value " + tnum_bits(is);
-    return reject(env, Errno::Inval, "%s the register %s has %s should have been in %s\n", context, reg_name,
-                  has.c_str(), tnum_bits(wanted).c_str());
+    const std::string should = told ? "in " + tnum_bits(wanted) : "0 or 1";
+    return reject(env, Errno::Inval, "%s the register %s has %s should have been %s\n", context, reg_name,
+                  has.c_str(), should.c_str());
   }
   std::string has;
   if (reg.r64.smin > INT64_MIN) has += " smin=" + std::to_string(reg.r64.smin);
@@ -159,6 +165,8 @@ Errno check_ld_abs(bpf_verifier_env& env, const bpf_insn& insn) {
       type != BPF_PROG_TYPE_SCHED_ACT)
     return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] instructions not allowed for this program type\n");
   bool indirect = BPF_MODE(insn.code) == BPF_IND;
+  if (env.subprog_cnt > 1 && !has(Gate::ld_abs_in_subprogs, env.machine.version))
+    return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] instructions cannot be mixed with bpf-to-bpf calls\n");
   if (insn.dst_reg != BPF_REG_0 || insn.off != 0 || BPF_SIZE(insn.code) == BPF_DW ||
       (!indirect && insn.src_reg != BPF_REG_0))
     return reject(env, Errno::Inval, "BPF_LD_[ABS|IND] uses reserved fields\n");

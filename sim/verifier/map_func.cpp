@@ -103,6 +103,27 @@ constexpr HelperRow kHelperRows[] = {
     {BPF_FUNC_cgrp_storage_delete, {BPF_MAP_TYPE_CGRP_STORAGE}},
 };
 
+// Pairs of the first list that an older kernel does not accept.
+struct LaterPair {
+  int helper;
+  bpf_map_type maps[3];
+  Gate gate;
+};
+constexpr LaterPair kLaterPairs[] = {
+    {BPF_FUNC_map_lookup_elem, {BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_XSKMAP}, Gate::devmap_lookup},
+    {BPF_FUNC_map_lookup_elem, {BPF_MAP_TYPE_SOCKMAP, BPF_MAP_TYPE_SOCKHASH}, Gate::sockmap_lookup},
+    {BPF_FUNC_sk_select_reuseport, {BPF_MAP_TYPE_SOCKMAP, BPF_MAP_TYPE_SOCKHASH}, Gate::sockmap_reuseport},
+    {BPF_FUNC_map_update_elem, {BPF_MAP_TYPE_SOCKMAP, BPF_MAP_TYPE_SOCKHASH}, Gate::sockmap_update},
+};
+
+bool came_as_pair_later(const Map& map, int func_id, Version version) {
+  for (const LaterPair& pair : kLaterPairs)
+    if (pair.helper == func_id && !has(pair.gate, version) &&
+        std::find(std::begin(pair.maps), std::end(pair.maps), map.map_type) != std::end(pair.maps))
+      return true;
+  return false;
+}
+
 // A sockmap is changed only where no socket can be locked.
 bool runs_without_locked_sockets(const Prog& prog, int func_id) {
   constexpr bpf_prog_type always[] = {
@@ -116,12 +137,14 @@ bool runs_without_locked_sockets(const Prog& prog, int func_id) {
 bool may_update_sockmap(bpf_verifier_env& env, int func_id) {
   bool changes = func_id == BPF_FUNC_map_update_elem || func_id == BPF_FUNC_map_delete_elem;
   if (!changes) return false;
+  if (func_id == BPF_FUNC_map_delete_elem && !has(Gate::sockmap_delete, env.machine.version)) return true;
   bool may = runs_without_locked_sockets(env.prog, func_id);
   if (!may) verbose(env, "cannot update sockmap in this context\n");
   return may;
 }
 
 bool map_accepts(bpf_verifier_env& env, const Map& map, int func_id) {
+  if (came_as_pair_later(map, func_id, env.machine.version)) return false;
   for (const MapRow& row : kMapRows) {
     if (row.map != map.map_type) continue;
     for (int helper : row.helpers)

@@ -91,11 +91,18 @@ Errno check_packet_access(bpf_verifier_env& env, uint32_t regno, int off, int si
   return Errno::None;
 }
 
+// Kernels of old read a part of a field only where the field begins.
+bool part_begins_right(const bpf_verifier_env& env, int off, int size, const InsnAccessAux& info) {
+  return size >= info.ctx_field_size || off % info.ctx_field_size == 0 ||
+         has(Gate::ctx_narrow_anywhere, env.machine.version);
+}
+
 Errno check_ctx_access(bpf_verifier_env& env, uint32_t insn_idx, int off, int size, bpf_access_type t,
                        InsnAccessAux& info) {
   const ProgTypeRow* type = find_prog_type(env.prog.type);
   const bool known = !type || context_has(type->context, off, size, env.machine.version);
-  if (known && env.ops->is_valid_access && env.ops->is_valid_access(off, size, t, env.prog, info)) {
+  if (known && env.ops->is_valid_access && env.ops->is_valid_access(off, size, t, env.prog, info) &&
+      part_begins_right(env, off, size, info)) {
     if (!info.message.empty()) bpf_vlog_write(env.log, info.message);
     env.insn_aux_data[insn_idx].ctx_field_size = info.ctx_field_size;
     uint32_t& furthest = env.prog.aux->max_ctx_offset;
@@ -273,7 +280,8 @@ Errno other_pointer_access(bpf_verifier_env& env, const Access& a) {
   }
   if (base_type(type) == PTR_TO_BTF_ID && !type_may_be_null(type))
     return check_ptr_to_btf_access(env, a.regno, a.off, a.size, a.t, a.value_regno);
-  if (type == CONST_PTR_TO_MAP) return not_modelled(env, "reading the fields of a map");
+  if (type == CONST_PTR_TO_MAP && has(Gate::map_ptr_fields, env.machine.version))
+    return not_modelled(env, "reading the fields of a map");
   if (base_type(type) == PTR_TO_BUF && !type_may_be_null(type))
     return check_buffer_access(env, a.regno, a.off, a.size, a.t, a.value_regno);
   if (type == PTR_TO_ARENA) return not_modelled(env, "arenas");

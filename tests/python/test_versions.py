@@ -463,6 +463,167 @@ def test_a_refusal_says_since_when():
         task.bpf("LINK_CREATE", prog_fd=prog.fd, target_ifindex=1, attach_type="tcx_ingress")
 
 
+CTX = "invalid bpf_context access off={} size={}"
+LATER_VERDICTS = [  # of a version that refuses and the first that takes it: type, expected attach type, program, words
+    ("6.3", "6.4", "sched_cls", 0, "*(u32 *)(r1 +8) = 1\nr0 = 0\nexit", "BPF_ST stores into R1 ctx is not allowed"),
+    ("4.19", "6.4", "sched_cls", 0, "*(u32 *)(r1 +8) = 1\nr0 = 0\nexit", "BPF_ST stores into R1 context"),
+    ("5.11", "5.12", "cgroup_sock_addr", 8, "r0 = 2\nexit", "has value (0x2; 0x0) should have been in (0x0; 0x1)"),
+    ("5.11", "5.12", "cgroup_sock_addr", 9, "r0 = 3\nexit", "has value (0x3; 0x0) should have been in (0x0; 0x1)"),
+    ("5.2", "5.3", "cgroup_skb", 1, "r0 = 3\nexit", "has value (0x3; 0x0) should have been in (0x0; 0x1)"),
+    ("5.1", "5.3", "cgroup_skb", 1, "r0 = 3\nexit", "has value (0x3; 0x0) should have been 0 or 1"),
+    ("4.20", "5.0", "sched_cls", 0, "r0 = *(u8 *)(r1 +1)\nr0 = 0\nexit", CTX.format(1, 1)),
+    ("4.14", "5.0", "sched_cls", 0, "r0 = *(u16 *)(r1 +2)\nr0 = 0\nexit", CTX.format(2, 2)),
+    ("5.7", "5.8", "cgroup_sock_addr", 10, "r0 = *(u16 *)(r1 +24)\nr0 = 1\nexit", CTX.format(24, 2)),
+    ("5.2", "5.3", "cgroup_sock_addr", 11, "r0 = *(u64 *)(r1 +8)\nr0 = 1\nexit", CTX.format(8, 8)),
+    ("5.2", "5.3", "cgroup_sock_addr", 11, "r0 = 1\n*(u64 *)(r1 +16) = r0\nexit", CTX.format(16, 8)),
+    ("5.0", "5.1", "cgroup_sock", 2, "r0 = *(u8 *)(r1 +12)\nr0 = 1\nexit", CTX.format(12, 1)),
+    ("5.0", "5.1", "cgroup_sock", 2, "r0 = *(u16 *)(r1 +8)\nr0 = 1\nexit", CTX.format(8, 2)),
+    ("5.0", "5.1", "cgroup_sock", 12, "r0 = *(u16 *)(r1 +44)\nr0 = 1\nexit", CTX.format(44, 2)),
+    ("5.0", "5.1", "sched_cls", 0, "r0 = 0\n*(u32 *)(r1 +12) = r0\nexit", CTX.format(12, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verdict", LATER_VERDICTS, ids=lambda one: f"{one[2]} {one[0]}")
+def test_a_verdict_of_an_older_kernel(verdict):
+    old, new, type, attach, text, words = verdict
+
+    def load(version):
+        return bpfsim.Kernel(version).spawn().prog_load(type, text, expected_attach_type=attach)
+
+    with pytest.raises(bpfsim.VerifierError) as refused:
+        load(old)
+    assert words in refused.value.log
+    load(new)
+    load("6.18")
+
+
+def test_what_older_kernels_refuse_only_in_part():
+    """What lies beside a rule that came later, and was taken before it too."""
+    for version, type, attach, text in (
+        ("4.14", "cgroup_skb", 0, "r0 = 7\nexit"),  # nobody looked at what it returns
+        ("4.14", "sched_cls", 0, "r0 = *(u8 *)(r1 +8)\nr0 = 0\nexit"),
+        ("4.19", "cgroup_sock", 13, "r0 = *(u8 *)(r1 +28)\nr0 = 1\nexit"),
+        ("4.19", "cgroup_sock_addr", 11, "r0 = *(u16 *)(r1 +8)\nr0 = 1\nexit"),
+        ("4.19", "cgroup_sock_addr", 11, "r0 = 1\n*(u32 *)(r1 +8) = r0\nexit"),
+        ("4.19", "sk_reuseport", 1, "r0 = 1\nexit"),
+        ("5.12", "sk_reuseport", 1, "r0 = 1\nexit"),
+        ("5.2", "cgroup_skb", 2, "r0 = 1\nexit"),
+    ):
+        fields = {"expected_attach_type": attach} if attach else {}
+        bpfsim.Kernel(version).spawn().prog_load(type, text, **fields)
+    for version, type, attach in (("5.14", "sk_reuseport", 1), ("5.3", "cgroup_skb", 2)):
+        with pytest.raises(OSError, match="is not attached as expected_attach_type"):
+            bpfsim.Kernel(version).spawn().prog_load(type, "r0 = 1\nexit", expected_attach_type=attach)
+
+
+LOOKUP = """
+    *(u32 *)(r10 -4) = 0
+    r2 = r10
+    r2 += -4
+    r1 = map[m]
+    call bpf_map_lookup_elem
+"""
+NESTED = (
+    LOOKUP
+    + """
+    if r0 == 0 goto out
+    r2 = r0
+    r1 = map[m]
+    call bpf_map_lookup_elem
+out:
+    r0 = 2
+    exit"""
+)
+DELETE = """
+    r6 = r1
+    *(u32 *)(r10 -4) = 0
+    r1 = map[m]
+    r2 = r10
+    r2 += -4
+    call bpf_map_delete_elem
+    r0 = 1
+    exit"""
+MAP_USES = [  # as above, with a map
+    ("5.2", "5.3", "xdp", "devmap", 4, LOOKUP + END, "cannot pass map_type 14 into func bpf_map_lookup_elem#1"),
+    ("5.2", "5.3", "xdp", "xskmap", 4, LOOKUP + END, "cannot pass map_type 17 into func bpf_map_lookup_elem#1"),
+    ("4.17", "4.18", "xdp", "array", 8, NESTED, "R2 type=map_value expected=fp"),
+    ("5.8", None, "xdp", "array", 8, "r1 = map[m]\nr0 = *(u32 *)(r1 +0)" + END, "R1 invalid mem access 'map_ptr'"),
+    ("6.10", None, "cgroup_skb", "sockmap", 4, DELETE, "cannot update sockmap in this context"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("use", MAP_USES, ids=lambda one: f"{one[3]} {one[0]}")
+def test_a_use_of_a_map_that_came_later(use):
+    old, new, type, map, value_size, text, words = use
+
+    def load(version):
+        task = bpfsim.Kernel(version).spawn()
+        return task.prog_load(type, text, maps={"m": task.map_create(map, key_size=4, value_size=value_size)})
+
+    with pytest.raises(bpfsim.VerifierError) as refused:
+        load(old)
+    assert words in refused.value.log
+    if new:
+        load(new)
+        load("6.18")
+    elif map == "sockmap":
+        load("6.9")
+    else:
+        with pytest.raises(bpfsim.VerifierError, match="not modelled yet: reading the fields of a map"):
+            load("5.9")
+
+
+def test_functions_beside_tail_calls_and_packet_loads():
+    """Before 5.10 neither goes with functions, with or without BTF."""
+    tail_call = "call f\nexit\nf:\nr2 = map[m]\nr3 = 0\ncall bpf_tail_call\nr0 = 0\nexit"
+    packet = "r6 = r1\ncall f\nr0 = *(u8 *)skb[0]\nexit\nf:\nr0 = 0\nexit"
+    for version, words in (
+        ("4.19", "tail_calls are not allowed in programs with bpf-to-bpf calls"),
+        ("5.9", "tail_calls are not allowed in programs with bpf-to-bpf calls"),
+        ("5.10", "tail_call is not allowed in subprogs without BTF"),
+    ):
+        task = bpfsim.Kernel(version).spawn()
+        with pytest.raises(bpfsim.VerifierError) as refused:
+            task.prog_load("xdp", tail_call, maps={"m": task.map_create("prog_array", value_size=4)})
+        assert words in refused.value.log
+    assert refusal("5.9", packet, type="sched_cls").startswith("BPF_LD_[ABS|IND] instructions cannot be mixed with")
+    assert "BPF_LD_[ABS|IND] instructions" not in refusal("5.10", packet, type="sched_cls")
+
+
+@pytest.mark.parametrize(
+    ("version", "type", "text", "later"),
+    [
+        ("5.4", "xdp", "r0 = *(u32 *)(r1 +20)" + END, "xdp_md.egress_ifindex came with Linux 5.8"),
+        ("5.4", "sched_cls", "r0 = *(u32 *)(r1 +176)" + END, "__sk_buff.gso_size came with Linux 5.7"),
+        ("5.4", "sched_cls", "r0 = *(u64 *)(r1 +184)" + END, "__sk_buff.hwtstamp came with Linux 5.16"),
+        ("4.15", "xdp", "r0 = *(u32 *)(r1 +16)" + END, "xdp_md.ingress_ifindex to rx_queue_index came with Linux 4.16"),
+        ("5.4", "xdp", ON_STACK + "r1 = atomic_fetch_add((u64 *)(r10 -8), r1)" + END,
+         "this instruction came with Linux 5.12"),
+        ("5.4", "xdp", "r1 = 7\nr1 s/= 2" + END, "this instruction came with Linux 6.6"),
+        ("5.4", "xdp", "r1 = 7\nr2 = (s8)r1" + END, "this instruction came with Linux 6.6"),
+        ("4.19", "sched_cls", "r0 = *(u8 *)(r1 +1)" + END,
+         "since Linux 5.0: from any offset that its size divides"),
+        ("5.0", "sched_cls", "r0 = 0\n*(u32 *)(r1 +12) = r0" + END, "since Linux 5.1: and writes it"),
+        ("6.3", "sched_cls", "*(u32 *)(r1 +8) = 1" + END, "since Linux 6.4: it stores what a register may store"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_what_came_later(version, type, text, later):
+    with pytest.raises(bpfsim.VerifierError) as refused:
+        bpfsim.Kernel(version).spawn().prog_load(type, text)
+    assert refused.value.reason.endswith(f" ({later})")
+
+
+def test_a_refusal_that_no_later_kernel_mends_names_none():
+    for type, text in (("xdp", "r0 = *(u32 *)(r1 +40)" + END), ("sched_cls", "r0 = *(u64 *)(r1 +8)" + END)):
+        with pytest.raises(bpfsim.VerifierError) as refused:
+            bpfsim.Kernel("5.4").spawn().prog_load(type, text)
+        assert "Linux" not in refused.value.reason
+    with pytest.raises(OSError, match=r"prog_flags has BPF_F_SLEEPABLE, which came with Linux 5\.10; this is 5\.4"):
+        bpfsim.Kernel("5.4").spawn().prog_load("xdp", "r0 = 2\nexit", prog_flags=16)
+    with pytest.raises(OSError, match="this version knows the bits"):
+        bpfsim.Kernel("5.4").spawn().prog_load("xdp", "r0 = 2\nexit", prog_flags=1 << 20)
+
+
 def test_a_gate_says_truly_whether_it_is_modelled():
     """What code asks about is modelled; what is told only, no code asks about."""
     code = subprocess.run(
