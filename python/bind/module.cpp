@@ -1,5 +1,6 @@
 // bpfsim._core: one registration per area, each in a file of its own.
 #include "bind.h"
+#include "gil.h"
 #include "python_map.h"
 
 namespace bpfsim {
@@ -31,7 +32,10 @@ void raise_refusal(const Refusal& refusal) {
   if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
   if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
-  py::object error = py::module_::import("bpfsim.attr").attr("BpfError")(int(refusal.err), text);
+  const auto make = [&] {
+    return py::module_::import("bpfsim.attr").attr("BpfError")(int(refusal.err), text);
+  };
+  py::object error = or_stand_still(make);
   error.attr("errname") = errno_name(refusal.err);
   error.attr("check") = refusal.check();
   error.attr("reason") = refusal.reason();
