@@ -338,7 +338,8 @@ class _Progress:
     """Says how far a long search is: in a line of the terminal, or below the cell of a notebook. Gone at the end."""
 
     def __init__(self) -> None:
-        self._next, self._cell = time.monotonic() + _QUIET, None
+        self._next = time.monotonic() + _QUIET
+        self._cell: Any = None
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         self._notebook = hasattr(shell, "kernel")
         self._said = False
@@ -392,7 +393,8 @@ class _Stage:
         answers: dict[str, str] = {}
         self._ended_by: BaseException | None = None
         guests = _core.Guests(fork, held_at)
-        turns, choices = Schedule(), []
+        turns = Schedule()
+        choices: list[dict[str, str]] = []
         try:
             number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
             while True:
