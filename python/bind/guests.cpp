@@ -58,7 +58,7 @@ class Guests {
           guest_of = this;
           threads_[size_t(number)] = PyThread_get_thread_ident();
           try {
-            or_stand_still([&] { (*script)(); });
+            call_or_stand_still(*script);
           } catch (py::error_already_set& error) {
             if (!stopped_) error.discard_as_unraisable("a guest of a simulated machine");
           }

@@ -32,10 +32,8 @@ void raise_refusal(const Refusal& refusal) {
   if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
   if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
-  const auto make = [&] {
-    return py::module_::import("bpfsim.attr").attr("BpfError")(int(refusal.err), text);
-  };
-  py::object error = or_stand_still(make);
+  const py::object kind = py::module_::import("bpfsim.attr").attr("BpfError");
+  py::object error = call_or_stand_still(kind, py::make_tuple(int(refusal.err), text));
   error.attr("errname") = errno_name(refusal.err);
   error.attr("check") = refusal.check();
   error.attr("reason") = refusal.reason();

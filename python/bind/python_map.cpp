@@ -144,7 +144,7 @@ Result<py::object> call_python(Machine& machine, const PythonMapType& type, cons
   try {
     std::optional<Quiet> quiet;
     if (is_again(machine, type)) quiet.emplace();
-    return or_stand_still([&] { return py::object(type.ops.attr(method)(args...)); });
+    return call_or_stand_still(py::object(type.ops.attr(method)), py::make_tuple(args...));
   } catch (py::error_already_set& error) {
     return answer_of(machine, type, method, error);
   } catch (const std::exception& error) {
