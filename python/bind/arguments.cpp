@@ -37,6 +37,7 @@ struct Entry : py::cpp_function {
 };
 
 void enter_here(py::handle function) {
+  if (PyObject_TypeCheck(function.ptr(), &PyProperty_Type)) return enter_here(function.attr("fset"));
   if (PyInstanceMethod_Check(function.ptr())) function = PyInstanceMethod_GET_FUNCTION(function.ptr());
   if (py::isinstance<py::staticmethod>(function)) return enter_here(function.attr("__func__"));
   if (!PyCFunction_Check(function.ptr())) return;

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "gil.h"
 #include "journal.h"
 #include "machine.h"
 #include "trace/parking.h"
@@ -52,11 +53,12 @@ class Guests {
     const int guest = parking().start(
         machine.boot,
         [this, script, number] {
-          py::gil_scoped_acquire locked;
+          std::optional<py::gil_scoped_acquire> locked;
+          or_stand_still([&] { locked.emplace(); });
           guest_of = this;
           threads_[size_t(number)] = PyThread_get_thread_ident();
           try {
-            (*script)();
+            call_or_stand_still(*script);
           } catch (py::error_already_set& error) {
             if (!stopped_) error.discard_as_unraisable("a guest of a simulated machine");
           }
@@ -104,7 +106,7 @@ class Guests {
   void wait(const Parking::Turn& turn) {
     const bool locked = PyGILState_Check();  // not on a thread that has not begun yet
     if (!locked || guest_of == this) {
-      std::optional<py::gil_scoped_release> unlocked;
+      std::optional<GilAway> unlocked;
       if (locked) unlocked.emplace();
       while (!turn(std::chrono::hours(1))) {
       }
@@ -112,7 +114,7 @@ class Guests {
     }
     for (;;) {
       {
-        py::gil_scoped_release unlocked;
+        GilAway unlocked;
         if (turn(std::chrono::milliseconds(50))) break;
       }
       if (PyErr_CheckSignals() != 0) interrupt_.emplace();

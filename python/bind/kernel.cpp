@@ -1,6 +1,7 @@
 // Kernel and Task: booting a machine, and entering its kernel.
 #include <chrono>
 
+#include "gil.h"
 #include "hash_of.h"
 #include "machine.h"
 #include "uapi/gates.h"
@@ -264,7 +265,7 @@ Kernel& PyKernel::enter() {
       throw std::runtime_error("this machine is in the middle of a call: another cannot begin in it");
     raise_pending();
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    py::gil_scoped_release turn;  // for the thread whose call it is
+    GilAway turn;  // for the thread whose call it is
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   inside = std::this_thread::get_id();
@@ -286,7 +287,7 @@ PyKernel::PyKernel(const MachineOptions& options, size_t history_bytes) : kernel
     if (!PyGILState_Check()) return false;
     if (PyErr_CheckSignals() != 0) return true;  // Python's signals arrive in its main thread only
     if (!runs_guest() && !others_wait_long()) return false;
-    py::gil_scoped_release turn;  // also for who waits for a guest, and may want to stop it
+    GilAway turn;  // also for who waits for a guest, and may want to stop it
     return guest_is_stopped();
   };
 }

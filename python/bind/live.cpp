@@ -1,5 +1,6 @@
 // The live kernel for Python: the same protocol as a simulated machine, on this host's own bpf(2).
 #include "bind.h"
+#include "gil.h"
 #include "live_kernel.h"
 
 namespace bpfsim {
@@ -15,7 +16,7 @@ struct LiveTask {
     uint32_t length = size.value_or(uint32_t(bytes.size()));
     if (length > bytes.size()) throw py::value_error("size is larger than the attr buffer");
     uint8_t* data = bytes.data();
-    py::gil_scoped_release unlocked;
+    GilAway unlocked;
     return LiveKernel::sys_bpf(cmd, data, length);
   }
 };

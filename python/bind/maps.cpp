@@ -248,9 +248,13 @@ py::dict map_inside(const ObjectView& self, size_t limit) { return inside_of(map
 
 py::list maps_inside(PyKernel& kernel, size_t limit) {
   py::list maps;
-  for (const auto& [serial, object] : kernel.machine().objects)
-    if (object->kind == ObjectKind::Map)
-      maps.append(py::make_tuple(object->label(), inside_of(static_cast<const Map&>(*object), limit)));
+  for (const auto& [serial, object] : kernel.machine().objects) {
+    if (object->kind != ObjectKind::Map) continue;
+    const Map& map = static_cast<const Map&>(*object);
+    py::dict inside = inside_of(map, limit);
+    if (const py::object* state = state_of(map)) inside["state"] = *state;
+    maps.append(py::make_tuple(map.label(), inside));
+  }
   return maps;
 }
 
@@ -271,7 +275,7 @@ void bind_maps(py::module_& m) {
   m.def("map_inside", &map_inside, py::arg("map"), py::arg("limit") = 256,
         "How the elements of a map lie, as plain data; at most `limit` elements.");
   m.def("maps_inside", &maps_inside, py::arg("kernel"), py::arg("limit") = 256,
-        "(label, map_inside) of every map of a machine.");
+        "(label, map_inside) of every map of a machine; of a type in Python also its state.");
   bind_python_maps(m);
 }
 

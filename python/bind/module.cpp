@@ -1,5 +1,6 @@
 // bpfsim._core: one registration per area, each in a file of its own.
 #include "bind.h"
+#include "gil.h"
 #include "python_map.h"
 
 namespace bpfsim {
@@ -31,7 +32,8 @@ void raise_refusal(const Refusal& refusal) {
   if (PyErr_Occurred()) throw py::error_already_set();  // Ctrl-C, which made the call give up
   std::string text = errno_phrase(refusal.err);
   if (*refusal.function) text += " (" + refusal.check() + ": " + refusal.reason() + ")";
-  py::object error = py::module_::import("bpfsim.attr").attr("BpfError")(int(refusal.err), text);
+  const py::object kind = py::module_::import("bpfsim.attr").attr("BpfError");
+  py::object error = call_or_stand_still(kind, py::make_tuple(int(refusal.err), text));
   error.attr("errname") = errno_name(refusal.err);
   error.attr("check") = refusal.check();
   error.attr("reason") = refusal.reason();

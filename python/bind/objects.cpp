@@ -157,6 +157,15 @@ void bind_objects(py::module_& m) {
       .def("__hash__", [](const ObjectView& o) { return hash_of(o.owner.get(), o.serial); })
       .def("__repr__", [](const ObjectView& o) { return "<" + o.label + ">"; });
 
+  m.def(
+      "object_on",
+      [](const std::shared_ptr<PyKernel>& kernel, const ObjectView& object) {
+        return ObjectView{kernel, object.serial, object.label};
+      },
+      py::arg("kernel").none(false), py::arg("object"), "The same object in a fork of its machine.");
+  m.def(
+      "objects_born", [](PyKernel& k) { return k.machine().next_serial; }, py::arg("kernel"),
+      "The number that the next object will have.");
   m.def("graph_data", &graph_data, py::arg("kernel"), "Nodes and edges of the object graph as tuples.");
   m.def(
       "graph_disagreements", [](PyKernel& k) { return object_graph(k.machine()).disagreements(); },

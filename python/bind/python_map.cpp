@@ -11,6 +11,7 @@
 #include <cstring>
 #include <optional>
 
+#include "gil.h"
 #include "machine.h"
 #include "object/registry.h"
 
@@ -32,7 +33,11 @@ struct PythonMap final : Map {
   std::shared_ptr<PythonMap*> cell;  // how Python finds it, until it is gone
   py::object state, face;            // what map_alloc gave; what methods get as `map`
   std::map<Addr, Span> spans;        // of elements and copies
-  std::map<std::string, Span> copies;
+  struct Copy {
+    Span span;
+    std::string given;  // by the method; what is there now may be a program's
+  };
+  std::map<std::string, Copy> copies;
 
   Result<Span> new_span() {
     Span span = TRY(machine.arena.alloc(std::max<uint64_t>(value_size, 1), "python_map element"));
@@ -139,7 +144,7 @@ Result<py::object> call_python(Machine& machine, const PythonMapType& type, cons
   try {
     std::optional<Quiet> quiet;
     if (is_again(machine, type)) quiet.emplace();
-    return py::object(type.ops.attr(method)(args...));
+    return call_or_stand_still(py::object(type.ops.attr(method)), py::make_tuple(args...));
   } catch (py::error_already_set& error) {
     return answer_of(machine, type, method, error);
   } catch (const std::exception& error) {
@@ -148,10 +153,35 @@ Result<py::object> call_python(Machine& machine, const PythonMapType& type, cons
 }
 
 // A mistake in what a method returned is the class's too.
-Refusal wrong_return(const Map& map, const char* method, const std::string& what) {
-  PyErr_SetString(PyExc_TypeError, (word(type_of(map), method) + what).c_str());
+Refusal wrong_return(const Machine& machine, const PythonMapType& type, const char* method,
+                     const std::string& what) {
+  PyErr_SetString(PyExc_TypeError, (word(type, method) + what).c_str());
   py::error_already_set error;
-  return answer_of(map.machine, type_of(map), method, error);
+  return answer_of(machine, type, method, error);
+}
+Refusal wrong_return(const Map& map, const char* method, const std::string& what) {
+  return wrong_return(map.machine, type_of(map), method, what);
+}
+
+std::string type_name(const py::object& of) { return py::str(py::type::of(of).attr("__name__")); }
+
+// A method that has nothing to return. An errno that it returns, as the kernel's functions do, would be lost.
+template <class... Args>
+Result<void> call_for_nothing(Machine& machine, const PythonMapType& type, const char* method,
+                              const Args&... args) {
+  const py::object found = TRY(call_python(machine, type, method, args...));
+  if (found.is_none()) return {};
+  std::string shown = "a value of type " + type_name(found), name = "E2BIG";
+  if (PyLong_Check(found.ptr())) {
+    int overflow = 0;
+    const long value = PyLong_AsLongAndOverflow(found.ptr(), &overflow);
+    shown = overflow ? "an int" : std::to_string(value);
+    if (!overflow && value < 0 && value >= -4095 && std::strcmp(errno_name(Errno(-value)), "E?") != 0)
+      name = errno_name(Errno(-value));
+  }
+  return wrong_return(
+      machine, type, method,
+      " returned " + shown + ": it returns nothing, and refuses by raise OSError(errno." + name + ")");
 }
 
 // A thread that Python does not know (a parked guest's) cannot call into it.
@@ -164,8 +194,7 @@ py::bytes bytes_of(const void* data, size_t size) { return py::bytes(static_cast
 // Bytes of a size that the caller wants.
 Result<std::string> want_bytes(const Map& map, const char* method, const py::object& given, size_t size) {
   if (!PyBytes_Check(given.ptr()) && !PyByteArray_Check(given.ptr()))
-    return wrong_return(
-        map, method, " must return bytes, not " + std::string(py::str(py::type::of(given).attr("__name__"))));
+    return wrong_return(map, method, " must return bytes, not " + type_name(given));
   std::string raw =
       PyBytes_Check(given.ptr())
           ? std::string(PyBytes_AS_STRING(given.ptr()), size_t(PyBytes_GET_SIZE(given.ptr())))
@@ -196,8 +225,7 @@ const PythonMapType& type_of(Machine& machine, const bpf_attr& attr) {
 
 Result<void> alloc_check(Machine& machine, const bpf_attr& attr) {
   NEED_PYTHON();
-  TRY(call_python(machine, type_of(machine, attr), "map_alloc_check", attr_face(attr)));
-  return {};
+  return call_for_nothing(machine, type_of(machine, attr), "map_alloc_check", attr_face(attr));
 }
 
 constexpr uint32_t kMaxSize = 4u << 20;
@@ -239,7 +267,7 @@ Result<void*> lookup_by(Map& map, const void* key, const char* method) {
   auto copy = self.copies.find(name);
   if (found.is_none()) {
     if (copy != self.copies.end()) {
-      self.drop_span(copy->second);
+      self.drop_span(copy->second.span);
       self.copies.erase(copy);
     }
     return nullptr;
@@ -250,9 +278,18 @@ Result<void*> lookup_by(Map& map, const void* key, const char* method) {
     return static_cast<void*>(element.span.host);
   }
   std::string raw = TRY(want_bytes(map, method, found, map.value_size));
-  if (copy == self.copies.end()) copy = self.copies.emplace(name, TRY(self.new_span())).first;
-  std::memcpy(copy->second.host, raw.data(), raw.size());
-  return static_cast<void*>(copy->second.host);
+  if (copy == self.copies.end())
+    copy = self.copies.emplace(name, PythonMap::Copy{TRY(self.new_span()), ""}).first;
+  auto& [span, last] = copy->second;
+  const std::string now(static_cast<const char*>(static_cast<void*>(span.host)), last.size());
+  const bool lost = now != last && now != raw;
+  std::memcpy(span.host, raw.data(), raw.size());
+  last = raw;
+  if (lost)
+    return wrong_return(map, method,
+                        " returned bytes, and a program wrote to their copy: that is lost. "
+                        "It writes to the value itself where the method returns a map.element()");
+  return static_cast<void*>(span.host);
 }
 
 Result<void*> lookup_elem(Map& map, const void* key) { return lookup_by(map, key, "map_lookup_elem"); }
@@ -262,16 +299,14 @@ Result<void*> lookup_elem_sys_only(Map& map, const void* key) {
 
 Result<void> update_elem(Map& map, const void* key, const void* value, uint64_t flags) {
   NEED_PYTHON();
-  TRY(call_python(map.machine, type_of(map), "map_update_elem", python_map(map).face,
-                  bytes_of(key, map.key_size), bytes_of(value, map.value_size), flags));
-  return {};
+  return call_for_nothing(map.machine, type_of(map), "map_update_elem", python_map(map).face,
+                          bytes_of(key, map.key_size), bytes_of(value, map.value_size), flags);
 }
 
 Result<void> delete_elem(Map& map, const void* key) {
   NEED_PYTHON();
-  TRY(call_python(map.machine, type_of(map), "map_delete_elem", python_map(map).face,
-                  bytes_of(key, map.key_size)));
-  return {};
+  return call_for_nothing(map.machine, type_of(map), "map_delete_elem", python_map(map).face,
+                          bytes_of(key, map.key_size));
 }
 
 // What a method returned goes to `to`; None means that there is nothing.
@@ -308,9 +343,8 @@ Result<void> lookup_and_delete_elem(Map& map, const void* key, void* value, uint
 
 Result<void> push_elem(Map& map, const void* value, uint64_t flags) {
   NEED_PYTHON();
-  TRY(call_python(map.machine, type_of(map), "map_push_elem", python_map(map).face,
-                  bytes_of(value, map.value_size), flags));
-  return {};
+  return call_for_nothing(map.machine, type_of(map), "map_push_elem", python_map(map).face,
+                          bytes_of(value, map.value_size), flags);
 }
 
 Result<void> take(Map& map, const char* method, void* value) {
@@ -449,6 +483,11 @@ PythonMap::~PythonMap() {
   (void)face.release();
 }
 
+const py::object* state_of(const Map& map) {
+  const auto* own = dynamic_cast<const PythonMap*>(&map);
+  return own ? &own->state : nullptr;
+}
+
 PythonMaps::~PythonMaps() {
   for (py::error_already_set& error : errors) {
     error.restore();
@@ -523,7 +562,8 @@ void bind_python_maps(py::module_& m) {
                             "A value in the map's memory; it goes when nobody holds it any more.")
       .def_property(
           "value", [](const PythonElement& e) { return bytes_of(e.span.host, owner_of(e).value_size); },
-          &set_element, "Its bytes, as programs and user space see them now.")
+          py::cpp_function(&set_element, py::name("value"), py::arg("self"), py::arg("value")),
+          "Its bytes, as programs and user space see them now.")
       .def("__repr__", [](const PythonElement& e) {
         return *e.cell
                    ? "<Element " + std::string(py::repr(bytes_of(e.span.host, (*e.cell)->value_size))) + ">"

@@ -38,6 +38,8 @@ struct PythonMaps {
   void raise_kept();
 };
 
+const py::object* state_of(const Map& map);  // of a type in Python; null for the kernel's own
+
 void bind_maps(py::module_& m);
 void bind_python_maps(py::module_& m);
 

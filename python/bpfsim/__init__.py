@@ -106,6 +106,10 @@ _machine.remove_net_device = objects.remove_net_device
 _machine.register_map_type = map_types.register_map_type
 
 
+trace.record.__name__, trace.record.__qualname__ = "trace", "Kernel.trace"  # as a traceback names them
+trace.object_graph.__name__, trace.object_graph.__qualname__ = "graph", "Kernel.graph"
+
+
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext bpfsim``: brings ``%%bpf NAME`` and ``%%bpf_asm NAME``."""
     from .magics import BpfMagics

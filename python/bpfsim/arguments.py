@@ -49,6 +49,8 @@ class Parameter:
             return kind != self.type or kind == "object"
         if kind == "str":
             return isinstance(value, str | bytes)
+        if kind == "bytes":
+            return isinstance(value, bytes)
         if kind == "bool":
             return isinstance(value, bool)
         if kind == _INT:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _core, targets
 from .attr import bpf
-from .handles import Link, Map, Prog, same_machine
+from .handles import Link, Map, Prog, descriptor, same_machine
 
 _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _ON_DEVICES = ("BPF_XDP", "BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
@@ -67,32 +67,31 @@ def link_create(
     Raises OSError with the check that refused, such as EBUSY where a device runs a program already.
     """
     if isinstance(prog, Map):
-        same_machine(task, prog.task, "the map")
+        fd = descriptor(task, prog, "the map")
         if target is not None:
             raise TypeError(f"a program is linked to a hook, and {prog.name or 'this'} is a map ({prog.short_type})")
         kind = _number("BPF_STRUCT_OPS" if attach_type is None else attach_type)
-        return Link(task, int(bpf(task, "LINK_CREATE", map_fd=prog.fd, attach_type=kind, **fields)))
+        return Link(task, int(bpf(task, "LINK_CREATE", map_fd=fd, attach_type=kind, **fields)))
     _is_prog(prog)
-    same_machine(task, prog.task, "the program")
+    fd = descriptor(task, prog, "the program")
     kind = _attach_type(prog, attach_type)
     if functions or offsets:
         target, fields = None, _many(target, functions, offsets, cookies) | fields
     if isinstance(target, Prog):
-        same_machine(task, target.task, "the target")
+        at = descriptor(task, target, "the target")
         with targets.attach_target(task, prog.type, target, function, fields) as named:
-            fields = {"target_fd": target.fd, "target_btf_id": named["attach_btf_id"]} | fields
+            fields = {"target_fd": at, "target_btf_id": named["attach_btf_id"]} | fields
         target = None
     if isinstance(target, Map) and prog.type == "BPF_PROG_TYPE_TRACING":
-        same_machine(task, target.task, "the map")
-        info = target.fd.to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
+        info = descriptor(task, target, "the map").to_bytes(4, "little").ljust(16, b"\0")  # union bpf_iter_link_info
         target, fields = None, {"iter_info": info, "iter_info_len": len(info)} | fields
     if target is None and kind in _device_types() and "target_ifindex" not in fields:
         raise ValueError(
             "this program goes onto a network device: target must be one, its name or its ifindex, is None"
         )
     with _named(task, target, kind) as hook:
-        fd = bpf(task, "LINK_CREATE", prog_fd=prog.fd, attach_type=kind, **(hook | fields))
-    return Link(task, int(fd))
+        link = bpf(task, "LINK_CREATE", prog_fd=fd, attach_type=kind, **(hook | fields))
+    return Link(task, int(link))
 
 
 def _many(path: Any, functions: Sequence[str], offsets: Sequence[int], cookies: Sequence[int]) -> dict[str, Any]:
@@ -123,10 +122,10 @@ def prog_attach(
     ``flags`` are BPF_F_*, such as BPF_F_ALLOW_OVERRIDE 1 and BPF_F_ALLOW_MULTI 2. Raises OSError.
     """
     _is_prog(prog)
-    same_machine(task, prog.task, "the program")
+    fd = descriptor(task, prog, "the program")
     kind = _attach_type(prog, attach_type)
     with _named(task, target, kind) as hook:
-        bpf(task, "PROG_ATTACH", attach_bpf_fd=prog.fd, attach_type=kind, attach_flags=flags, **(hook | fields))
+        bpf(task, "PROG_ATTACH", attach_bpf_fd=fd, attach_type=kind, attach_flags=flags, **(hook | fields))
 
 
 def prog_detach(
@@ -138,8 +137,7 @@ def prog_detach(
     """
     if prog is not None:
         _is_prog(prog)
-        same_machine(task, prog.task, "the program")
-        fields = {"attach_bpf_fd": prog.fd} | fields
+        fields = {"attach_bpf_fd": descriptor(task, prog, "the program")} | fields
     kind = _attach_type(prog, attach_type)
     with _named(task, target, kind) as hook:
         bpf(task, "PROG_DETACH", attach_type=kind, **(hook | fields))
@@ -212,8 +210,7 @@ def _named(task: Any, target: Any, attach_type: int) -> Iterator[dict[str, int]]
     elif isinstance(target, str):
         yield {"target_ifindex": task.kernel.net_device(target).ifindex}
     elif isinstance(target, Map):
-        same_machine(task, target.task, "the map")
-        yield {"target_fd": target.fd}
+        yield {"target_fd": descriptor(task, target, "the map")}
     elif isinstance(target, int):
         yield {"target_ifindex" if attach_type in _device_types() else "target_fd": target}
     elif hasattr(target, "ifindex"):

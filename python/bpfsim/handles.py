@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import itertools
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,9 +41,10 @@ class Handle:
     _info_kind = ""
 
     def __init__(self, task: Any, fd: int):
+        _is_task(task)
         self.task, self._fd = task, fd
-        found = task.object_at(fd) if hasattr(task, "object_at") else None
-        self._serial = found.serial if found else None  # the object's, by which a number given anew is noticed
+        # The object, by which a number given anew is noticed, and which outlives the task; None on the live kernel.
+        self._object = found = task.object_at(fd) if hasattr(task, "object_at") else None
         kind = found.kind if found else self._info_kind
         if kind != self._info_kind:
             raise ValueError(f"fd {fd} leads to a {kind}, not to a {self._info_kind}")
@@ -63,13 +63,17 @@ class Handle:
     def _another(self) -> Any:
         """The object that the descriptor's number leads to where that is not this one's; None also where it leads to
         nothing, which is for the kernel to refuse."""
-        if self._serial is None or self.task.exited:
+        if self._object is None or self.task.exited:
             return None
+        found = self._at(self.task)
+        return None if found is None or found.serial == self._object.serial else found
+
+    def _at(self, task: Any) -> Any:
+        """What a task has under the descriptor's number; None for nothing."""
         try:
-            found = self.task.object_at(self._fd)
+            return task.object_at(self._fd)
         except OSError:
             return None
-        return None if found.serial == self._serial else found
 
     @property
     def info(self) -> dict[str, Any]:
@@ -86,8 +90,11 @@ class Handle:
 
     @property
     def object(self) -> Any:
-        """The kernel object itself (simulated machines only): its counters, holders and ledger."""
-        return self._simulated("the kernel object itself").object_at(self.fd)
+        """The kernel object itself (simulated machines only): its counters, holders and ledger. It can be asked also
+        after the task has exited, for as long as somebody holds it: looking is no call. ReferenceError once it is gone.
+        """
+        task = self._simulated("the kernel object itself")
+        return self._object if self._fd >= 0 and task.exited else task.object_at(self.fd)
 
     def _simulated(self, what: str) -> Any:
         """The task, where it is one of a simulated machine; what the live kernel keeps to itself is missing there."""
@@ -122,13 +129,14 @@ class Handle:
     def on(self, task: Any) -> Self:
         """The same descriptor number of another task: of a child, or of a fork of the machine. ValueError when it is
         used, where that leads to another object there."""
-        if not hasattr(task, "sys_bpf"):
-            raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
+        _is_task(task)
         kernels: list[Any] = [getattr(one, "kernel", None) for one in (self.task, task)]
         if kernels[0] is not kernels[1] and (None in kernels or not _core.are_forks(*kernels)):
             raise ValueError("the task belongs to another machine, and neither is a fork of the other")
         other = copy.copy(self)
         other.task = task
+        if self._object is not None:
+            other._object = _core.object_on(task.kernel, self._object)
         return other
 
     def close(self) -> None:
@@ -225,25 +233,23 @@ class Map(Handle):
             return self._unpack(raw)
         return [self._unpack(raw[at : at + self.value_size]) for at in range(0, len(raw), self._stride())]
 
-    def __getitem__(self, key: Any) -> Any:
+    def _lookup(self, key: Any) -> Any:
+        """The value. FileNotFoundError where the key is missing: a KeyError is one that a lesson's own type raises."""
         value = self._value_buffer()
+        bpf(self.task, "MAP_LOOKUP_ELEM", map_fd=self.fd, key=self._pack(key, self.key_size, "key"), value=value)
+        return self._unpack_value(bytes(value))
+
+    def __getitem__(self, key: Any) -> Any:
         try:
-            bpf(
-                self.task,
-                "MAP_LOOKUP_ELEM",
-                map_fd=self.fd,
-                key=self._pack(key, self.key_size, "key"),
-                value=value,
-            )
+            return self._lookup(key)
         except FileNotFoundError:
             raise KeyError(key) from None
-        return self._unpack_value(bytes(value))
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value, or ``default`` where the key is missing."""
         try:
-            return self[key]
-        except KeyError:
+            return self._lookup(key)
+        except FileNotFoundError:
             return default
 
     def __contains__(self, key: Any) -> bool:
@@ -277,6 +283,7 @@ class Map(Handle):
 
     def __iter__(self) -> Iterator[Any]:
         key: bytes | None = None
+        given: set[bytes] | None = set() if map_types.is_own(self.task, self.type) else None
         while True:
             following = bytearray(self.key_size)
             try:
@@ -284,6 +291,11 @@ class Map(Handle):
             except FileNotFoundError:
                 return
             key = bytes(following)
+            if given is not None:
+                if key in given:
+                    said = f"map_get_next_key of map type {self.type!r} gave {self._unpack(key)!r} a second time"
+                    raise RuntimeError(f"the walk does not end: {said}, and returns None only after the last key")
+                given.add(key)
             yield Prefix(key) if self.type == _LPM_TRIE else self._unpack(key)
 
     keys = __iter__
@@ -292,9 +304,10 @@ class Map(Handle):
         """Every key with its value; a key that goes while we walk is left out."""
         for key in self:
             try:
-                yield key, self[key]
-            except KeyError:
+                value = self._lookup(key)
+            except FileNotFoundError:
                 continue
+            yield key, value
 
     def values(self) -> Iterator[Any]:
         """Every value."""
@@ -362,7 +375,7 @@ class Map(Handle):
         ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
         data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
         title = f"{self.name or 'map'} ({self.short_type})"
-        return MapView(title, data, lambda: itertools.islice(self._listed(), limit))
+        return MapView(title, {"max_entries": self.max_entries} | data, self._listed, limit)
 
     def _listed(self) -> Iterator[tuple[Any, Any]]:
         """The elements as bpf(2) tells them. OSError of a type that cannot be walked."""
@@ -468,8 +481,8 @@ class Link(Handle):
         """BPF_LINK_UPDATE: another program, or for struct_ops another map, without a gap."""
         if not isinstance(prog, Prog | Map):
             raise TypeError(f"the program must be a Prog, is of type {type(prog).__name__}")
-        same_machine(self.task, prog.task, f"the {prog._info_kind}")
-        new = {"new_map_fd" if isinstance(prog, Map) else "new_prog_fd": prog.fd}
+        field = "new_map_fd" if isinstance(prog, Map) else "new_prog_fd"
+        new = {field: descriptor(self.task, prog, f"the {prog._info_kind}")}
         bpf(self.task, "LINK_UPDATE", link_fd=self.fd, flags=flags, **new, **fields)
 
 
@@ -519,7 +532,12 @@ def map_create(
     for label, size in sizes.items():
         if isinstance(size, int) and size < 0:
             raise ValueError(f"{label} is not negative, is {size}")
-    fd = bpf(task, "MAP_CREATE", map_type=map_type, map_name=name, **sizes, **fields)
+    try:
+        fd = bpf(task, "MAP_CREATE", map_type=map_type, map_name=name, **sizes, **fields)
+    except BpfError as error:
+        if error.check == "__bpf_map_get" and "inner_map_fd" not in fields:
+            error.tell(error.check, f"{error.reason}; inner_map_fd=, the descriptor of a map to take after, is missing")
+        raise
     return Map(task, int(fd))
 
 
@@ -555,8 +573,8 @@ def prog_load(
         for label, m in (maps or {}).items():
             if not isinstance(m, Map):
                 raise TypeError(f"maps[{label!r}] must be a Map, is {type(m).__name__}")
-            same_machine(task, m.task, f"map {label!r}")
-        insns = _core.assemble(insns).link({name: m.fd for name, m in (maps or {}).items()})
+        fds = {label: descriptor(task, m, f"map {label!r}") for label, m in (maps or {}).items()}
+        insns = _core.assemble(insns).link(fds)
     if license is None:
         raise TypeError("license must be a str such as 'GPL', is None")
     if log_size is not None and (not isinstance(log_size, int) or log_size < 0):
@@ -601,6 +619,32 @@ def _recording(task: Any) -> Any:
     from .trace import LoadTrace
 
     return LoadTrace(kernel)
+
+
+def _is_task(task: Any) -> None:
+    if not hasattr(task, "sys_bpf"):
+        raise TypeError(f"descriptors are a task's: a Task is wanted, not {shown(task)}")
+
+
+def descriptor(task: Any, handle: Handle, what: str) -> int:
+    """The number by which ``task`` names a handle's object to the kernel; every argument that is a handle passes here.
+
+    ValueError where the handle is of another machine, or of another task and this one has something else, or nothing,
+    under its number: the kernel would take what stands there.
+    """
+    same_machine(task, handle.task, what)
+    fd = handle.fd
+    if task == handle.task or handle._object is None or task.exited:
+        return fd
+    there = handle._at(task)
+    if there is not None and there.serial == handle._object.serial:
+        return fd
+    whose, who = (f"task {one.pid} ({one.comm})" for one in (handle.task, task))
+    raise ValueError(
+        f"{what} is descriptor {fd} of {whose}, and {who} has {there.label if there else 'nothing'} under that number. "
+        "handle.on(task) is for a task that has it under the same one, as after fork; else open it there: OBJ_GET of a "
+        f"pin or {handle._info_kind.upper()}_GET_FD_BY_ID, then {type(handle).__name__}(task, fd)"
+    )
 
 
 def same_machine(task: Any, other: Any, what: str) -> None:

@@ -480,6 +480,10 @@ def _serial(kernel: Any, obj: Any) -> int:
         raise ValueError(f"{obj!r} belongs to another machine")
     if serial < 0:
         raise ValueError(f"objects are numbered from 0 in the order of birth, there is no {serial}")
+    if serial >= (born := _core.objects_born(kernel)):
+        raise ValueError(
+            f"there is no object {serial} yet: numbers are given in the order of birth, the next is {born}"
+        )
     return serial
 
 

@@ -14,7 +14,7 @@ METHODS = {
     "map_alloc_check": "(attr)",
     "map_alloc": "(attr) -> the map's state",
     "map_free": "(map)",
-    "map_lookup_elem": "(map, key) -> bytes, an Element, or None",
+    "map_lookup_elem": "(map, key) -> an Element, bytes (programs get a copy), or None",
     "map_lookup_elem_sys_only": "(map, key) -> bytes, an Element, or None",
     "map_update_elem": "(map, key, value, flags)",
     "map_delete_elem": "(map, key)",
@@ -47,9 +47,12 @@ def register_map_type(kernel: Any, name: str, ops: Any, number: int | None = Non
             def map_update_elem(map, key, value, flags): map.state[key] = value
 
     ``map`` has the sizes, ``map.state`` is what ``map_alloc`` returned, ``map.element(value)`` a value in memory that
-    programs can write to. A method answers an errno by ``raise OSError(errno.E2BIG, "full")``; any other exception goes
-    to whoever made the call. What the class leaves out is EOPNOTSUPP. A map without keys pushes and pops. A method
-    cannot call into its own machine. ``number`` is at least 1000 (default: the next that is free).
+    programs can write to. A program that finds bytes gets the address of a copy of them: what it writes there is lost,
+    and the next lookup raises TypeError. A method answers an errno by ``raise OSError(errno.E2BIG, "full")``; any other
+    exception, and TypeError for an errno that is returned, goes to whoever made the call. What the class leaves out is
+    EOPNOTSUPP; map_lookup_and_delete_elem, the batch commands and use as an inner map are ENOTSUPP (524). A map without
+    keys pushes and pops. A method cannot call into its own machine. ``number`` is at least 1000 (default: the next that
+    is free).
 
     A name that is registered again (a cell that is run again, the class changed) stands for the new class from then
     on, under a number of its own; maps that are there keep the class that they were made with.
@@ -117,6 +120,12 @@ def type_number(task: Any, name: str) -> int | None:
     if near and f"BPF_MAP_TYPE_{name.upper().removeprefix('BPF_MAP_TYPE_')}" not in _kernel_types():
         raise ValueError(f"no map type is called {name!r}; did you mean {near[0]!r}?")
     return None
+
+
+def is_own(task: Any, name: str) -> bool:
+    """Whether a map type is a lesson's own."""
+    kernel = getattr(task, "kernel", None)
+    return kernel is not None and any(own == name for _, own, _ in _core.extra_map_types(kernel))
 
 
 def _kernel_types() -> set[str]:

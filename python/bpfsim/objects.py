@@ -12,7 +12,7 @@ from typing import Any
 from . import _core
 from .arguments import is_buffer, shown
 from .attr import name_byte
-from .handles import Map, Prog, VerifierError, _recording, close_fd, same_machine
+from .handles import Map, Prog, VerifierError, _recording, close_fd, descriptor, same_machine
 from .views.page import Rows, mono, table
 
 _KINDS = {0: "NULL", 1: "PROGBITS", 2: "SYMTAB", 3: "STRTAB", 8: "NOBITS", 9: "REL"}
@@ -180,7 +180,7 @@ class ObjectFile:
         if not isinstance(task, _core.Task | _core.LiveTask):
             raise TypeError(f"load(): task must be a Task, as kernel.spawn() makes one, is {shown(task)}")
         for target in self._targets.values():
-            same_machine(task, target.task, "the attach target")
+            descriptor(task, target, "the attach target")
         made = self._made = self._file.copy()
         trace = _recording(task)
         try:
@@ -280,18 +280,15 @@ def rtnl_setlink_xdp(
     ``expected`` is what must be there. Raises OSError with the check that refused.
     """
 
-    def descriptor(given: Any) -> Any:
-        if not isinstance(given, Prog):
-            return given
-        same_machine(task, given.task, "the program")
-        return given.fd
+    def number(given: Any) -> Any:
+        return descriptor(task, given, "the program") if isinstance(given, Prog) else given
 
     if not isinstance(device, str | _core.NetDevice):
         raise TypeError(f"device must be a NetDevice or its name, is {shown(device)}")
     if not isinstance(device, str):
         same_machine(task, device, "the device")
     name = device if isinstance(device, str) else device.name
-    return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, descriptor(prog), flags, descriptor(expected)))
+    return NetlinkMessage(_core.rtnl_setlink_xdp(task, name, number(prog), flags, number(expected)))
 
 
 def load(task: Any, object_file: ObjectFile, log_level: int = 1) -> LoadedObject:

@@ -2,27 +2,34 @@
 
 Each schedule runs on a fork of the machine, so that nothing of it stays. A script is a function that gets the task it
 runs as; it names what it uses by descriptors, paths and ids, or through a handle rebound to that task (``m.on(task)``),
-since the machine it runs on is a fork.
+since the machine it runs on is a fork. It runs once for each schedule, so it must do the same each time.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+import inspect
+import itertools
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from . import _core
+from .arguments import shown
 from .trace import object_graph
 from .views import ObjectGraph
 from .views.drawing import cut
-from .views.map_inside import contents
+from .views.map_inside import compared, contents
 from .views.page import mono, table
 
 KEPT = 100  # schedules of each outcome that can be looked at
 _TOLD = 12  # lines of what differs
-_ELEMENTS = 256  # of each map that count
+_ELEMENTS = 4096  # of each map that count
+_QUIET = 5.0  # seconds, after which a search says how far it is
 Script = Callable[[Any], Any]
 Contents = dict[str, dict[str, str]]  # of every map, by its label: see views.map_inside.contents
 _Name = tuple[int, int]  # of an object, the same in every schedule: see python/bind/guests.cpp
@@ -102,10 +109,10 @@ class Schedules(list[Schedule]):
 class Outcome:
     """One thing that can happen: what each script answered (or raised), and the machine afterwards.
 
-    That is ``graph``, who holds whom, and ``contents``, what the maps hold; of a map with more than 256 elements those
-    that a walk meets first. ``differs`` says which of it is not so in every outcome. ``schedules`` is how many
-    interleavings end like this, ``schedule`` one of them with the fewest changes of turn, and ``every_schedule`` all of
-    them, at most the first 100.
+    That is ``graph``, who holds whom, and ``contents``, what the maps hold: of a map with more than 4096 elements those
+    that a walk meets first, of a type in Python its ``map.state``. ``differs`` says which of it is not so in every
+    outcome. ``schedules`` is how many interleavings end like this, ``schedule`` one of them with the fewest changes of
+    turn, and ``every_schedule`` all of them, at most the first 100.
     """
 
     results: dict[str, str]
@@ -115,14 +122,6 @@ class Outcome:
     every_schedule: Schedules
     schedules: int = 0
     differs: list[str] = field(default_factory=list)
-
-    def add(self, schedule: Schedule) -> None:
-        """One more schedule ends like this."""
-        self.schedules += 1
-        if len(self.every_schedule) < KEPT:
-            self.every_schedule.append(schedule)
-        if schedule.changes < self.schedule.changes:
-            self.schedule = schedule
 
     @property
     def runs(self) -> list[str]:
@@ -146,11 +145,12 @@ class Outcome:
 
 
 class Races(list[Outcome]):
-    """The different outcomes. ``tried`` schedules were run; ``complete`` says whether these were all there are."""
+    """The different outcomes. ``tried`` schedules were run; ``complete`` says whether these were all there are, and
+    ``not_compared`` of which maps the contents, or a part of them, do not count."""
 
-    def __init__(self, outcomes: list[Outcome], tried: int, complete: bool):
+    def __init__(self, outcomes: list[Outcome], tried: int, complete: bool, not_compared: list[str]):
         super().__init__(outcomes)
-        self.tried, self.complete = tried, complete
+        self.tried, self.complete, self.not_compared = tried, complete, not_compared
         facts = [[*_told_graph(outcome.graph), *_told_contents(outcome.contents, self)] for outcome in self]
         shared = set.intersection(*map(set, facts)) if facts else set()
         for outcome, lines in zip(self, facts, strict=True):
@@ -158,12 +158,13 @@ class Races(list[Outcome]):
 
     @property
     def summary(self) -> str:
-        """How much was tried."""
+        """How much was tried, and what was not compared."""
         if self.complete and self.tried == 1:
             return "There is one schedule, and so one outcome"
-        which = "All" if self.complete else "The first"
         ends = f"{len(self)} different outcomes" if len(self) > 1 else "the same outcome"
-        return f"{which} {_many(self.tried, 'schedule')} lead to {ends}"
+        tried = f"{_many(self.tried, 'schedule')}" + ("" if self.complete else " of more, taken here and there,")
+        lead = f"{'All ' if self.complete else ''}{tried} lead{'s' * (self.tried == 1)} to {ends}"
+        return f"{lead}; not compared: {', '.join(self.not_compared)}" if self.not_compared else lead
 
     def __repr__(self) -> str:
         return "\n\n".join([self.summary, *map(repr, self)])
@@ -191,9 +192,15 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
     one that is there now, or one that a script makes and another finds. Two ends are one outcome where the answers,
     who holds whom, and what the maps hold are the same.
 
-    Stops after ``limit`` schedules; ``.complete`` tells. The machine itself stays as it is; a script that calls it
-    anyway raises RuntimeError, as does a machine without a history.
+    Stops after ``limit`` schedules; ``.complete`` tells. Where there are more, those that are tried are spread over all
+    of them, the same ones each time. A search that takes seconds says how far it is, in a terminal or a notebook.
+
+    The machine itself stays as it is; a script that calls it anyway raises RuntimeError, as does one that does not do
+    the same each time (it draws lots, it uses up a list), and a machine without a history. TypeError for a script that
+    is a generator or a coroutine, ValueError for other arguments that cannot be.
     """
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit is how many schedules to try, at least 1, not {shown(limit)}")
     if at not in ("call", "reference"):
         raise ValueError(f'at is "call" or "reference", not {at!r}')
     _check_scripts(kernel, scripts)
@@ -208,24 +215,159 @@ def races(kernel: Any, scripts: Mapping[str, tuple[Any, Script]], at: str = "cal
         held_at |= shared
 
 
+@dataclass
+class _Play:
+    """One schedule as it went: ``choices`` are, at each turn, who could have it and where each of them was held."""
+
+    results: dict[str, str]
+    fork: Any
+    turns: Schedule
+    choices: list[dict[str, str]]
+    shared: set[_Name]
+
+    @property
+    def rank(self) -> list[int]:
+        """Its place among all schedules: that in which nobody is interrupted comes first, then what differs late."""
+        return [_order(self, at).index(turn.who) for at, turn in enumerate(self.turns)]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A schedule to be tried: as a play until a turn, which is another's."""
+
+    play: _Play
+    at: int
+    who: str
+
+
+@dataclass
+class _Found:
+    """An outcome in the making: its schedules, each with its rank, those with the fewest changes of turn first."""
+
+    play: _Play
+    contents: Contents
+    graph: ObjectGraph
+    schedules: list[tuple[list[int], Schedule]] = field(default_factory=list)
+
+    def outcome(self) -> Outcome:
+        ranked = sorted(self.schedules, key=lambda one: one[0])
+        fewest = min((one for _, one in ranked), key=lambda one: one.changes)
+        kept = Schedules(one for _, one in ranked[:KEPT])
+        return Outcome(self.play.results, self.graph, self.contents, fewest, kept, len(ranked))
+
+
 def _search(stage: _Stage, held_at: set[_Name], limit: int) -> tuple[Races, set[_Name]]:
     """Every schedule with turns at the counters of these objects, and which objects several scripts were seen to touch.
 
-    A schedule may show that a further object is shared.
+    A schedule may show that a further object is shared. Each schedule that was tried leads to further ones, by any of
+    its turns after the one that made it different; which of these is next is drawn by lot, from the same seed always.
     """
-    outcomes: dict[Any, Outcome] = {}
+    outcomes: dict[Any, _Found] = {}
     shared: set[_Name] = set()
+    partly: dict[str, None] = {}
+    untried: list[_Branch] = []
+    lot = random.Random(0)
     tried = 0
-    prefix: list[str] | None = []
-    while prefix is not None and tried < limit:
-        results, fork, turns, choices, seen = stage.play(prefix, held_at)
-        tried += 1
-        shared |= seen
-        graph, held = object_graph(fork), _contents(fork)
-        key = (repr(results), str(graph), repr(held))
-        outcomes.setdefault(key, Outcome(results, graph, held, turns, Schedules())).add(turns)
-        prefix = _next(turns, choices)
-    return Races(list(outcomes.values()), tried, prefix is None), shared
+    branch: _Branch | None = None
+    with _Progress() as progress:
+        while not tried or (untried and tried < limit):
+            if untried:
+                drawn = lot.randrange(len(untried))
+                untried[drawn], untried[-1] = untried[-1], untried[drawn]
+                branch = untried.pop()
+            play = stage.play(branch, held_at)
+            graph, held, lacking = _afterwards(play)
+            if not tried:
+                _same_again(play, stage.play(None, held_at))
+            tried += 1
+            shared |= play.shared
+            partly |= dict.fromkeys(lacking)
+            found = outcomes.setdefault(_key(play, graph, held), _Found(play, held, graph))
+            found.schedules.append((play.rank, play.turns))
+            play.fork = None  # a machine is too much to keep
+            untried += _branches(play, branch.at + 1 if branch else 0)
+            progress.tell(f"{_many(tried, 'schedule')}, {_many(len(outcomes), 'outcome')} so far; at most {limit}")
+    ended = [
+        found.outcome() for found in sorted(outcomes.values(), key=lambda one: min(rank for rank, _ in one.schedules))
+    ]
+    return Races(ended, tried, not untried, list(partly)), shared
+
+
+def _afterwards(play: _Play) -> tuple[ObjectGraph, Contents, list[str]]:
+    """Who holds whom and what the maps hold when a schedule has ended, and what of that does not count."""
+    inside = _core.maps_inside(play.fork, _ELEMENTS)
+    lacking = [f"{label} ({why})" for label, data in inside if (why := compared(data, _ELEMENTS))]
+    return object_graph(play.fork), {label: dict(sorted(contents(data).items())) for label, data in inside}, lacking
+
+
+def _key(play: _Play, graph: ObjectGraph, held: Contents) -> tuple[str, str, str]:
+    return repr(play.results), str(graph), repr(held)
+
+
+def _same_again(first: _Play, again: _Play) -> None:
+    """The scripts with the same turns once more: what is different now is not the machine's doing."""
+    for before, now in itertools.zip_longest(first.choices, again.choices, fillvalue={}):
+        _as_before(before, now)
+    for who, answer in first.results.items():
+        if again.results[who] != answer:
+            raise _changed(
+                f"the script {who!r}", f"it answered {cut(answer, 60)} once, and {cut(again.results[who], 60)} then"
+            )
+    if _key(first, *_afterwards(first)[:2]) != _key(again, *_afterwards(again)[:2]):
+        raise _changed("one of the scripts", "what the machine holds afterwards is different")
+
+
+def _changed(who: str, how: str) -> RuntimeError:
+    told = "a script runs once for each schedule, and may depend on its task alone"
+    return RuntimeError(f"{who} does not do the same each time: {how} ({told})")
+
+
+def _order(play: _Play, at: int) -> list[str]:
+    """Who may have turn ``at``: first who had the turn before, then the others in their order."""
+    last = play.turns[at - 1].who if at else ""
+    return sorted(play.choices[at], key=lambda who: who != last)
+
+
+def _branches(play: _Play, start: int) -> Iterator[_Branch]:
+    """The schedules that go as this one until some turn from ``start`` on, which is another's."""
+    for at in range(start, len(play.turns)):
+        yield from (_Branch(play, at, who) for who in play.choices[at] if who != play.turns[at].who)
+
+
+class _Progress:
+    """Says how far a long search is: in a line of the terminal, or below the cell of a notebook. Gone at the end."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _QUIET
+        self._cell: Any = None
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        self._notebook = hasattr(shell, "kernel")
+        self._said = False
+
+    def tell(self, text: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1
+            self._show(text)
+
+    def _show(self, text: str) -> None:
+        if self._notebook:
+            from IPython.display import HTML, display
+
+            if self._cell is None:
+                self._cell = display(HTML(text), display_id=True)
+            else:
+                self._cell.update(HTML(text))
+        elif sys.stderr.isatty():
+            sys.stderr.write(f"\r{text}\033[K")
+            sys.stderr.flush()
+        self._said = True
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._said:
+            self._show("")
 
 
 def _check_scripts(kernel: Any, scripts: Mapping[str, tuple[Any, Script]]) -> None:
@@ -245,26 +387,25 @@ class _Stage:
         self._kernel, self._scripts = kernel, scripts
         self._start = len(kernel.history)
 
-    def play(
-        self, prefix: list[str], held_at: set[_Name]
-    ) -> tuple[dict[str, str], Any, Schedule, list[list[str]], set[_Name]]:
-        """One schedule: turns as the prefix has them, then the one who ran last goes on as long as it can."""
+    def play(self, branch: _Branch | None, held_at: set[_Name]) -> _Play:
+        """One schedule: turns as the branch has them, then the one who ran last goes on as long as it can."""
         fork = self._kernel.history.fork_from(self._start)
         answers: dict[str, str] = {}
         self._ended_by: BaseException | None = None
         guests = _core.Guests(fork, held_at)
+        turns = Schedule()
+        choices: list[dict[str, str]] = []
         try:
             number = {who: guests.start(partial(self._run, who, fork, answers)) for who in self._scripts}
-            turns = Schedule()
-            choices: list[list[str]] = []
-            while ready := [who for who in number if guests.parked(number[who])]:
-                if len(turns) < len(prefix):
-                    who = prefix[len(turns)]
-                else:
-                    last = turns[-1].who if turns else ""
-                    who = last if last in ready else ready[0]
+            while True:
+                ready = {who: guests.where(number[who]) for who in number if guests.parked(number[who])}
+                if self._ended_by is None and branch and len(turns) <= branch.at:
+                    _as_before(branch.play.choices[len(turns)], ready)
+                if not ready:
+                    break
                 choices.append(ready)
-                turns.append(Turn(who, guests.where(number[who])))
+                who = self._whose_turn(branch, turns, ready)
+                turns.append(Turn(who, ready[who]))
                 guests.resume(number[who])
         finally:
             guests.finish()
@@ -274,28 +415,47 @@ class _Stage:
             raise RuntimeError(
                 "a script called the machine itself, not the task it was given: use m.on(task), descriptors or paths"
             )
-        return {who: answers[who] for who in number}, fork, turns, choices, guests.shared()
+        return _Play({who: answers[who] for who in number}, fork, turns, choices, guests.shared())
+
+    @staticmethod
+    def _whose_turn(branch: _Branch | None, turns: Schedule, ready: dict[str, str]) -> str:
+        if branch and len(turns) < branch.at:
+            return branch.play.turns[len(turns)].who
+        if branch and len(turns) == branch.at:
+            return branch.who
+        last = turns[-1].who if turns else ""
+        return last if last in ready else next(iter(ready))
 
     def _run(self, who: str, fork: Any, answers: dict[str, str]) -> None:
         task, script = self._scripts[who]
         try:
-            answers[who] = _answer(script, fork.task(task.pid))
+            answers[who] = _answer(who, script, fork.task(task.pid))
         except BaseException as error:  # noqa: BLE001  (SystemExit and the like: for who asked for the race)
             self._ended_by = error
 
 
-def _answer(script: Script, task: Any) -> str:
+def _as_before(before: dict[str, str], now: dict[str, str]) -> None:
+    """After the same turns every script must be held where it was."""
+    for who in {**before, **now}:
+        was, at = (where.get(who, "at its end") for where in (before, now))
+        if was != at:
+            raise _changed(f"the script {who!r}", f"after the same turns it was {was} once, and {at} then")
+
+
+def _answer(who: str, script: Script, task: Any) -> str:
     """What the script returned, or what it raised."""
     try:
-        return repr(script(task))
+        made = script(task)
+        text = repr(made)
     except OSError as error:
         return getattr(error, "errname", None) or repr(error)
     except Exception as error:  # noqa: BLE001  (whatever a learner's script raises is its answer)
         return repr(error)
-
-
-def _contents(machine: Any) -> Contents:
-    return {label: dict(sorted(contents(data).items())) for label, data in _core.maps_inside(machine, _ELEMENTS)}
+    if inspect.iscoroutine(made) or inspect.isgenerator(made) or inspect.isasyncgen(made):
+        if not inspect.isasyncgen(made):
+            made.close()
+        raise TypeError(f"the script {who!r} is a function that calls the kernel, not one with yield, and not async")
+    return text
 
 
 def _told_graph(graph: ObjectGraph) -> list[str]:
@@ -324,20 +484,3 @@ def _told_contents(held: Contents, outcomes: list[Outcome]) -> list[str]:
 
 def _many(count: int, word: str) -> str:
     return f"{count} {word}" + "s" * (count != 1)
-
-
-def _next(turns: list[Turn], choices: list[list[str]]) -> list[str] | None:
-    """The next schedule in depth-first order: the last turn that could have been another's becomes the next one's."""
-    taken = [turn.who for turn in turns]
-    for at in reversed(range(len(turns))):
-        untried = _order(taken, choices, at)
-        if untried:
-            return [*taken[:at], untried[0]]
-    return None
-
-
-def _order(taken: list[str], choices: list[list[str]], at: int) -> list[str]:
-    """Who may still have turn ``at``: first tried was who had the turn before, then the others in their order."""
-    last = taken[at - 1] if at else ""
-    order = sorted(choices[at], key=lambda who: (who != last, choices[at].index(who)))
-    return order[order.index(taken[at]) + 1 :]

@@ -6,11 +6,13 @@ struct takes their descriptors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from . import handles
+from .arguments import shown
 from .attr import bpf
-from .handles import Map, Prog, same_machine
+from .handles import Map, Prog, descriptor
 
 _F_LINK = 1 << 13
 _AN_INT = bytes.fromhex(
@@ -37,6 +39,8 @@ def struct_ops(task: Any, struct: str, members: dict[str, Any] | None = None, *,
     only filled, and ``task.link_create(m)`` registers it for as long as the link lives. Without members the map stays
     empty. Raises OSError with the check that refused, VerifierError for a refused program.
     """
+    if not isinstance(members, Mapping | None):
+        raise TypeError(f"members is a dict of the struct's members to programs or data, not {shown(members)}")
     kernel = task.kernel
     rows = {name: (offset, size, function) for name, offset, size, function in kernel.btf_members(struct)}
     value_type = f"bpf_struct_ops_{struct}"
@@ -80,8 +84,7 @@ def _program(task: Any, struct: str, name: str, given: Any, loaded: list[Prog]) 
     if not isinstance(given, Prog):
         given = handles.prog_load(task, "struct_ops", given, **struct_ops_member(task.kernel, struct, name))  # type: ignore[arg-type]
         loaded.append(given)
-    same_machine(task, given.task, f"the program for {name}")
-    return int(given.fd).to_bytes(8, "little")
+    return descriptor(task, given, f"the program for {name}").to_bytes(8, "little")
 
 
 def _data(name: str, given: Any, size: int) -> bytes:

@@ -31,7 +31,7 @@ def attach_target(
     elif isinstance(target, str):
         yield _in_kernel(task, kind, target, fields)
     elif isinstance(target, handles.Prog):
-        handles.same_machine(task, target.task, "the target")
+        fd = handles.descriptor(task, target, "the target")
         btf_id = target.info["btf_id"]
         if not btf_id:
             raise ValueError(f"program {target.id} has no BTF: nobody knows its functions")
@@ -39,7 +39,7 @@ def attach_target(
         try:
             # An extension must bring BTF that says the same of its function as the target's: that of the target does.
             lends = kind == _core.type_number("ProgType", "ext") and "prog_btf_fd" not in fields
-            yield _in_program(task, target, int(btf), function, lends)
+            yield {"attach_prog_fd": fd} | _in_program(task, target, int(btf), function, lends)
         finally:
             handles.close_fd(task, int(btf))
     else:
@@ -67,7 +67,7 @@ def _in_program(task: Any, target: handles.Prog, btf: int, function: str, lends:
         known = ", ".join(functions)
         raise ValueError(f"which function of program {target.id}? function= is {function!r}; its BTF knows {known}")
     number = functions[function]
-    found: dict[str, Any] = {"attach_prog_fd": target.fd, "attach_btf_id": number}
+    found: dict[str, Any] = {"attach_btf_id": number}
     if lends:
         found |= {"prog_btf_fd": btf, "func_info": struct.pack("<II", 0, number)}
         found |= {"func_info_rec_size": 8, "func_info_cnt": 1}

@@ -10,6 +10,7 @@
 
 #include "map/common.h"
 #include "object/btf.h"
+#include "object/registry.h"
 #include "uapi/gates.h"
 
 namespace bpfsim {
@@ -19,7 +20,7 @@ Result<Map*> bpf_map_meta_alloc(Machine& machine, int inner_map_fd) {
   if (inner.inner_map_meta) return refuse(Errno::Inval, "an inner map cannot have inner maps itself");
   if (!inner.excl_prog_sha.empty()) return refuse(Errno::NotSupp, "an exclusive map is no inner map");
   if (!inner.ops->map_meta_equal)
-    return refuse(Errno::NotSupp, "map type {} cannot be an inner map", uint32_t(inner.map_type));
+    return refuse(Errno::NotSupp, "{} cannot be an inner map", map_type_name(inner));
   if (inner.record.has(BPF_SPIN_LOCK) && !has(Gate::btf_records, machine.version))
     return refuse(Errno::NotSupp, "before 6.2 an inner map has no bpf_spin_lock in its values");
   bpf_attr attr;

@@ -28,6 +28,12 @@ Map::Map(Machine& machine, const bpf_attr& attr)
 
 Map::~Map() { machine.handles.withdraw(handle); }
 
+std::string map_type_name(const Map& map) {
+  auto& extra = map.machine.registry->extra_map_types;
+  if (auto own = extra.find(map.map_type); own != extra.end()) return "map type '" + own->second.name + "'";
+  return find_map_type(map.map_type)->name;
+}
+
 std::string Map::label() const { return label_with_id(*this, name); }
 
 void Map::each_held(const HoldVisitor& visit) const {

@@ -33,6 +33,9 @@ struct Registry {
   std::map<uint32_t, ExtraMapType> extra_map_types;
 };
 
+// "BPF_MAP_TYPE_QUEUE", "map type 'my_own'"
+std::string map_type_name(const Map& map);
+
 // "map 3 (counts)"; "map 3 (counts), id gone" when its id is given back; "map (counts), no id" if it never
 // had one.
 std::string label_with_id(const Object& object, const std::string& name);

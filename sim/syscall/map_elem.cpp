@@ -9,6 +9,7 @@
 
 #include "map/map_value.h"
 #include "object/file.h"
+#include "object/registry.h"
 #include "syscall/bpf.h"
 #include "uapi/gates.h"
 #include "uapi/tables.h"
@@ -53,11 +54,6 @@ Result<void> need_perms(const MapFd& fd, uint32_t mode,
   const bool lacks_write = mode & ~fd.sys_perms() & FMODE_WRITE;
   return refuse(Errno::Perm, Fact("the descriptor is for {} only, and this call {}", where),
                 lacks_write ? "reading" : "writing", lacks_write ? "writes" : "reads");
-}
-
-const char* type_name(const Map& map) {
-  const MapTypeRow* row = find_map_type(map.map_type);
-  return row ? row->name : "this map type";
 }
 
 // __bpf_copy_key(): a map without keys wants a null pointer.
@@ -163,7 +159,7 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
     RcuReader reader(machine.rcu);
     TRY(MAP_OP(map, map_lookup_and_delete_elem, map, key, value.data(), attr.flags));
   } else {
-    return refuse(Errno::NotSupp, "{} cannot look up and delete in one step", type_name(map));
+    return refuse(Errno::NotSupp, "{} cannot look up and delete in one step", map_type_name(map));
   }
   TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
   return 0;
@@ -210,7 +206,7 @@ SysResult bpf_map_do_batch(Machine& machine, bpf_cmd cmd, const bpf_attr& attr, 
         TRY(MAP_OP(map, map_delete_batch, map, attr, uattr));
         return 0;
     }
-  return refuse(Errno::NotSupp, "map type {} does not have this batch command", map.map_type);
+  return refuse(Errno::NotSupp, "{} does not have this batch command", map_type_name(map));
 }
 
 SysResult map_freeze(Machine& machine, const bpf_attr& attr) {

@@ -672,3 +672,127 @@ def test_the_past_and_forks_have_the_type_too(k, task):
     del k
     gc.collect()
     assert bpfsim.Map(there, m.fd)[1] == 10, "a fork lives on its own"
+
+
+class Returns:
+    """Every method that returns an errno, as the kernel's do."""
+
+    def map_alloc_check(attr):
+        return -22 if attr.max_entries == 2 else None
+
+    def map_update_elem(map, key, value, flags):
+        return -errno.E2BIG
+
+    def map_delete_elem(map, key):
+        return 0
+
+    def map_push_elem(map, value, flags):
+        return "full"
+
+
+def test_an_errno_that_a_method_returns_is_no_success(k, task):
+    k.register_map_type("returns", Returns)
+    m = task.map_create("returns", value_size=4)
+    with pytest.raises(TypeError, match=r"Returns.map_update_elem returned -7: .* raise OSError\(errno.E2BIG\)"):
+        m[2] = 2
+    with pytest.raises(TypeError, match="Returns.map_delete_elem returned 0: it returns nothing"):
+        del m[2]
+    with pytest.raises(TypeError, match="Returns.map_push_elem returned a value of type str"):
+        task.map_create("returns", key_size=0, value_size=4).push(1)
+    with pytest.raises(TypeError, match=r"map_alloc_check returned -22: .* raise OSError\(errno.EINVAL\)"):
+        task.map_create("returns", max_entries=2)
+
+
+def test_a_key_error_of_a_method_is_not_a_missing_key(k, task):
+    class Slip:
+        def map_lookup_elem(map, key):
+            return {}["data"]
+
+        def map_get_next_key(map, key):
+            return None if key else bytes(4)
+
+    k.register_map_type("slip", Slip)
+    m = task.map_create("slip", value_size=4)
+    for ask in (lambda: m.get(1), lambda: 1 in m, lambda: list(m.items()), m.view, lambda: m[1]):
+        with pytest.raises(KeyError, match="data"):
+            ask()
+
+
+def test_what_a_program_writes_to_a_copy_of_bytes_is_missed(k, task):
+    class Plain:
+        def map_alloc(attr):
+            return {bytes([1, 0, 0, 0]): bytes([5, 0, 0, 0])}
+
+        def map_lookup_elem(map, key):
+            return map.state.get(key)
+
+        def map_update_elem(map, key, value, flags):
+            map.state[key] = value
+
+    k.register_map_type("plain", Plain)
+    m = task.map_create("plain", value_size=4)
+    look = "*(u32 *)(r10 - 4) = 1\nr2 = r10\nr2 += -4\nr1 = map[m]\ncall bpf_map_lookup_elem\nif r0 == 0 goto out\n"
+    reads = task.prog_load("xdp", look + "r0 = *(u32 *)(r0 + 0)\nout: exit", maps={"m": m})
+    assert [reads.test_run(bytes(64)).retval for _ in range(3)] == [5] * 3 and m[1] == 5
+    writes = task.prog_load("xdp", look + "r1 = 12\n*(u32 *)(r0 + 0) = r1\nr0 = 0\nout: exit", maps={"m": m})
+    writes.test_run(bytes(64))
+    with pytest.raises(TypeError, match=r"map_lookup_elem returned bytes, and a program wrote .* map.element\(\)"):
+        _ = m[1]
+    assert m[1] == 5
+    m[1] = 12
+    writes.test_run(bytes(64))
+    assert m[1] == 12
+
+
+def test_a_walk_that_does_not_end_says_so(k, task):
+    class Round:
+        def map_get_next_key(map, key):
+            return bytes([key[0] ^ 1 if key else 0, 0, 0, 0])
+
+        def map_lookup_elem(map, key):
+            return bytes(4)
+
+    class Onwards(Round):
+        def map_get_next_key(map, key):
+            return (int.from_bytes(key or b"", "little") + 1).to_bytes(4, "little")
+
+    k.register_map_type("round", Round)
+    k.register_map_type("onwards", Onwards)
+    m = task.map_create("round", value_size=4, max_entries=4)
+    for walk in (lambda: list(m), lambda: len(m), m.view):
+        with pytest.raises(RuntimeError, match="the walk does not end: map_get_next_key of map type 'round' gave 0 a"):
+            walk()
+    m = task.map_create("onwards", value_size=4, max_entries=4)
+    assert "at least 256 elements, and max_entries is 4: does map_get_next_key end?" in str(m.view())
+    assert "it has 2 elements." not in str(m.view(2)) and "at least 2 elements." in str(m.view(2))
+
+
+def test_what_a_type_lacks_is_told_by_its_name(k, task):
+    k.register_map_type("cells", Cells)
+    m = task.map_create("cells", value_size=8, max_entries=4)
+    refused = {}
+    for call in (
+        lambda: task.bpf("MAP_LOOKUP_AND_DELETE_ELEM", map_fd=m.fd, key=bytes(4), value=bytearray(8)),
+        lambda: task.bpf("MAP_LOOKUP_BATCH", map_fd=m.fd, count=1),
+        lambda: task.map_create("array_of_maps", value_size=4, inner_map_fd=m.fd),
+    ):
+        with pytest.raises(OSError, match="map type 'cells'") as caught:
+            call()
+        refused[caught.value.errno] = caught.value.reason
+    assert list(refused) == [524]
+
+
+def test_an_element_s_value_is_bytes(k, task):
+    kept = []
+
+    class Shows:
+        def map_lookup_elem(map, key):
+            map.state = map.state or map.element(bytes(8))
+            kept.append(map.state)
+            return map.state
+
+    k.register_map_type("shows", Shows)
+    m = task.map_create("shows", value_size=8, max_entries=4)
+    assert m[1] == 0
+    with pytest.raises(TypeError, match=r"value\(\): value must be bytes, is 5"):
+        kept[0].value = 5

@@ -276,3 +276,48 @@ def test_only_a_real_crash_is_told_and_once(enabled):
     assert done.stdout.split() == ["EFAULT", "EFAULT"]
     assert done.returncode == -signal.SIGSEGV
     assert done.stderr.count("Fatal Python error") == (enabled != "never")
+
+
+AT_THE_END = {
+    "a long run": """
+p = task.prog_load("xdp", LOOP)
+work = lambda: p.test_run(bytes(64), repeat=100)
+""",
+    "a method of a map type": """
+class Slow:
+    def map_lookup_elem(map, key):
+        for _ in range(20000): pass
+k.register_map_type("slow", Slow)
+m = task.map_create("slow")
+work = lambda: m.get(1)
+""",
+    "a race": """
+work = lambda: k.races({"a": (task, lambda t: [t.dup(0) for _ in range(9)]), "b": (k.spawn(), lambda t: t.dup(0))})
+""",
+    "waiting for a call": """
+class Busy:
+    def map_lookup_elem(map, key):
+        while True: time.sleep(0.001)
+k.register_map_type("busy", Busy)
+m = task.map_create("busy")
+threading.Thread(target=lambda: m.get(1), daemon=True).start()
+work = lambda: task.dup(0)
+""",
+}
+
+
+@pytest.mark.parametrize("what", AT_THE_END)
+def test_a_thread_inside_the_machine_does_not_abort_the_end_of_a_script(what):
+    script = """
+import threading, time, bpfsim
+LOOP = "r1 = 60000\\nagain: r1 -= 1\\nif r1 != 0 goto again\\nr0 = 2\\nexit"
+k = bpfsim.Kernel()
+task = k.spawn()
+"""
+    script += (
+        AT_THE_END[what] + "threading.Thread(target=lambda: [work() for _ in iter(int, 1)], daemon=True).start()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script + "time.sleep(0.5)"], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

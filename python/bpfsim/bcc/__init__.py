@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from .. import _core
 from ..compiler import INCLUDE, CompileError, compile_files, preprocess
-from ..handles import Map, Prog, close_fd, same_machine
+from ..handles import Map, Prog, close_fd, descriptor
 from ..objects import LoadedObject, ObjectFile
 from .dialect import Dialect, translate
 from .tables import QueueStack, Table, make_table
@@ -176,8 +176,7 @@ class BPF:
 
     def attach_xdp(self, dev: str | bytes, fn: Prog, flags: int = 0) -> None:
         """Attaches a function to a device, as ``ip link set dev ... xdp`` does: by a message of rtnetlink."""
-        same_machine(self.task, fn.task, "the function")
-        self._set_xdp(dev, fn.fd, flags)
+        self._set_xdp(dev, descriptor(self.task, fn, "the function"), flags)
 
     def remove_xdp(self, dev: str | bytes, flags: int = 0) -> None:
         """Takes the program off the device."""

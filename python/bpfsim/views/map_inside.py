@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import ipaddress
+import itertools
 import math
+import pprint
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,6 +47,7 @@ def contents(data: dict[str, Any]) -> dict[str, str]:
     """What a map holds, in words: a value by its key, or by its place where there are no keys.
 
     How it lies does not count: two hashes with the same elements are the same. An arena's pages are not looked into.
+    A type in Python has its ``map.state``, where that has a text which does not name an address.
     """
     match data["kind"]:
         case "array":
@@ -68,7 +71,21 @@ def contents(data: dict[str, Any]) -> dict[str, str]:
             }
         case "owned":
             return {f"{label} {at}".strip(): ", ".join(map(shown, values)) for _, label, at, values in data["owned"]}
+        case "none" if "state" in data:
+            text = pprint.saferepr(data["state"])  # which puts a dict's keys in order
+            return {} if " at 0x" in text else {"state": text}
     return {}
+
+
+def compared(data: dict[str, Any], limit: int) -> str:
+    """Why ``contents`` is not all that a map holds, of which ``limit`` elements were asked for; empty where it is."""
+    if data["kind"] == "none" and "state" not in contents(data):
+        return "its map.state has no text of its own" if "state" in data else "its contents are not known here"
+    if data["kind"] == "pages":
+        return "what its pages hold"
+    if data["kind"] == "ringbuf" and any(size > len(begin) for _, _, _, size, begin in data["records"]):
+        return "what its records hold after the first 32 bytes"
+    return f"more than {limit} elements" if len(contents(data)) >= limit else ""
 
 
 class MapView:
@@ -78,12 +95,15 @@ class MapView:
     the elements are listed.
     """
 
-    def __init__(self, title: str, data: dict[str, Any], elements: Callable[[], Iterable[tuple[Any, Any]]]):
+    def __init__(
+        self, title: str, data: dict[str, Any], elements: Callable[[], Iterable[tuple[Any, Any]]], limit: int = 256
+    ):
         self.title, self.data = title, data
         self.kind: str = data["kind"]
         if self.kind == "none":
             try:
-                self.data["elements"] = [(str(key), str(value)) for key, value in elements()]
+                listed = [(str(key), str(value)) for key, value in itertools.islice(elements(), limit + 1)]
+                self.data |= {"elements": listed[:limit], "more": len(listed) > limit}
             except OSError as refused:
                 self.data |= {"elements": [], "unlisted": getattr(refused, "reason", None) or refused.args[-1]}
 
@@ -134,7 +154,13 @@ class MapView:
                 return f"{_many(d['max_entries'], 'page')} for programs and processes, {where}; {mapped}"
         if "unlisted" in d:
             return f"This type has no picture of its own, and its elements cannot be listed: {d['unlisted']}."
-        return f"This type has no picture of its own; it has {_many(len(d['elements']), 'element')}."
+        count = ("at least " if d["more"] else "") + _many(len(d["elements"]), "element")
+        many = f", and max_entries is {d['max_entries']}: does map_get_next_key end?"
+        return (
+            f"This type has no picture of its own; it has {count}"
+            + (many if d["more"] and len(d["elements"]) > d["max_entries"] else "")
+            + "."
+        )
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         d = self.data
