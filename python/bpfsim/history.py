@@ -20,8 +20,9 @@ from typing import Any, overload
 from . import _core
 from .arguments import shown
 from .trace import Trace, graph_view
-from .views import Frame, ObjectGraph, Stepper
-from .views.object_graph import Edge, Layout, Node, union
+from .views import ObjectGraph
+from .views.film import Film, Shot
+from .views.object_graph import Edge, Node, union
 from .views.page import mono, table
 
 
@@ -382,12 +383,13 @@ class History(Sequence[Step]):
         """A place to walk from: after this step, by default after the last. ``cursor().boot()`` is before the first."""
         return Cursor(self, step)
 
-    def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Stepper:
+    def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Film:
         """The steps from ``start`` to before ``stop`` (default: all) as drawings, to walk through with a slider or the
         arrow keys. Every object keeps its place, and what has changed since the drawing before is marked.
 
         With ``events`` each lifetime event inside the steps is a drawing too; with ``quiet`` also the steps that
-        changed nothing. ValueError for more than 500 drawings, IndexError for steps that there are not.
+        changed nothing. ValueError for more than 500 drawings, IndexError for steps that there are not. A page of it
+        has at most some 3 MB, and says what it leaves out.
         """
         last = len(self) if stop is None else self._number(stop, end=1)
         numbers = range(self._number(start, end=1), last)
@@ -407,7 +409,8 @@ class History(Sequence[Step]):
             if len(shots) > 500:
                 raise ValueError(f"more than 500 drawings: ask for a part, such as film({number - 99}, {number})")
         layout = union([first, *(graph for _, graph, _ in shots)]).layout()
-        return Stepper([_frame(*shot, layout) for shot in shots], _left_out(left_out, "events" if events else "steps"))
+        note = _left_out(left_out, "events" if events else "steps")
+        return Film([Shot(*shot, layout) for shot in shots], layout, note)
 
     def watch(self, obj: Any) -> Events:
         """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object, a serial, or
@@ -492,19 +495,6 @@ def _event(past: Any, step: int, row: dict[str, Any]) -> Event:
 
 def _change(event: Event) -> str:
     return "" if event.counter is None else f"{event.delta:+d} = {event.after}"
-
-
-def _frame(caption: str, graph: ObjectGraph, changed: GraphDiff, layout: Layout) -> Frame:
-    details = f"<details><summary>in words</summary>{changed._repr_html_()}{graph.rows()}</details>"
-    return Frame(caption, graph.image(layout, changed) + details, f"{changed}\n\n{graph}", _where(changed, layout))
-
-
-def _where(changed: GraphDiff, layout: Layout) -> float | None:
-    """The middle of what has changed in a drawing, from 0 to 1."""
-    serials = [node.serial for node in (*changed.born, *changed.freed, *(node for node, _, _ in changed.counters))]
-    serials += [edge.held for edge in (*changed.added, *changed.removed)]
-    middles = [layout.place[s][0] + layout.box[s][0] / 2 for s in serials if s in layout.place]
-    return sum(middles) / len(middles) / layout.size[0] if middles else None
 
 
 def _left_out(texts: list[str], what: str) -> str:

@@ -505,3 +505,32 @@ def test_a_film_says_what_it_leaves_out(k):
     assert film.note in film._repr_html_() and film.note in str(film)
     assert k.history.film(quiet=True).note == ""
     assert "events (" in k.history.film(events=True).note
+
+
+def busy(programs, forks):
+    k = bpfsim.Kernel()
+    t = k.spawn("loader")
+    loaded = [t.prog_load("sched_cls", "r0 = 0\nexit", name=f"p{n}") for n in range(programs)]
+    for prog in loaded:
+        t.link_create(prog, "eth0")
+    for _ in range(forks):
+        t.fork()
+    return k
+
+
+def test_a_film_has_each_shape_once_and_not_in_every_frame():
+    few, many = (len(busy(10, forks).history._repr_html_()) for forks in (0, 10))
+    assert few < 200_000, "each of 22 frames had the whole drawing and its table: 1.3 MB"
+    assert many < 4 * few, "and ten forks, which add 200 references, made it 3 times as much again"
+
+
+def test_a_film_that_would_be_large_leaves_drawings_out_and_says_so(monkeypatch):
+    film = busy(10, 0).history.film()
+    film.start = len(film.frames) - 1
+    whole = film._repr_html_()
+    monkeypatch.setattr("bpfsim.views.film.BOUND", len(whole) - 1)
+    page = film._repr_html_()
+    assert len(page) < len(whole) and "11 of 22 drawings are not in this page, which would be larger than" in page
+    assert page.count('"caption":') == 11 and "let at = 10;" in page
+    monkeypatch.setattr("bpfsim.views.film.BOUND", 1)
+    assert film._repr_html_().count('"caption":') == 1, "the last one is always there"

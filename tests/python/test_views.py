@@ -248,6 +248,38 @@ def test_an_answer_that_ends_python_or_does_nothing_gets_a_word(capsys):
     assert exercise.check(lambda: None) and capsys.readouterr() == ("", "")
 
 
+def names(svg):
+    """The grounds of the names at arrows: x, y, width, height."""
+    found = re.findall(r'class="w" d="M([-\d]+) ([-\d]+)h([-\d]+)v([-\d]+)', svg)
+    return [tuple(map(float, one)) for one in found]
+
+
+def cross(a, b):
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def test_a_ring_of_prog_arrays_can_be_read():
+    k = bpfsim.Kernel()
+    t = k.spawn("ring")
+    maps = [t.map_create("prog_array", name=f"j{n}", key_size=4, value_size=4, max_entries=1) for n in range(3)]
+    call = "r2 = map[j]\nr3 = 0\ncall bpf_tail_call\nr0 = 2\nexit"
+    progs = [t.prog_load("xdp", call, maps={"j": m}, name=f"p{n}") for n, m in enumerate(maps)]
+    for n in range(3):
+        maps[(n + 1) % 3][0] = progs[n].fd
+    for graph in (k.graph(), ObjectGraph([n for n in k.graph().nodes if n.kind != "task"], k.graph().edges)):
+        svg = graph.svg()
+        labels, drawn = names(svg), boxes(svg)
+        assert len(labels) == svg.count('class="l"') >= 12
+        assert not [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :] if cross(a, b)], "names overlap"
+        assert not [(a, b) for a in labels for b in drawn if cross(a, b)], "a name lies over a box"
+        layout = graph.layout()
+        for edge, along in layout.arrows.items():
+            for (x0, y0), (x1, y1) in zip(along[1:], along[2:-1], strict=False):  # each lane and each bend
+                middle = ((x0 + x1) / 2 - 1, (y0 + y1) / 2 - 1, 2, 2)
+                assert not any(cross(middle, box) for box in drawn), f"{edge.via} runs behind a box"
+            assert min(x for x, _ in along) >= 0 and max(x for x, _ in along) <= layout.size[0]
+
+
 def boxes(svg):
     """Corner and size of every box of a picture."""
     found = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', svg)
