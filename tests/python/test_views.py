@@ -218,6 +218,67 @@ def test_an_exercise_from_a_seed_has_variants_and_a_key():
         expect("How many?", 4, "Yes.").variant(1)
 
 
+def test_a_fault_of_an_exercise_is_not_put_on_the_learner():
+    for gives in (True, (True, 5), (False, None), (True,), None):
+        with pytest.raises(TypeError, match=r"the exercise's test has to give \(passed, what it found\), and gave"):
+            Exercise("?", lambda answer, gives=gives: gives).check(1)
+    verdict = Exercise("?", lambda answer: 1 / 0).check(1)
+    assert not verdict and not verdict.judged and repr(verdict).startswith("Not judged: ")
+    assert "the fault may be the exercise's" in verdict.text and "Not judged" in verdict._repr_html_()
+    for wrong, error in [
+        (lambda: expect("?", 3, "Right", ("bad",)), r"a mistake is \(a wrong value or a function, the hint\), not"),
+        (lambda: Exercise("?", lambda a: (True, ""), [(1, 2, 3)]), "a mistake is"),
+        (lambda: expect(5, 5, "Right"), "a question is a str, not 5"),
+        (lambda: from_seed(lambda rng: 5), r"has to return an Exercise, and gave 5"),
+        (lambda: from_seed(lambda rng: expect("?", 3, "Right")).variant("x"), "a seed is a whole number, not 'x'"),
+        (lambda: from_seed(lambda rng: expect("?", 3, "Right")).variant(None), "a seed is a whole number, not None"),
+    ]:
+        with pytest.raises(TypeError, match=error):
+            wrong()
+
+
+def test_an_exercise_can_be_tried_before_a_class_meets_it():
+    def sum_of_two(rng):
+        a, b = rng.sample(range(1, 100), 2)
+        return expect("?", a + b, "Right.", (lambda given: given == a, "And the other?"))
+
+    tried = from_seed(sum_of_two).try_all(range(5), wrong=[0, -1, "seven"])
+    assert [seed for seed, _, _ in tried] == [seed for seed in range(5) for _ in range(4)]
+    assert [bool(verdict) for _, _, verdict in tried[:4]] == [True, False, False, False]
+    dead = expect("?", 3, "Right", (lambda given: given > most, "Too large"))  # noqa: F821
+    assert not dead.check(9)
+    with pytest.raises(NameError, match="most") as found:
+        dead.try_all(wrong=[9])
+    assert "for the answer 9" in found.value.__notes__[0]
+    with pytest.raises(AssertionError, match="4 is wrong, and passed"):
+        Exercise("?", lambda answer: (answer > 3, "It is so.")).try_all(wrong=[4])
+    with pytest.raises(AssertionError, match="3 is right, and was refused"):
+        Exercise("?", lambda answer: (answer > 3, "It is so.")).try_all(right=lambda exercise: 3)
+
+
+@pytest.mark.parametrize(
+    ("right", "given", "says"),
+    [
+        (True, "yes", "True or False is wanted, without quotes."),
+        (True, None, "True or False is wanted."),
+        (True, 1, "True or False is wanted."),
+        (True, False, "False is not what the kernel answers."),
+        (True, True, "It is."),
+        (1, True, "A number is wanted."),
+        (1, 1.0, "It is."),
+    ],
+)
+def test_true_is_no_number_and_one_is_not_true(right, given, says):
+    assert expect("?", right, "It is.").check(given).text == says
+
+
+def test_a_question_says_what_was_written():
+    asked = expect('Is a<b or r0 <r1 && r1 > 2 after <code class="x">x<y</code>?<br>END', 1, "Right")
+    page = Page(asked._repr_html_())
+    assert page.text == "Is a<b or r0 <r1 && r1 > 2 after x<y?END" and page.tags == ["div", "code", "br"]
+    assert repr(asked) == "Is a<b or r0 <r1 && r1 > 2 after x<y?END"
+
+
 def test_a_long_label_keeps_its_end():
     pins = [f"pin /sys/fs/bpf/a_rather_long_pin_name_{n}" for n in range(2)]
     nodes = [Node(n, "inode", pin, root=True) for n, pin in enumerate(pins)]
