@@ -128,17 +128,26 @@ def refused(task: Any, errno: int) -> BpfError:
 
 def _layout(cmd: int) -> dict[str, tuple[int, int, str]]:
     """The fields of a command's part of bpf_attr: offset, width and kind."""
-    return {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
+    return {name: (offset, width, kind) for name, offset, width, kind, _ in _core.attr_fields(cmd)}
 
 
 def name_byte(error: BpfError, cmd: int) -> BpfError:
     """Says which field a byte of the attr is that the kernel refused to see set: an older kernel lacks the field."""
     byte = re.search(r"byte (\d+)\b", error.reason or "")
     if byte and "union bpf_attr" in (error.reason or ""):
-        fields = [n for n, (at, width, _) in _layout(cmd).items() if at <= int(byte[1]) < at + width]
-        if fields:
-            error.tell(error.check, f"{error.reason}; byte {byte[1]} is {fields[0]}")
+        fields = [row for row in _core.attr_fields(cmd) if row[1] <= int(byte[1]) < row[1] + row[2]]
+        for name, _, _, _, since in fields[:1]:
+            error.tell(error.check, f"{error.reason}; byte {byte[1]} is {name}, which came with Linux {since}")
     return error
+
+
+def raise_if_too_old(task: SysBpf, command: str, **fields: Any) -> None:
+    """Raises what a call is refused with where the reason is this kernel's version. It must be refused anyway."""
+    try:
+        bpf(task, command, **fields)
+    except OSError as error:
+        if "came with Linux" in (getattr(error, "reason", "") or ""):
+            raise
 
 
 def _instructions(program: Any) -> bytes:

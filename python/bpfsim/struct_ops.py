@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import handles
-from .attr import bpf
+from .attr import bpf, raise_if_too_old
 from .handles import Map, Prog, same_machine
 
 _F_LINK = 1 << 13
@@ -38,7 +38,11 @@ def struct_ops(task: Any, struct: str, members: dict[str, Any] | None = None, *,
     empty. Raises OSError with the check that refused, VerifierError for a refused program.
     """
     kernel = task.kernel
-    rows = {name: (offset, size, function) for name, offset, size, function in kernel.btf_members(struct)}
+    try:
+        rows = {name: (offset, size, function) for name, offset, size, function in kernel.btf_members(struct)}
+    except ValueError:
+        raise_if_too_old(task, "MAP_CREATE", map_type="struct_ops")
+        raise
     value_type = f"bpf_struct_ops_{struct}"
     places = {name: (offset, size) for name, offset, size, _ in kernel.btf_members(value_type)}
     start, size = places["data"]
