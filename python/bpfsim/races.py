@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from . import _core
-from .trace import object_graph
+from .trace import graph as object_graph
 from .views import ObjectGraph
 from .views.drawing import cut
 from .views.map_inside import contents

@@ -534,3 +534,34 @@ def test_a_film_that_would_be_large_leaves_drawings_out_and_says_so(monkeypatch)
     assert page.count('"caption":') == 11 and "let at = 10;" in page
     monkeypatch.setattr("bpfsim.views.film.BOUND", 1)
     assert film._repr_html_().count('"caption":') == 1, "the last one is always there"
+
+
+def test_steps_and_events_that_a_film_leaves_out_are_counted_apart(k):
+    t = k.spawn()
+    m = t.map_create("array", name="counts")
+    m[0] = 1
+    t.prog_load("xdp", "r0 = 1\nexit", name="p")
+    t.exit()
+    note = k.history.film(events=True).note
+    said = re.findall(r"them: (\d+) (\w+) \\((.*?)\\)\\.", note.replace("(", "\\(").replace(")", "\\)"))
+    assert "steps (BPF(MAP_UPDATE_ELEM)" in note or "BPF(MAP_UPDATE_ELEM)" in note.split("events (")[0], note
+    assert "BPF(" not in note.split("events (")[1], (note, said)
+
+
+def test_a_map_type_of_a_lesson_is_named_where_the_past_comes_out_otherwise(k):
+    class Dice:
+        answers = iter(range(100))
+
+        def map_alloc(attr):
+            return {}
+
+        def map_update_elem(map, key, value, flags):
+            if next(Dice.answers):
+                raise OSError(errno.EBUSY, "not now")
+
+    k.register_map_type("dice", Dice)
+    m = k.spawn().map_create("dice", key_size=4, value_size=4, max_entries=4)
+    m[1] = 1
+    assert "map type 'dice' is written in Python" in k.history.check()
+    with pytest.raises(RuntimeError, match="map type 'dice' is written in Python"):
+        k.history.fork_from(len(k.history))

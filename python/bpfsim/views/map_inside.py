@@ -94,9 +94,14 @@ class MapView:
         d = self.data
         match self.kind:
             case "array":
-                each = f"{d['percpu_stride']} bytes apart for each CPU" if d["percpu_stride"] else "one after the other"
+                values = d["elements"][0]["values"] if d["elements"] else [bytes(d["elem_size"])]
+                told = f"{_many(d['max_entries'], 'value')} of {_many(len(values[0]), 'byte')}"
+                if d["percpu_stride"]:
+                    return f"{told}, each once for each of {_many(len(values), 'CPU')}"
+                near = len(values[0]) == d["elem_size"]
+                each = "one after the other" if near else f"{d['elem_size']} bytes from one to the next"
                 first = f", from 0x{d['elements'][0]['addr']:x}" if d["elements"] and d["elements"][0]["addr"] else ""
-                return f"{_many(d['max_entries'], 'value')} of {d['elem_size']} bytes, {each}{first}"
+                return f"{told}, {each}{first}"
             case "hash" | "lru":
                 free = f", {_many(d['free_elements'], 'element')} free" if d["prealloc"] and self.kind == "hash" else ""
                 how = "all allocated at the start" if d["prealloc"] else "allocated one by one"
@@ -127,7 +132,8 @@ class MapView:
                     f"{used} bytes in {d['count']} records, {d['wakeups']} wake-ups"
                 )
             case "owned":
-                return f"{_many(d['count'], 'value')}, each with its owner, which the map does not hold"
+                each = {0: "", 1: ", with its owner, which"}.get(d["count"], ", each with its owner, which")
+                return _many(d["count"], "value") + (f"{each} the map does not hold" if each else "")
             case "pages":
                 where = f"user addresses from 0x{d['user_vm_start']:x}" if d["user_vm_start"] else "no address yet"
                 mapped = f"they lie at 0x{d['addr']:x}" if d["addr"] else "nobody has mapped them"
@@ -140,8 +146,11 @@ class MapView:
         d = self.data
         match self.kind:
             case "array":
-                cpus = len(d["elements"][0]["values"]) if d["elements"] else 1
-                head = ["index", "address"] + (["value"] if cpus == 1 else [f"CPU {cpu}" for cpu in range(cpus)])
+                if d["percpu_stride"]:  # each CPU's copies lie in its own memory, not beside each other
+                    cpus = len(d["elements"][0]["values"]) if d["elements"] else 1
+                    head = ["index", *(f"CPU {cpu}" for cpu in range(cpus))]
+                    return head, [[shown(e["key"]), *map(shown, e["values"])] for e in d["elements"]]
+                head = ["index", "address", "value"]
                 return head, [[shown(e["key"]), f"0x{e['addr']:x}", *map(shown, e["values"])] for e in d["elements"]]
             case "hash" | "lru":
                 rows = [
