@@ -92,7 +92,7 @@ std::vector<std::string> labels(const std::vector<const Object*>& objects) {
 
 std::string counters_text(const GraphPicture::Node& node) {
   if (node.refs < 0) return "";
-  if (node.kind == ObjectKind::Cgroup && node.refs == 0) return "";  // the kernel does not count the root's
+  if (node.kind == ObjectKind::Cgroup && node.root) return "";  // the kernel does not count the root's
   std::string text = (node.kind == ObjectKind::File ? "f_count " : "refcnt ") + std::to_string(node.refs);
   return node.user_refs < 0 ? text : text + ", usercnt " + std::to_string(node.user_refs);
 }

@@ -474,10 +474,11 @@ class Link(Handle):
 
 
 class VerifierError(BpfError):
-    """A program was refused. ``.log`` is the verifier's log, ``.errname``, ``.check`` and ``.reason`` as for every
-    refused call."""
+    """A program was refused. ``.log`` is the verifier's log, ``.program`` the name that it was given; ``.errname``,
+    ``.check``, ``.reason`` and ``.version`` as for every refused call."""
 
     log: str = ""
+    program: str = ""
     trace: Any = None
 
     def __reduce__(self) -> Any:
@@ -499,7 +500,17 @@ class VerifierError(BpfError):
             kernel = getattr(task, "kernel", None)
             later = kernel and _core.came_later(words[-1], kernel.version)
             self.tell(self.check or "bpf_check", f"{words[-1]} ({later})" if later else words[-1])
+        else:
+            self.tell(self.check, self.reason)
         return self
+
+    def tell(self, check: str | None, reason: str | None) -> None:
+        """Says why, and of which program and kernel, in the attributes and in the message."""
+        super().tell(check, reason)
+        whose = [f"program {self.program!r}"] * bool(self.program) + [f"Linux {self.version}"] * bool(self.version)
+        if whose:
+            self.strerror = f"{self.strerror} [{', '.join(whose)}]"
+            self.args = (self.errno, self.strerror)
 
 
 def map_create(
@@ -584,6 +595,8 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
+        name = call["prog_name"]
+        refused.program = name if isinstance(name, str) else _text(name)
         raise refused.explained(task, cut) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)

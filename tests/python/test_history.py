@@ -548,6 +548,7 @@ def test_steps_and_events_that_a_film_leaves_out_are_counted_apart(k):
     assert "BPF(" not in note.split("events (")[1], (note, said)
 
 
+@pytest.mark.history_ends
 def test_a_map_type_of_a_lesson_is_named_where_the_past_comes_out_otherwise(k):
     class Dice:
         answers = iter(range(100))

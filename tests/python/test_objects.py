@@ -125,7 +125,9 @@ def test_a_program_refused_before_the_verifier_says_why():
 
 def test_a_field_that_an_older_kernel_lacks_is_named():
     error = refused(opened("sections"), bpfsim.Kernel("4.14").spawn())
-    assert error.errname == "E2BIG" and error.reason.endswith("byte 68 is expected_attach_type")
+    assert error.errname == "E2BIG" and error.reason.endswith(
+        "byte 68 is expected_attach_type, which came with Linux 4.17"
+    )
     assert error.reason in str(error)
 
 
