@@ -361,6 +361,10 @@ class Map(Handle):
         """The inside, drawn: buckets and chains, lists, a tree, a ring with its positions, each CPU's slots. At most
         ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
         data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
+        if data["kind"] == "none" and self.short_type == "struct_ops" and hasattr(self.task, "object_at"):
+            from .struct_ops import inside  # which stands on this module
+
+            data = inside(self)
         title = f"{self.name or 'map'} ({self.short_type})"
         return MapView(title, data, lambda: itertools.islice(self._listed(), limit))
 
