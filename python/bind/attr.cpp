@@ -5,6 +5,7 @@
 
 #include "uapi/bpf.h"
 #include "uapi/bpf_attr.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -86,7 +87,8 @@ struct Row {
 
 const Row kRows[] = {
 #define FIELD(group, name, member, kind) \
-  {Group::group, {#name, unsigned(offsetof(bpf_attr, member)), unsigned(sizeof(bpf_attr{}.member)), #kind}},
+  {Group::group,                         \
+   {#name, unsigned(offsetof(bpf_attr, member)), unsigned(sizeof(bpf_attr{}.member)), #kind, {}}},
 #include "attr_fields.def"
 #undef FIELD
 };
@@ -98,6 +100,10 @@ std::vector<AttrField> attr_fields(int cmd) {
   Group group = group_of(cmd);
   for (const Row& row : kRows)
     if (group != Group::None && row.group == group) fields.push_back(row.field);
+  for (AttrField& field : fields)
+    for (const LastFieldRow& last : last_fields())
+      if (field.since.empty() && int(last.command) == cmd && last.end >= field.offset + field.size)
+        field.since = last.since.str();
   return fields;
 }
 

@@ -10,6 +10,7 @@ struct AttrField {
   const char* name;
   unsigned offset, size;
   const char* kind;
+  std::string since;  // the version whose command reads so far
 };
 
 // The fields of one command, in the order of the struct; empty for a number that is no command.

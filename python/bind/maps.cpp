@@ -159,9 +159,10 @@ struct ToPython {
   void operator()(const FdArrayView& view) {
     kind("objects");
     py::list slots;
-    for (const FdSlotView& slot : view.slots)
-      slots.append(
-          py::make_tuple(to_bytes(slot.key), object_kind_name(slot.object->kind), slot.object->label()));
+    for (const FdSlotView& slot : view.slots) {
+      const std::string label = slot.object->label() + (slot.prog ? ", " + slot.prog->label() : "");
+      slots.append(py::make_tuple(to_bytes(slot.key), object_kind_name(slot.object->kind), label));
+    }
     fields["max_entries"] = view.max_entries;
     fields["count"] = std::max<size_t>(view.count, view.slots.size());
     fields["slots"] = slots;

@@ -92,6 +92,7 @@ std::vector<std::string> labels(const std::vector<const Object*>& objects) {
 
 std::string counters_text(const GraphPicture::Node& node) {
   if (node.refs < 0) return "";
+  if (node.kind == ObjectKind::Cgroup && node.root) return "";  // the kernel does not count the root's
   std::string text = (node.kind == ObjectKind::File ? "f_count " : "refcnt ") + std::to_string(node.refs);
   return node.user_refs < 0 ? text : text + ", usercnt " + std::to_string(node.user_refs);
 }
@@ -177,11 +178,13 @@ void bind_objects(py::module_& m) {
   m.def(
       "graph_cycles",
       [](PyKernel& k) {
-        std::vector<std::vector<std::string>> cycles;
-        for (const auto& cycle : object_graph(k.machine()).cycles()) cycles.push_back(labels(cycle));
+        std::vector<std::vector<uint64_t>> cycles;
+        for (const auto& cycle : object_graph(k.machine()).cycles())
+          for (auto& serials = cycles.emplace_back(); const Object* object : cycle)
+            serials.push_back(object->serial);
         return cycles;
       },
-      py::arg("kernel"), "Objects that hold each other in a ring.");
+      py::arg("kernel"), "Objects that hold each other in a ring, by their serial numbers.");
   m.def(
       "graph_dot", [](PyKernel& k) { return object_graph(k.machine()).dot(); }, py::arg("kernel"),
       "The graph in Graphviz's language.");

@@ -74,10 +74,11 @@ void bind_tables(py::module_& m) {
       [](int cmd) {
         py::list rows;
         for (const AttrField& field : attr_fields(cmd))
-          rows.append(py::make_tuple(field.name, field.offset, field.size, field.kind));
+          rows.append(py::make_tuple(field.name, field.offset, field.size, field.kind, field.since));
         return rows;
       },
-      py::arg("cmd"), "(name, offset, size in bytes, kind) of each bpf_attr field that a command reads.");
+      py::arg("cmd"),
+      "(name, offset, size in bytes, kind, since) of each bpf_attr field that a command reads.");
   m.def("type_number", &type_number, py::arg("kind"), py::arg("name"),
         "The number behind a name of a map type, program type or attach type; ValueError with the nearest "
         "name.");

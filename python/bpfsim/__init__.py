@@ -91,7 +91,7 @@ _simulated.struct_ops = struct_ops.struct_ops
 _machine: Any = Kernel
 _machine.sysctl = property(_Sysctl, doc="The sysctls of the machine, by name.")
 _machine.trace = trace.record
-_machine.graph = trace.object_graph
+_machine.graph = trace.graph
 _machine.gates = property(objects.gates, doc="What differs between kernel versions, with the evidence for it.")
 _machine.history = property(history.History, doc="Every call that entered the machine, forwards and back.")
 _machine.break_on = history.break_on

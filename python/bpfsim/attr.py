@@ -28,13 +28,23 @@ class BpfError(OSError):
     """A call that the kernel refused. Refused with ENOENT it is a FileNotFoundError too, and so on, as every OSError.
 
     ``errno`` and its name ``errname``; on a simulated machine also ``check``, what refused (by the name of the kernel's
-    function where it has one), and ``reason``, what it wanted and got.
+    function where it has one), ``reason``, what it wanted and got, and ``version``, the kernel's. ``as_dict()`` is all
+    of it, for ``json.dumps``.
     """
 
     errno: int
     errname: str = ""
     check: str | None = None
     reason: str | None = None
+    version: str | None = None
+    program: str | None = None
+    log: str | None = None
+
+    def as_dict(self) -> dict[str, int | str | None]:
+        """The refusal as plain data, the same keys for each: errno, errname, check, reason, version, and of a refused
+        program its name and the verifier's log. None for what is not known or is not there."""
+        names = ("errno", "errname", "check", "reason", "version", "program", "log")
+        return {name: getattr(self, name) for name in names}
 
     def __new__(cls, *args: Any) -> BpfError:
         made = _kind(type(OSError(*args))) if cls is BpfError else cls
@@ -120,6 +130,7 @@ def refused(task: Any, errno: int) -> BpfError:
     """The error for an errno that ``task`` just got, with the simulator's reason where there is one."""
     error = BpfError(errno, _core.errno_text(errno)[1])
     error.errname = _core.errno_text(errno)[0]
+    error.version = getattr(getattr(task, "kernel", None), "version", None)
     refusal = getattr(task, "last_refusal", None)
     if refusal and refusal[0]:
         error.tell(*refusal)
@@ -128,17 +139,26 @@ def refused(task: Any, errno: int) -> BpfError:
 
 def _layout(cmd: int) -> dict[str, tuple[int, int, str]]:
     """The fields of a command's part of bpf_attr: offset, width and kind."""
-    return {name: (offset, width, kind) for name, offset, width, kind in _core.attr_fields(cmd)}
+    return {name: (offset, width, kind) for name, offset, width, kind, _ in _core.attr_fields(cmd)}
 
 
 def name_byte(error: BpfError, cmd: int) -> BpfError:
     """Says which field a byte of the attr is that the kernel refused to see set: an older kernel lacks the field."""
     byte = re.search(r"byte (\d+)\b", error.reason or "")
     if byte and "union bpf_attr" in (error.reason or ""):
-        fields = [n for n, (at, width, _) in _layout(cmd).items() if at <= int(byte[1]) < at + width]
-        if fields:
-            error.tell(error.check, f"{error.reason}; byte {byte[1]} is {fields[0]}")
+        fields = [row for row in _core.attr_fields(cmd) if row[1] <= int(byte[1]) < row[1] + row[2]]
+        for name, _, _, _, since in fields[:1]:
+            error.tell(error.check, f"{error.reason}; byte {byte[1]} is {name}, which came with Linux {since}")
     return error
+
+
+def raise_if_too_old(task: SysBpf, command: str, **fields: Any) -> None:
+    """Raises what a call is refused with where the reason is this kernel's version. It must be refused anyway."""
+    try:
+        bpf(task, command, **fields)
+    except OSError as error:
+        if "came with Linux" in (getattr(error, "reason", "") or ""):
+            raise
 
 
 def _instructions(program: Any) -> bytes:

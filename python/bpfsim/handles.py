@@ -374,6 +374,10 @@ class Map(Handle):
         """The inside, drawn: buckets and chains, lists, a tree, a ring with its positions, each CPU's slots. At most
         ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
         data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
+        if data["kind"] == "none" and self.short_type == "struct_ops" and hasattr(self.task, "object_at"):
+            from .struct_ops import inside  # which stands on this module
+
+            data = inside(self)
         title = f"{self.name or 'map'} ({self.short_type})"
         return MapView(title, {"max_entries": self.max_entries} | data, self._listed, limit)
 
@@ -487,10 +491,11 @@ class Link(Handle):
 
 
 class VerifierError(BpfError):
-    """A program was refused. ``.log`` is the verifier's log, ``.errname``, ``.check`` and ``.reason`` as for every
-    refused call."""
+    """A program was refused. ``.log`` is the verifier's log, ``.program`` the name that it was given; ``.errname``,
+    ``.check``, ``.reason`` and ``.version`` as for every refused call."""
 
     log: str = ""
+    program: str = ""
     trace: Any = None
 
     def __reduce__(self) -> Any:
@@ -514,7 +519,17 @@ class VerifierError(BpfError):
             text = bytes(insns) if isinstance(insns, bytes | bytearray | _core.Program) else b""
             later = kernel and _core.came_later(words[-1], kernel.version, number & 0xFFFFFFFF, text)
             self.tell(self.check or "bpf_check", f"{words[-1]} ({later})" if later else words[-1])
+        else:
+            self.tell(self.check, self.reason)
         return self
+
+    def tell(self, check: str | None, reason: str | None) -> None:
+        """Says why, and of which program and kernel, in the attributes and in the message."""
+        super().tell(check, reason)
+        whose = [f"program {self.program!r}"] * bool(self.program) + [f"Linux {self.version}"] * bool(self.version)
+        if whose:
+            self.strerror = f"{self.strerror} [{', '.join(whose)}]"
+            self.args = (self.errno, self.strerror)
 
 
 def map_create(
@@ -604,6 +619,8 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = _text(log), trace
+        name = call["prog_name"]
+        refused.program = name if isinstance(name, str) else _text(name)
         raise refused.explained(task, cut, call["prog_type"], call["insns"]) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)

@@ -20,8 +20,9 @@ from typing import Any, overload
 from . import _core
 from .arguments import shown
 from .trace import Trace, graph_view
-from .views import Frame, ObjectGraph, Stepper
-from .views.object_graph import Edge, Layout, Node, union
+from .views import ObjectGraph
+from .views.film import Film, Shot
+from .views.object_graph import Edge, Node, union
 from .views.page import mono, table
 
 
@@ -376,38 +377,46 @@ class History(Sequence[Step]):
         number = self._number(step, end=1)
         if self.ended and number == len(self):
             warnings.warn(f"the fork does not stand where this machine does: {self.ended}", stacklevel=2)
-        return self._past.fork_from(number)
+        try:
+            return self._past.fork_from(number)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}{self._own_types()}") from None
 
     def cursor(self, step: int | Step | None = None) -> Cursor:
         """A place to walk from: after this step, by default after the last. ``cursor().boot()`` is before the first."""
         return Cursor(self, step)
 
-    def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Stepper:
+    def film(self, start: int = 0, stop: int | None = None, events: bool = False, quiet: bool = False) -> Film:
         """The steps from ``start`` to before ``stop`` (default: all) as drawings, to walk through with a slider or the
         arrow keys. Every object keeps its place, and what has changed since the drawing before is marked.
 
         With ``events`` each lifetime event inside the steps is a drawing too; with ``quiet`` also the steps that
-        changed nothing. ValueError for more than 500 drawings, IndexError for steps that there are not.
+        changed nothing. ValueError for more than 500 drawings, IndexError for steps that there are not. A page of it
+        has at most some 3 MB, and says what it leaves out.
         """
         last = len(self) if stop is None else self._number(stop, end=1)
         numbers = range(self._number(start, end=1), last)
         shots: list[tuple[str, ObjectGraph, GraphDiff]] = []
-        left_out: list[str] = []
+        left_out: dict[str, list[str]] = {"steps": [], "events": []}
         first = before = self.graph(numbers.start)
         for number in numbers:
             step = self[number]
-            taken = [(f"{number}.{e.number} {e.text}", e.graph(), e.object) for e in step.events] if events else []
-            for caption, graph, short in [*taken, (repr(step).strip(), step.graph(), step.text)]:
+            taken = [
+                (f"{number}.{e.number} {e.text}", e.graph(), "events", e.object)
+                for e in (step.events if events else [])
+            ]
+            for caption, graph, what, name in [*taken, (repr(step).strip(), step.graph(), "steps", step.text)]:
                 changed = diff(before, graph)
                 if changed or quiet:
                     shots.append((f"step {caption}", graph, changed))
-                elif not (taken and short == step.text):  # a call whose events are shown is shown
-                    left_out.append(short)
+                elif not (taken and what == "steps"):  # a call whose events are shown is shown
+                    left_out[what].append(name)
                 before = graph
             if len(shots) > 500:
                 raise ValueError(f"more than 500 drawings: ask for a part, such as film({number - 99}, {number})")
         layout = union([first, *(graph for _, graph, _ in shots)]).layout()
-        return Stepper([_frame(*shot, layout) for shot in shots], _left_out(left_out, "events" if events else "steps"))
+        note = " ".join(filter(None, (_left_out(texts, what) for what, texts in left_out.items())))
+        return Film([Shot(*shot, layout) for shot in shots], layout, note)
 
     def watch(self, obj: Any) -> Events:
         """Every change of the object's counters, its birth and its end. ``obj`` is a handle, an Object, a serial, or
@@ -433,7 +442,16 @@ class History(Sequence[Step]):
 
     def check(self) -> str:
         """Does everything again on another machine and compares; empty when all is the same, else what is not."""
-        return self._past.check()
+        told = self._past.check()
+        return told + self._own_types() if told else ""
+
+    def _own_types(self) -> str:
+        """Where a lesson wrote map types, what probably is the cause that something came out otherwise."""
+        own = [name for _, name, _ in _core.extra_map_types(self.kernel)]
+        if not own:
+            return ""
+        are = f"map type {own[0]!r} is" if len(own) == 1 else f"map types {', '.join(map(repr, own))} are"
+        return f" (the {are} written in Python: its methods have to answer the same calls with the same each time)"
 
     def __repr__(self) -> str:
         shown = [repr(step) for step in self[-20:]]
@@ -498,27 +516,15 @@ def _change(event: Event) -> str:
     return "" if event.counter is None else f"{event.delta:+d} = {event.after}"
 
 
-def _frame(caption: str, graph: ObjectGraph, changed: GraphDiff, layout: Layout) -> Frame:
-    details = f"<details><summary>in words</summary>{changed._repr_html_()}{graph.rows()}</details>"
-    return Frame(caption, graph.image(layout, changed) + details, f"{changed}\n\n{graph}", _where(changed, layout))
-
-
-def _where(changed: GraphDiff, layout: Layout) -> float | None:
-    """The middle of what has changed in a drawing, from 0 to 1."""
-    serials = [node.serial for node in (*changed.born, *changed.freed, *(node for node, _, _ in changed.counters))]
-    serials += [edge.held for edge in (*changed.added, *changed.removed)]
-    middles = [layout.place[s][0] + layout.box[s][0] / 2 for s in serials if s in layout.place]
-    return sum(middles) / len(middles) / layout.size[0] if middles else None
-
-
 def _left_out(texts: list[str], what: str) -> str:
-    """Says what a film does not show."""
+    """Says which steps or events a film does not show."""
     if not texts:
         return ""
     names = list(dict.fromkeys(texts))
-    told = ", ".join(f"{name} ({texts.count(name)} times)" if texts.count(name) > 1 else name for name in names[:4])
-    rest = ", ..." if len(names) > 4 else ""
-    return f"Left out, since nothing drawn changes in them: {len(texts)} {what} ({told}{rest})."
+    told = "; ".join(f"{name}, {texts.count(name)} times" if texts.count(name) > 1 else name for name in names[:4])
+    rest = "; ..." if len(names) > 4 else ""
+    many = what if len(texts) > 1 else what.removesuffix("s")
+    return f"Left out, since nothing drawn changes in them: {len(texts)} {many} ({told}{rest})."
 
 
 def _step_table(steps: Sequence[Step]) -> str:

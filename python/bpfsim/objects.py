@@ -175,13 +175,44 @@ class ObjectFile:
         ``task`` is one of a simulated machine or of the live kernel. Raises VerifierError with ``.log`` and, of a
         simulated machine, ``.trace`` where a program is refused, OSError for any other refused call; ``.check`` and
         ``.reason`` are the kernel's, ``.step`` is what the loader was at. What was created before is closed again.
-        ``reuse_maps`` names maps that are there already and their descriptors; the load works on copies of them.
+        ``reuse_maps`` names maps that are there already and their descriptors; the load works on copies of them. It
+        stops at the first program that is refused, as libbpf does; ``load_each`` tries all.
         """
+        made = self._made = self._file.copy()
+        self._load(made, task, log_level, reuse_maps)
+        self._loaded = LoadedObject(task, made)
+        return self._loaded
+
+    def load_each(
+        self, task: Any, log_level: int = 1, reuse_maps: Sequence[tuple[str, int]] = ()
+    ) -> dict[str, OSError | None]:
+        """Whether the kernel takes each program: its name, and None or the error that ``load`` would have raised.
+
+        Each is loaded by itself, with all maps of the object, and closed again: nothing stays. For a matrix of kernels:
+        ``{name: error and error.as_dict() for name, error in o.load_each(task).items()}``.
+        """
+        verdicts: dict[str, OSError | None] = {}
+        for row in self._file.program_rows():
+            if row["is_subprog"]:
+                continue
+            made = self._file.copy()
+            made.only_program(row["name"], row["type"])
+            verdicts[row["name"]] = None
+            try:
+                self._load(made, task, log_level, reuse_maps)
+                LoadedObject(task, made).close()
+            except OSError as error:
+                # A prog array may want another program, which is not loaded: no matter of this one.
+                done = any(s["command"] == "BPF_PROG_LOAD" and s["result"] >= 0 for s in made.step_rows())
+                verdicts[row["name"]] = None if done and made.refused is None else error
+        return verdicts
+
+    def _load(self, made: _core.ObjectFile, task: Any, log_level: int, reuse_maps: Sequence[tuple[str, int]]) -> None:
+        """Loads a copy of the file."""
         if not isinstance(task, _core.Task | _core.LiveTask):
             raise TypeError(f"load(): task must be a Task, as kernel.spawn() makes one, is {shown(task)}")
         for target in self._targets.values():
             descriptor(task, target, "the attach target")
-        made = self._made = self._file.copy()
         trace = _recording(task)
         try:
             with contextlib.nullcontext() if trace is None else trace:
@@ -191,8 +222,6 @@ class ObjectFile:
                     _core.load(made, task, log_level, reuse_maps)
         except OSError as error:
             raise _refused(error, task, made, trace) from None
-        self._loaded = LoadedObject(task, made)
-        return self._loaded
 
     def close(self) -> None:
         """Closes every descriptor that the latest load left: programs, maps, types."""
@@ -212,10 +241,12 @@ def _refused(error: Any, task: Any, made: _core.ObjectFile, trace: Any) -> OSErr
         return error
     command, error.step = made.refused
     error.check, error.reason = error.check or None, error.reason or None  # the live kernel tells neither
+    error.version = getattr(getattr(task, "kernel", None), "version", None)
     if command == "BPF_PROG_LOAD" and not getattr(task, "exited", False):
         refused = VerifierError(*error.args)
         refused.__dict__.update(error.__dict__)
         refused.log, refused.trace = made.log, trace
+        refused.program = error.step.partition("'")[2].rpartition("'")[0]
         error = refused.explained(task)
     error = name_byte(error, _core.command_number(command))
     error.strerror = f"{error.step}: {error.args[-1]}"

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import _core
 from .arguments import shown
-from .trace import object_graph
+from .trace import graph as object_graph
 from .views import ObjectGraph
 from .views.drawing import cut
 from .views.map_inside import compared, contents

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import handles
 from .arguments import shown
-from .attr import bpf
+from .attr import bpf, raise_if_too_old
 from .handles import Map, Prog, descriptor
 
 _F_LINK = 1 << 13
@@ -42,7 +42,11 @@ def struct_ops(task: Any, struct: str, members: dict[str, Any] | None = None, *,
     if not isinstance(members, Mapping | None):
         raise TypeError(f"members is a dict of the struct's members to programs or data, not {shown(members)}")
     kernel = task.kernel
-    rows = {name: (offset, size, function) for name, offset, size, function in kernel.btf_members(struct)}
+    try:
+        rows = {name: (offset, size, function) for name, offset, size, function in kernel.btf_members(struct)}
+    except ValueError:
+        raise_if_too_old(task, "MAP_CREATE", map_type="struct_ops")
+        raise
     value_type = f"bpf_struct_ops_{struct}"
     places = {name: (offset, size) for name, offset, size, _ in kernel.btf_members(value_type)}
     start, size = places["data"]
@@ -96,3 +100,30 @@ def _data(name: str, given: Any, size: int) -> bytes:
     if len(raw) > size:
         raise ValueError(f"{name} has {size} bytes, {len(raw)} were given")
     return bytes(raw)
+
+
+_STRUCTS = ("tcp_congestion_ops", "bpf_dummy_ops")  # those that this kernel takes programs for
+
+
+def inside(m: Map) -> dict[str, Any]:
+    """What a view of such a map shows: the struct, how it stands, and each member that is set, in words."""
+    kernel, value, info = m.task.kernel, bytes(m[0]), m.info
+    for struct in _STRUCTS:
+        try:
+            known = kernel.btf_id(f"bpf_struct_ops_{struct}") == info["btf_vmlinux_value_type_id"]
+        except ValueError:  # a version that has it not
+            continue
+        if known:
+            break
+    else:
+        return {"kind": "none"}
+    start = next(offset for name, offset, _, _ in kernel.btf_members(f"bpf_struct_ops_{struct}") if name == "data")
+    progs = {node.label.split()[1]: node.label for node in kernel.graph().nodes if node.kind == "prog"}
+    members = []
+    for name, offset, size, function in kernel.btf_members(struct):
+        raw = value[start + offset : start + offset + size]
+        number = str(int.from_bytes(raw, "little"))
+        if any(raw):
+            members.append((name, function, progs.get(number, f"prog {number}") if function else raw))
+    state = ("only filled", "registered", "unregistered", "ready for a link")[int.from_bytes(value[4:8], "little")]
+    return {"kind": "struct_ops", "struct": struct, "state": state, "members": members}

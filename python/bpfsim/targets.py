@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import _core, handles
-from .attr import bpf
+from .attr import bpf, raise_if_too_old
 
 _FUNC = 12
+_NO_PROGRAM = b"\xff" * 8  # one instruction that no kernel has
 _TRAILING = {1: 4, 3: 12, 14: 4, 17: 4}  # bytes behind a type of this kind: INT, ARRAY, VAR, DECL_TAG
 _PER_ENTRY = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}  # STRUCT, UNION, ENUM, FUNC_PROTO, DATASEC, ENUM64
 
@@ -57,8 +58,12 @@ def _in_kernel(task: Any, kind: int, name: str, fields: dict[str, Any]) -> dict[
         at = _core.type_number("AttachType", at) if isinstance(at, str) else at
         prefixes = {"trace_raw_tp": "btf_trace_", "trace_iter": "bpf_iter_"}
         prefix = next((text for word, text in prefixes.items() if at == _core.type_number("AttachType", word)), "")
-    number = task.kernel.btf_id(name if name.startswith(prefix) else prefix + name)
-    return {"attach_btf_id": number} | {key: fields[key] for key in ("expected_attach_type",) if key in fields}
+    fields = {key: fields[key] for key in ("expected_attach_type",) if key in fields}
+    try:
+        return {"attach_btf_id": task.kernel.btf_id(name if name.startswith(prefix) else prefix + name)} | fields
+    except ValueError:
+        raise_if_too_old(task, "PROG_LOAD", prog_type=kind, insns=_NO_PROGRAM, license="", **fields)
+        raise
 
 
 def _in_program(task: Any, target: handles.Prog, btf: int, function: str, lends: bool) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def record(kernel: Any, limit: int = 1_000_000) -> Trace:
     return Trace(kernel, limit)
 
 
-def object_graph(kernel: Any) -> GraphView:
+def graph(kernel: Any) -> GraphView:
     """Who holds whom on a machine, now: found by walking every holder's fields."""
     return graph_view(_core.graph_data(kernel))
 
@@ -139,6 +139,35 @@ def leaks(kernel: Any) -> list[str]:
     return _core.graph_leaks(kernel)
 
 
-def cycles(kernel: Any) -> list[list[str]]:
-    """Objects that hold each other in a ring, as a prog array and a program in it that uses it."""
-    return _core.graph_cycles(kernel)
+class Ring(list[str]):
+    """The names of objects in a ring, each before the one that it holds. ``str()`` says by what they hold."""
+
+    def __init__(self, names: list[str], told: str):
+        super().__init__(names)
+        self._told = told
+
+    def __str__(self) -> str:
+        return self._told
+
+
+def cycles(kernel: Any) -> list[Ring]:
+    """Objects that hold each other in a ring, as a prog array and a program in it that uses it: each ring from its
+    oldest member on, along the references. ``print(*k.cycles(), sep="\\n")`` shows by which fields they hold."""
+    seen = graph(kernel)
+    label = {node.serial: node.label for node in seen.nodes}
+    return [_ring(sorted(members), seen.edges, label) for members in _core.graph_cycles(kernel)]
+
+
+def _ring(members: list[int], edges: list[Edge], label: dict[int, str]) -> Ring:
+    """Goes from the oldest member along the references; where they branch, every branch in turn."""
+    inside = [e for e in edges if e.strong and e.holder in members and e.held in members]
+    order, told, waiting = [], [], [members[0]]
+    while waiting:
+        at = waiting.pop()
+        if at in order:
+            continue
+        order.append(at)
+        leads = sorted((e for e in inside if e.holder == at), key=lambda e: -e.held)
+        waiting += [e.held for e in leads]
+        told += [f"{label[at]} -> {label[e.held]} ({e.via})" for e in reversed(leads)]
+    return Ring([label[serial] for serial in order], ", ".join(told))

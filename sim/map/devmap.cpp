@@ -316,7 +316,7 @@ void dev_map_remove_netdev(NetDevice& dev) {
 FdArrayView dev_map_view(const Map& map) {
   FdArrayView view{map.max_entries, {}};
   each_entry(dtab_of(map), [&](const DtabNetdev& entry) {
-    view.slots.push_back({bytes_of(&entry.idx, sizeof entry.idx), entry.dev});
+    view.slots.push_back({bytes_of(&entry.idx, sizeof entry.idx), entry.dev, entry.xdp_prog});
   });
   return view;
 }

@@ -77,6 +77,7 @@ struct TrieView {
 struct FdSlotView {
   RawBytes key;
   const Object* object;
+  const Object* prog = nullptr;  // that a devmap's entry runs on what is sent there
 };
 struct FdArrayView {
   uint32_t max_entries = 0;

@@ -116,8 +116,12 @@ SysResult bpf_prog_attach(Machine& machine, const bpf_attr& attr) {
   KFN(machine, bpf_prog_attach);
   TRY(check_attr(machine, BPF_PROG_ATTACH, attr));
   const bpf_prog_type type = attach_type_to_prog_type(machine, attr.attach_type);
-  if (type == BPF_PROG_TYPE_UNSPEC)
+  if (type == BPF_PROG_TYPE_UNSPEC) {
+    const AttachTypeRow* row = find_attach_type(attr.attach_type);
+    if (row && row->since > machine.version)
+      return refuse(Errno::Inval, "{} came with Linux {}", row->name, row->since.str());
     return refuse(Errno::Inval, "attach type {} has no program type", attr.attach_type);
+  }
   TRY(check_attach_flags(machine, type, attr));
   Prog& prog = *TRY(bpf_prog_get_type(machine, int(attr.attach_bpf_fd), type,
                                       {"attached by task {}", machine.current->pid}));

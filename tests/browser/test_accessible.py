@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from urllib.parse import unquote
 
 import bpfsim
 import pytest
@@ -140,3 +141,41 @@ def test_a_film_keeps_what_is_open_and_shows_where_something_changed(browser):
         page.get_by_role("slider").fill(farthest)
         assert page.evaluate("document.querySelector('.frame [role=group]').scrollLeft") > 0, "it stays where it was"
     page.close()
+
+
+def test_a_film_draws_and_tells_live_what_python_says_of_each_frame(browser):
+    """The script puts a frame together from differences; Python makes the same of the whole graph."""
+    k = bpfsim.Kernel()
+    task = k.spawn("bash")
+    counts = task.map_create("hash", name="counts")
+    task.prog_load("xdp", COUNT, maps={"counts": counts}, name="count")
+    counts.pin("/sys/fs/bpf/a<b>&amp;{0}")
+    task.fork()
+    counts.close()
+    task.exit()
+    film = k.history.film(events=True)
+    page = browser.new_page()
+    page.set_content(film._repr_html_())
+    page.evaluate("void (window.textOf = cell => cell.innerText)")
+    page.locator(".frame summary").click()
+    places = [0, *range(len(film.frames)), *reversed(range(len(film.frames)))]
+    for at in places:
+        page.get_by_role("slider").fill(str(at))
+        shot = film.frames[at]
+        source = page.locator(".frame img").get_attribute("src")
+        assert shapes(unquote(source.split(",", 1)[1])) == shapes(shot.graph.svg(shot.layout, shot.changed)), at
+        described = f"{len(shot.graph.nodes)} objects and {len(shot.graph.edges)} references"
+        assert page.locator(".frame img").get_attribute("alt").startswith(described)
+        words = page.locator(".frame details div").inner_text()
+        assert [line for line in shot.changed.lines() if line.strip() not in words] == []
+        name = {node.serial: node.label for node in shot.graph.nodes}
+        rows = page.evaluate(
+            "[...document.querySelectorAll('.frame tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+        )
+        assert sorted(rows) == sorted([name[e.holder], e.via, name[e.held]] for e in shot.graph.edges)
+    page.close()
+
+
+def shapes(svg):
+    """What is drawn, in any order."""
+    return sorted(re.findall(r'<g class="(?!d)[a-z]+">.*?(?=<g class="(?!d)|</svg>)', svg))

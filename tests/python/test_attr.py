@@ -194,7 +194,7 @@ def test_a_buffer_is_neither_read_nor_written_beyond_its_end():
 def test_every_byte_that_a_command_reads_has_a_name():
     task = bpfsim.Kernel().spawn()
     for command in range(38):
-        rows = sorted((offset, width) for _, offset, width, _ in _core.attr_fields(command))
+        rows = sorted((offset, width) for _, offset, width, *_ in _core.attr_fields(command))
         raw = bytearray(168)
         raw[-1] = 1
         task.sys_bpf(command, raw)

@@ -3,6 +3,7 @@
 import os
 import struct
 
+import bpfsim
 import pytest
 from bpfsim import compiler
 from bpfsim.compiler import CompileError, NoClang, compile_c, find_clang
@@ -92,3 +93,38 @@ def test_a_compiler_that_cannot_write_bpf_is_passed_over(monkeypatch, tmp_path):
         assert find_clang() == str(fake)
     finally:
         find_clang.cache_clear()
+
+
+THREE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH); __type(key, int); __type(value, long); __uint(max_entries, 1);
+} m SEC(".maps");
+int last(struct xdp_md *ctx);
+struct {
+  __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 1); __uint(key_size, 4); __array(values, int(void *));
+} jumps SEC(".maps") = {.values = {[0] = (void *)&last}};
+SEC("xdp") int first(struct xdp_md *ctx) { int k = 0; long *v = bpf_map_lookup_elem(&m, &k); return *v; }
+SEC("xdp") int second(struct xdp_md *ctx) { bpf_tail_call(ctx, &jumps, 0); return 2; }
+SEC("xdp") int last(struct xdp_md *ctx) { return *(int *)(long)ctx->data; }
+"""
+
+
+def test_each_program_of_an_object_can_be_tried():
+    o = bpfsim.open_object(compile_c(THREE))
+    k = bpfsim.Kernel()
+    task = k.spawn()
+    with pytest.raises(bpfsim.VerifierError, match="PROG_LOAD of"):
+        o.load(task)
+    tried = o.load_each(task)
+    assert {name: error and error.errname for name, error in tried.items()} == {
+        "first": "EACCES",
+        "second": None,
+        "last": "EACCES",
+    }
+    assert sorted(e.as_dict()["program"] for e in tried.values() if e) == ["first", "last"]
+    assert "PROG_LOAD of 'first'" in str(tried["first"]) and str(tried["last"]).endswith("[program 'last', Linux 6.18]")
+    assert o.maps == {} and len(task.fds) == len(k.spawn().fds), "nothing stays"
+    assert all(e for e in o.load_each(k.spawn(uid=1000, caps=[])).values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import json
 import pickle
 
 import bpfsim
@@ -56,12 +57,12 @@ def test_an_error_can_be_copied_and_pickled(task):
 def test_a_refused_program_is_a_bpf_error_too(task):
     error = refused(lambda: task.prog_load("xdp", "exit"))
     assert isinstance(error, bpfsim.VerifierError) and error.reason == "R0 !read_ok"
-    assert str(error) == "[Errno 13] Permission denied (check_reg_arg: R0 !read_ok)"
+    assert str(error) == "[Errno 13] Permission denied (check_reg_arg: R0 !read_ok) [Linux 6.18]"
 
 
 def test_the_field_that_an_old_kernel_lacks_stands_in_the_message():
     error = refused(lambda: bpfsim.Kernel("4.14").spawn().map_create("array", name="ab"))
-    assert error.reason.endswith("; byte 28 is map_name") and error.reason in str(error)
+    assert error.reason.endswith("; byte 28 is map_name, which came with Linux 4.15") and error.reason in str(error)
 
 
 def test_a_byte_of_a_name_is_no_byte_of_the_attr(task):
@@ -115,3 +116,21 @@ def test_test_run_takes_the_room_that_the_caller_gives(task):
     assert error.errname == "ENOSPC" and bytes(room) == bytes(range(10)) + bytes(4)
     assert prog.test_run(bytes(range(14)), data_out=room).data == bytes(range(14)) == bytes(room)
     assert refused(lambda: prog.test_run(bytes(14), data_size_out=10)).errname == "ENOSPC"
+
+
+def test_a_refusal_is_plain_data_and_names_program_and_kernel():
+    task = bpfsim.Kernel("5.4").spawn()
+    with pytest.raises(bpfsim.VerifierError) as found:
+        task.prog_load("xdp", "r0 = r9\nexit", name="mine")
+    error = found.value
+    assert str(error).endswith("R9 !read_ok) [program 'mine', Linux 5.4]")
+    record = json.loads(json.dumps(error.as_dict()))
+    assert (record["errno"], record["errname"], record["program"], record["version"]) == (13, "EACCES", "mine", "5.4")
+    assert record["check"] == error.check and record["reason"] == error.reason and "R9 !read_ok" in record["log"]
+    with pytest.raises(bpfsim.BpfError) as found:
+        task.map_create("array", map_flags=1 << 20)
+    made = found.value.as_dict()
+    assert list(made) == list(record) and (made["log"], made["program"], made["version"]) == (None, None, "5.4")
+    with pytest.raises(bpfsim.VerifierError) as found:
+        task.prog_load("xdp", "r0 = r9\nexit")
+    assert str(found.value).endswith("R9 !read_ok) [Linux 5.4]") and found.value.as_dict()["program"] == ""

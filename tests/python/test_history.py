@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import itertools
 import random
 import re
 import time
@@ -505,3 +506,64 @@ def test_a_film_says_what_it_leaves_out(k):
     assert film.note in film._repr_html_() and film.note in str(film)
     assert k.history.film(quiet=True).note == ""
     assert "events (" in k.history.film(events=True).note
+
+
+def busy(programs, forks):
+    k = bpfsim.Kernel()
+    t = k.spawn("loader")
+    loaded = [t.prog_load("sched_cls", "r0 = 0\nexit", name=f"p{n}") for n in range(programs)]
+    for prog in loaded:
+        t.link_create(prog, "eth0")
+    for _ in range(forks):
+        t.fork()
+    return k
+
+
+def test_a_film_has_each_shape_once_and_not_in_every_frame():
+    few, many = (len(busy(10, forks).history._repr_html_()) for forks in (0, 10))
+    assert few < 200_000, "each of 22 frames had the whole drawing and its table: 1.3 MB"
+    assert many < 4 * few, "and ten forks, which add 200 references, made it 3 times as much again"
+
+
+def test_a_film_that_would_be_large_leaves_drawings_out_and_says_so(monkeypatch):
+    film = busy(10, 0).history.film()
+    film.start = len(film.frames) - 1
+    whole = film._repr_html_()
+    monkeypatch.setattr("bpfsim.views.film.BOUND", len(whole) - 1)
+    page = film._repr_html_()
+    assert len(page) < len(whole) and "11 of 22 drawings are not in this page, which would be larger than" in page
+    assert page.count('"caption":') == 11 and "let at = 10;" in page
+    monkeypatch.setattr("bpfsim.views.film.BOUND", 1)
+    assert film._repr_html_().count('"caption":') == 1, "the last one is always there"
+
+
+def test_steps_and_events_that_a_film_leaves_out_are_counted_apart(k):
+    t = k.spawn()
+    m = t.map_create("array", name="counts")
+    m[0] = 1
+    t.prog_load("xdp", "r0 = 1\nexit", name="p")
+    t.exit()
+    note = k.history.film(events=True).note
+    said = re.findall(r"them: (\d+) (\w+) \\((.*?)\\)\\.", note.replace("(", "\\(").replace(")", "\\)"))
+    assert "steps (BPF(MAP_UPDATE_ELEM)" in note or "BPF(MAP_UPDATE_ELEM)" in note.split("events (")[0], note
+    assert "BPF(" not in note.split("events (")[1], (note, said)
+
+
+def test_a_map_type_of_a_lesson_is_named_where_the_past_comes_out_otherwise(k):
+    class Dice:
+        answers = iter(range(100))
+
+        def map_alloc(attr):
+            return {}
+
+        def map_update_elem(map, key, value, flags):
+            if next(Dice.answers):
+                raise OSError(errno.EBUSY, "not now")
+
+    k.register_map_type("dice", Dice)
+    m = k.spawn().map_create("dice", key_size=4, value_size=4, max_entries=4)
+    m[1] = 1
+    assert "map type 'dice' is written in Python" in k.history.check()
+    with pytest.raises(RuntimeError, match="map type 'dice' is written in Python"):
+        k.history.fork_from(len(k.history))
+    Dice.answers = itertools.repeat(0)  # as the first time

@@ -125,7 +125,9 @@ def test_a_program_refused_before_the_verifier_says_why():
 
 def test_a_field_that_an_older_kernel_lacks_is_named():
     error = refused(opened("sections"), bpfsim.Kernel("4.14").spawn())
-    assert error.errname == "E2BIG" and error.reason.endswith("byte 68 is expected_attach_type")
+    assert error.errname == "E2BIG" and error.reason.endswith(
+        "byte 68 is expected_attach_type, which came with Linux 4.17"
+    )
     assert error.reason in str(error)
 
 
@@ -236,3 +238,32 @@ def test_a_damaged_object_is_refused_in_words_or_loads(path):
             assert not isinstance(error, UnicodeError) and str(error.args[-1]).strip(), (number, repr(error))
             assert isinstance(error, ValueError) or len(task.fds) == 3, number
     assert reached > 1000, "not all are refused by their first bytes"
+
+
+def test_a_ring_is_told_along_its_references():
+    k = bpfsim.Kernel()
+    t = k.spawn()
+    maps = [t.map_create("prog_array", name=f"j{n}", key_size=4, value_size=4, max_entries=1) for n in range(3)]
+    call = "r2 = map[j]\nr3 = 0\ncall bpf_tail_call\nr0 = 2\nexit"
+    progs = [t.prog_load("xdp", call, maps={"j": m}, name=f"p{n}") for n, m in enumerate(maps)]
+    for n in range(3):
+        maps[(n + 1) % 3][0] = progs[n].fd
+    (ring,) = k.cycles()
+    assert ring == ["map 1 (j0)", "prog 3 (p2)", "map 3 (j2)", "prog 2 (p1)", "map 2 (j1)", "prog 1 (p0)"]
+    assert str(ring).startswith("map 1 (j0) -> prog 3 (p2) (slot 0), prog 3 (p2) -> map 3 (j2) (used_maps[0]), ")
+    assert str(ring).endswith("prog 1 (p0) -> map 1 (j0) (used_maps[0])")
+
+
+def test_the_root_cgroup_has_no_counter_and_a_child_has():
+    k = bpfsim.Kernel()
+    t = k.spawn()
+    t.mkdir("/sys/fs/cgroup/web")
+    prog = t.prog_load("cgroup_skb", "r0 = 1\nexit")
+    for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/web"):
+        t.link_create(prog, path, "BPF_CGROUP_INET_INGRESS")
+    counters = {node.label: node.counters for node in k.graph().nodes if node.kind == "cgroup"}
+    assert list(counters.values())[0] == "" and list(counters.values())[1].startswith("refcnt "), counters
+
+
+def test_help_calls_the_graph_by_its_name():
+    assert bpfsim.Kernel.graph.__name__ == "graph"

@@ -132,3 +132,16 @@ def test_a_struct_ops_link_is_no_neighbour_of_programs(task):
     assert "mine" in task.kernel.congestion_controls
     task.unlink("/sys/fs/bpf/link")
     assert "mine" not in task.kernel.congestion_controls
+
+
+def test_a_view_shows_the_members_and_their_programs():
+    k = bpfsim.Kernel()
+    code = {"ssthresh": "r0 = 1\nexit", "cong_avoid": "r0 = 0\nexit", "undo_cwnd": "r0 = 1\nexit"}
+    m = k.spawn().struct_ops("tcp_congestion_ops", {"name": "own", **code})
+    view = m.view()
+    assert view.facts() == "struct tcp_congestion_ops, registered; 3 members with a program"
+    assert "prog 2" in str(view) and "undo_cwnd" in view.svg() and "own" in view.svg() and "\\x00" not in str(view)
+    assert [name for name, _, _ in view.to_json()["members"]] == ["ssthresh", "cong_avoid", "undo_cwnd", "name"]
+    assert k.spawn().struct_ops("tcp_congestion_ops").view().facts().endswith("only filled; 0 members with a program")
+    linked = k.spawn().struct_ops("tcp_congestion_ops", {"name": "linked", **code}, link=True)
+    assert "ready for a link" in linked.view().facts()

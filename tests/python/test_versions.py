@@ -636,3 +636,38 @@ def test_a_gate_says_truly_whether_it_is_modelled():
         kind = next(line for line in table if f"({row['name']}," in line).split("(")[0]
         assert (kind == "GATE") == (row["name"] in asked), row["name"]
         assert row["modelled"] == (kind != "GATE_TOLD"), row["name"]
+
+
+CUBIC = {"name": "own", "ssthresh": "r0 = 1\nexit", "cong_avoid": "r0 = 0\nexit", "undo_cwnd": "r0 = 1\nexit"}
+LOAD = ("tracing", "r0 = 0\nexit")
+NEWER = [
+    ("4.14", lambda t: t.struct_ops("tcp_congestion_ops", CUBIC), "BPF_MAP_TYPE_STRUCT_OPS came with Linux 5.6"),
+    ("5.4", lambda t: t.struct_ops("tcp_congestion_ops", CUBIC), "BPF_MAP_TYPE_STRUCT_OPS came with Linux 5.6"),
+    ("5.4", lambda t: t.prog_load(*LOAD, expected_attach_type="BPF_TRACE_ITER", target="bpf_map"), "Linux 5.5"),
+    ("5.4", lambda t: t.prog_load(*LOAD, expected_attach_type="BPF_TRACE_FENTRY", target="vfs_read"), "Linux 5.5"),
+    ("4.14", lambda t: t.map_create("array", name="cnt"), "byte 28 is map_name, which came with Linux 4.15"),
+    ("4.14", lambda t: t.prog_load("xdp", "r0 = 2\nexit", name="p"), "is prog_name, which came with Linux 4.15"),
+    *(
+        (version, lambda t: t.prog_attach(t.prog_load("sched_cls", "r0 = 0\nexit"), "eth0", "BPF_TCX_INGRESS"), words)
+        for version, words in [("5.4", "BPF_TCX_INGRESS came with Linux 6.6"), ("6.1", "BPF_TCX_INGRESS came with")]
+    ),
+]
+
+
+@pytest.mark.parametrize(("version", "call", "words"), NEWER)
+def test_what_a_version_does_not_have_is_an_oserror_that_says_since_when(version, call, words):
+    task = bpfsim.Kernel(version).spawn()
+    with pytest.raises(OSError, match=words):
+        call(task)
+
+
+def test_a_mistyped_name_is_no_matter_of_the_version():
+    task = bpfsim.Kernel("6.1").spawn()
+    fds = len(task.fds)
+    for call in (
+        lambda: task.struct_ops("tcp_congestion", {}),
+        lambda: task.prog_load(*LOAD, expected_attach_type="BPF_TRACE_FENTRY", target="vfs_raed"),
+    ):
+        with pytest.raises(ValueError, match="no "):
+            call()
+    assert len(task.fds) == fds

@@ -218,6 +218,67 @@ def test_an_exercise_from_a_seed_has_variants_and_a_key():
         expect("How many?", 4, "Yes.").variant(1)
 
 
+def test_a_fault_of_an_exercise_is_not_put_on_the_learner():
+    for gives in (True, (True, 5), (False, None), (True,), None):
+        with pytest.raises(TypeError, match=r"the exercise's test has to give \(passed, what it found\), and gave"):
+            Exercise("?", lambda answer, gives=gives: gives).check(1)
+    verdict = Exercise("?", lambda answer: 1 / 0).check(1)
+    assert not verdict and not verdict.judged and repr(verdict).startswith("Not judged: ")
+    assert "the fault may be the exercise's" in verdict.text and "Not judged" in verdict._repr_html_()
+    for wrong, error in [
+        (lambda: expect("?", 3, "Right", ("bad",)), r"a mistake is \(a wrong value or a function, the hint\), not"),
+        (lambda: Exercise("?", lambda a: (True, ""), [(1, 2, 3)]), "a mistake is"),
+        (lambda: expect(5, 5, "Right"), "a question is a str, not 5"),
+        (lambda: from_seed(lambda rng: 5), r"has to return an Exercise, and gave 5"),
+        (lambda: from_seed(lambda rng: expect("?", 3, "Right")).variant("x"), "a seed is a whole number, not 'x'"),
+        (lambda: from_seed(lambda rng: expect("?", 3, "Right")).variant(None), "a seed is a whole number, not None"),
+    ]:
+        with pytest.raises(TypeError, match=error):
+            wrong()
+
+
+def test_an_exercise_can_be_tried_before_a_class_meets_it():
+    def sum_of_two(rng):
+        a, b = rng.sample(range(1, 100), 2)
+        return expect("?", a + b, "Right.", (lambda given: given == a, "And the other?"))
+
+    tried = from_seed(sum_of_two).try_all(range(5), wrong=[0, -1, "seven"])
+    assert [seed for seed, _, _ in tried] == [seed for seed in range(5) for _ in range(4)]
+    assert [bool(verdict) for _, _, verdict in tried[:4]] == [True, False, False, False]
+    dead = expect("?", 3, "Right", (lambda given: given > most, "Too large"))  # noqa: F821
+    assert not dead.check(9)
+    with pytest.raises(NameError, match="most") as found:
+        dead.try_all(wrong=[9])
+    assert "for the answer 9" in found.value.__notes__[0]
+    with pytest.raises(AssertionError, match="4 is wrong, and passed"):
+        Exercise("?", lambda answer: (answer > 3, "It is so.")).try_all(wrong=[4])
+    with pytest.raises(AssertionError, match="3 is right, and was refused"):
+        Exercise("?", lambda answer: (answer > 3, "It is so.")).try_all(right=lambda exercise: 3)
+
+
+@pytest.mark.parametrize(
+    ("right", "given", "says"),
+    [
+        (True, "yes", "True or False is wanted, without quotes."),
+        (True, None, "True or False is wanted."),
+        (True, 1, "True or False is wanted."),
+        (True, False, "False is not what the kernel answers."),
+        (True, True, "It is."),
+        (1, True, "A number is wanted."),
+        (1, 1.0, "It is."),
+    ],
+)
+def test_true_is_no_number_and_one_is_not_true(right, given, says):
+    assert expect("?", right, "It is.").check(given).text == says
+
+
+def test_a_question_says_what_was_written():
+    asked = expect('Is a<b or r0 <r1 && r1 > 2 after <code class="x">x<y</code>?<br>END', 1, "Right")
+    page = Page(asked._repr_html_())
+    assert page.text == "Is a<b or r0 <r1 && r1 > 2 after x<y?END" and page.tags == ["div", "code", "br"]
+    assert repr(asked) == "Is a<b or r0 <r1 && r1 > 2 after x<y?END"
+
+
 def test_a_long_label_keeps_its_end():
     pins = [f"pin /sys/fs/bpf/a_rather_long_pin_name_{n}" for n in range(2)]
     nodes = [Node(n, "inode", pin, root=True) for n, pin in enumerate(pins)]
@@ -246,6 +307,38 @@ def test_an_answer_that_ends_python_or_does_nothing_gets_a_word(capsys):
     assert "async def" in exercise.check(type("Own", (), {"map_alloc": later})).text
     assert "SystemExit" in exercise.check(lambda: sys.exit(3)).text
     assert exercise.check(lambda: None) and capsys.readouterr() == ("", "")
+
+
+def names(svg):
+    """The grounds of the names at arrows: x, y, width, height."""
+    found = re.findall(r'class="w" d="M([-\d]+) ([-\d]+)h([-\d]+)v([-\d]+)', svg)
+    return [tuple(map(float, one)) for one in found]
+
+
+def cross(a, b):
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def test_a_ring_of_prog_arrays_can_be_read():
+    k = bpfsim.Kernel()
+    t = k.spawn("ring")
+    maps = [t.map_create("prog_array", name=f"j{n}", key_size=4, value_size=4, max_entries=1) for n in range(3)]
+    call = "r2 = map[j]\nr3 = 0\ncall bpf_tail_call\nr0 = 2\nexit"
+    progs = [t.prog_load("xdp", call, maps={"j": m}, name=f"p{n}") for n, m in enumerate(maps)]
+    for n in range(3):
+        maps[(n + 1) % 3][0] = progs[n].fd
+    for graph in (k.graph(), ObjectGraph([n for n in k.graph().nodes if n.kind != "task"], k.graph().edges)):
+        svg = graph.svg()
+        labels, drawn = names(svg), boxes(svg)
+        assert len(labels) == svg.count('class="l"') >= 12
+        assert not [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :] if cross(a, b)], "names overlap"
+        assert not [(a, b) for a in labels for b in drawn if cross(a, b)], "a name lies over a box"
+        layout = graph.layout()
+        for edge, along in layout.arrows.items():
+            for (x0, y0), (x1, y1) in zip(along[1:], along[2:-1], strict=False):  # each lane and each bend
+                middle = ((x0 + x1) / 2 - 1, (y0 + y1) / 2 - 1, 2, 2)
+                assert not any(cross(middle, box) for box in drawn), f"{edge.via} runs behind a box"
+            assert min(x for x, _ in along) >= 0 and max(x for x, _ in along) <= layout.size[0]
 
 
 def boxes(svg):

@@ -107,16 +107,19 @@ class Drawing:
 
 
 def picture(svg: str, described: str) -> str:
-    """An SVG as an <img> that holds its own data: it survives where scripts and SVG elements do not.
-
-    A narrow page shrinks it a little, and then scrolls it: words stay legible.
-    """
+    """An SVG as an <img> that holds its own data: it survives where scripts and SVG elements do not."""
     data = base64.b64encode(svg.encode()).decode()
-    found = re.search(r' width="(\d+)"', svg)
-    least = int(found[1]) * 4 // 5 if found else 0
+    found = re.search(r' width="(\d+)" height="(\d+)"', svg)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    return image(f"data:image/svg+xml;base64,{data}", html.escape(described, quote=True), size)
+
+
+def image(source: str, described: str, size: tuple[int, int]) -> str:
+    """An <img>. A narrow page shrinks it a little, and then scrolls it: words stay legible."""
+    width, height = size
     return wide(
-        f'<img alt="{html.escape(described, quote=True)}" src="data:image/svg+xml;base64,{data}" '
-        f'style="max-width:100%;min-width:{least}px">'
+        f'<img alt="{described}" src="{source}" width="{width}" height="{height}" '
+        f'style="max-width:100%;min-width:{width * 4 // 5}px;height:auto">'
     )
 
 

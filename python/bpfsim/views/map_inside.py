@@ -114,9 +114,14 @@ class MapView:
         d = self.data
         match self.kind:
             case "array":
-                each = f"{d['percpu_stride']} bytes apart for each CPU" if d["percpu_stride"] else "one after the other"
+                values = d["elements"][0]["values"] if d["elements"] else [bytes(d["elem_size"])]
+                told = f"{_many(d['max_entries'], 'value')} of {_many(len(values[0]), 'byte')}"
+                if d["percpu_stride"]:
+                    return f"{told}, each once for each of {_many(len(values), 'CPU')}"
+                near = len(values[0]) == d["elem_size"]
+                each = "one after the other" if near else f"{d['elem_size']} bytes from one to the next"
                 first = f", from 0x{d['elements'][0]['addr']:x}" if d["elements"] and d["elements"][0]["addr"] else ""
-                return f"{_many(d['max_entries'], 'value')} of {d['elem_size']} bytes, {each}{first}"
+                return f"{told}, {each}{first}"
             case "hash" | "lru":
                 free = f", {_many(d['free_elements'], 'element')} free" if d["prealloc"] and self.kind == "hash" else ""
                 how = "all allocated at the start" if d["prealloc"] else "allocated one by one"
@@ -147,7 +152,11 @@ class MapView:
                     f"{used} bytes in {d['count']} records, {d['wakeups']} wake-ups"
                 )
             case "owned":
-                return f"{_many(d['count'], 'value')}, each with its owner, which the map does not hold"
+                each = {0: "", 1: ", with its owner, which"}.get(d["count"], ", each with its owner, which")
+                return _many(d["count"], "value") + (f"{each} the map does not hold" if each else "")
+            case "struct_ops":
+                functions = sum(function for _, function, _ in d["members"])
+                return f"struct {d['struct']}, {d['state']}; {_many(functions, 'member')} with a program"
             case "pages":
                 where = f"user addresses from 0x{d['user_vm_start']:x}" if d["user_vm_start"] else "no address yet"
                 mapped = f"they lie at 0x{d['addr']:x}" if d["addr"] else "nobody has mapped them"
@@ -166,8 +175,11 @@ class MapView:
         d = self.data
         match self.kind:
             case "array":
-                cpus = len(d["elements"][0]["values"]) if d["elements"] else 1
-                head = ["index", "address"] + (["value"] if cpus == 1 else [f"CPU {cpu}" for cpu in range(cpus)])
+                if d["percpu_stride"]:  # each CPU's copies lie in its own memory, not beside each other
+                    cpus = len(d["elements"][0]["values"]) if d["elements"] else 1
+                    head = ["index", *(f"CPU {cpu}" for cpu in range(cpus))]
+                    return head, [[shown(e["key"]), *map(shown, e["values"])] for e in d["elements"]]
+                head = ["index", "address", "value"]
                 return head, [[shown(e["key"]), f"0x{e['addr']:x}", *map(shown, e["values"])] for e in d["elements"]]
             case "hash" | "lru":
                 rows = [
@@ -206,10 +218,16 @@ class MapView:
                 return ["owner", "attach type", "value"], [
                     [label, at, ", ".join(map(shown, values))] for _, label, at, values in d["owned"]
                 ]
+            case "struct_ops":
+                return ["member", "value"], [[name, self._member(value)] for name, _, value in d["members"]]
             case "pages":
                 names = ("max_entries", "user_vm_start", "user_vm_end", "addr")
                 return ["what", "value"], [[name, hex(d[name])] for name in names]
         return ["key", "value"], [[key, value] for key, value in d["elements"]]
+
+    @staticmethod
+    def _member(value: str | bytes) -> str:
+        return value if isinstance(value, str) else shown(value)
 
     def _bits(self) -> list[int]:
         return [8 * at + bit for at, byte in enumerate(self.data["bits"]) for bit in range(8) if byte >> bit & 1]
@@ -450,6 +468,20 @@ class MapView:
             to.line(6 + wide, y + 15, 6 + wide + 40, y + 15, arrow=True)
             to.box(6 + wide + 42, y, max(len(label) * 7 + 20, 120), 30, label, fill=_FILLS.get(kind, PALE), round_=7)
         self._more(to, len(slots), self.data["count"])
+
+    def _draw_struct_ops(self, to: Drawing) -> None:
+        """The members that are set, each with its program or its value."""
+        members = self.data["members"]
+        if not members:
+            to.words(6, 18, "no member is set")
+        wide = max(_cell_width(name for name, _, _ in members), 52)
+        for row, (name, function, value) in enumerate(members):
+            y, text = 6 + row * 40, cut(self._member(value), 40)
+            to.box(6, y, wide, 30, name, fill=PALE, round_=2)
+            if function:
+                to.line(6 + wide, y + 15, 6 + wide + 40, y + 15, arrow=True)
+            left = 6 + wide + (42 if function else 0)
+            to.box(left, y, max(len(text) * 7.2 + 20, 90), 30, text, fill=GREEN if function else BLUE, round_=7)
 
     def _draw_owned(self, to: Drawing) -> None:
         """Each owner, and its value beside it; the dashed line is no reference."""

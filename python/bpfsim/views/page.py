@@ -37,6 +37,7 @@ STYLE = f"""
 _SCRIPT = """
 (() => {
   const root = document.getElementById(%(id)s), frames = %(frames)s;
+  %(draw)s
   let at = %(start)d;
   root.innerHTML = `<style>%(style)s</style>
     <div class="bar" role="group" aria-label="steps">
@@ -56,8 +57,12 @@ _SCRIPT = """
     buttons[1].disabled = at === frames.length - 1;
     root.querySelector("output").textContent = `${at + 1} of ${frames.length}`;
     root.querySelector(".caption").textContent = frames[at].caption;
-    frame.innerHTML = frames[at].html;
-    frame.querySelectorAll("details").forEach((d, i) => { d.open = i in open ? open[i] : d.open; });
+    frame.innerHTML = drawn(at);
+    frame.querySelectorAll("details").forEach((d, i) => {
+      d.open = i in open ? open[i] : d.open;
+      d.ontoggle = () => d.open && opened(d, at);
+      d.ontoggle();
+    });
     if (across()) look(across(), left, frames[at].at);
     const now = document.activeElement;
     if (ours && (now.disabled || !root.contains(now))) root.focus({preventScroll: true});
@@ -76,6 +81,9 @@ _SCRIPT = """
   show(at);
 })();
 """
+
+# What is to be seen of a frame, and what is done where one of its <details> is open.
+_DRAW = "const drawn = at => frames[at].html, opened = () => {};"
 
 _numbers = itertools.count(1)
 
@@ -114,15 +122,20 @@ class Stepper:
 
 def live(static: str, frames: list[Frame], start: int = 0, note: str = "") -> str:
     """Static HTML, replaced by a stepper over the frames where scripts run."""
+    return stepper(static, [{"caption": f.caption, "html": f.html, "at": f.at} for f in frames], start, note)
+
+
+def stepper(static: str, frames: list[dict[str, Any]], start: int, note: str, draw: str = _DRAW) -> str:
+    """The same over frames of any form (with a caption, and ``at``), of which the script ``draw`` makes HTML."""
     identity = f"bpfsim-{next(_numbers)}"
-    data = _in_script([{"caption": f.caption, "html": f.html, "at": f.at} for f in frames])
-    values = {"id": json.dumps(identity), "frames": data, "start": start, "style": STYLE}
-    script = _SCRIPT % (values | {"note": _in_script(html.escape(note))})
+    values = {"id": json.dumps(identity), "frames": in_script(frames), "start": start, "style": STYLE, "draw": draw}
+    script = _SCRIPT % (values | {"note": in_script(html.escape(note))})
     return f'<div id="{identity}" class="bpfsim" tabindex="0">{static}</div><script>{script}</script>'
 
 
-def _in_script(data: Any) -> str:
-    return json.dumps(data).replace("</", "<\\/")
+def in_script(data: Any) -> str:
+    """Data as a script can hold it."""
+    return json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
 
 
 # A shadow at each side where there is more: two that stay, and two sheets that scroll along and cover them at the ends.
