@@ -107,7 +107,7 @@ _machine.register_map_type = map_types.register_map_type
 
 
 trace.record.__name__, trace.record.__qualname__ = "trace", "Kernel.trace"  # as a traceback names them
-trace.object_graph.__name__, trace.object_graph.__qualname__ = "graph", "Kernel.graph"
+trace.graph.__qualname__ = "Kernel.graph"
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -94,7 +94,7 @@ AFTER_EXIT = {
     "mmap": lambda t, m: t.mmap(m.fd, 4096),
     "socket": lambda t, m: t.socket("inet"),
     "fork": lambda t, m: t.fork(),
-    "object_at": lambda t, m: m.view(),
+    "object_at": lambda t, m: t.object_at(m.fd),
 }
 
 

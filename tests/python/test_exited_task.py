@@ -92,15 +92,7 @@ CALLS = {
     "m.freeze": lambda w, t: w.map.freeze(),
     "m.info": lambda w, t: w.map.info,
     "m.id": lambda w, t: w.map.id,
-    "m.object": lambda w, t: w.map.object,
-    "m.refcnt": lambda w, t: w.map.refcnt,
-    "m.usercnt": lambda w, t: w.map.usercnt,
-    "m.holders": lambda w, t: w.map.holders(),
-    "m.why_alive": lambda w, t: w.map.why_alive(),
-    "m.ledger": lambda w, t: w.map.ledger,
     "m.pin": lambda w, t: w.map.pin(PIN),
-    "m.view": lambda w, t: w.map.view(),
-    "m.ops": lambda w, t: w.map.ops,
     "m.on": lambda w, t: w.elsewhere.on(t)[0],
     "push": lambda w, t: w.queue.push(1),
     "peek": lambda w, t: w.queue.peek(),
@@ -108,10 +100,35 @@ CALLS = {
     "test_run": lambda w, t: w.prog.test_run(bytes(64)),
     "steps": lambda w, t: list(w.prog.steps(bytes(64))),
     "xlated": lambda w, t: w.prog.xlated,
-    "aux": lambda w, t: w.prog.aux,
     "detach": lambda w, t: w.link.detach(),
     "link.update": lambda w, t: w.link.update(w.prog),
 }
+
+
+# Looking is no call: it answers as long as the object is there.
+LOOKS = {
+    "m.object": lambda w, t: w.map.object,
+    "m.refcnt": lambda w, t: w.map.refcnt,
+    "m.usercnt": lambda w, t: w.map.usercnt,
+    "m.holders": lambda w, t: w.map.holders(),
+    "m.why_alive": lambda w, t: w.map.why_alive(),
+    "m.ledger": lambda w, t: w.map.ledger,
+    "m.view": lambda w, t: w.map.view(),
+    "m.ops": lambda w, t: w.map.ops,
+    "aux": lambda w, t: w.prog.aux,
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_looking_at_what_has_gone_with_the_task_says_that_it_is_gone(name):
+    world = World()
+    before = str(world.k.graph())
+    if name in ("m.object", "aux"):  # a serial, and what the load left
+        assert LOOKS[name](world, world.task) is not None and not world.map.object.alive
+    else:
+        with pytest.raises(ReferenceError, match="is gone"):
+            LOOKS[name](world, world.task)
+    assert str(world.k.graph()) == before
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
