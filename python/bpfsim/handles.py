@@ -500,8 +500,7 @@ class VerifierError(BpfError):
 
     def __reduce__(self) -> Any:
         """What another process gets: all but the trace, which is the machine's."""
-        kind, args, *state = super().__reduce__()
-        return kind, args, {**(state[0] if state else {}), "trace": None}
+        return type(self), self.args, self.__dict__ | {"trace": None}
 
     def explained(self, task: Any, cut: bool = False, prog_type: str | int = 0, insns: Any = b"") -> VerifierError:
         """Takes the reason from the log, where the verifier's last words before its statistics stand whole. A log that

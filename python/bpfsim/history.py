@@ -490,7 +490,7 @@ def load_again(kernel: Any, prog: Any) -> Trace:
 
 
 def _serial(kernel: Any, obj: Any) -> int:
-    owner = getattr(obj.task, "kernel", None) if hasattr(obj, "task") else getattr(obj, "kernel", kernel)
+    owner: Any = getattr(obj.task, "kernel", None) if hasattr(obj, "task") else getattr(obj, "kernel", kernel)
     serial = obj if isinstance(obj, int) else getattr(getattr(obj, "object", obj), "serial", None)
     if serial is None:
         raise TypeError(f"an object is a handle, its .object or its number in the order of birth, not {shown(obj)}")

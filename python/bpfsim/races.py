@@ -306,7 +306,8 @@ def _key(play: _Play, graph: ObjectGraph, held: Contents) -> tuple[str, str, str
 
 def _same_again(first: _Play, again: _Play) -> None:
     """The scripts with the same turns once more: what is different now is not the machine's doing."""
-    for before, now in itertools.zip_longest(first.choices, again.choices, fillvalue={}):
+    nothing: dict[str, Any] = {}
+    for before, now in itertools.zip_longest(first.choices, again.choices, fillvalue=nothing):
         _as_before(before, now)
     for who, answer in first.results.items():
         if again.results[who] != answer:
