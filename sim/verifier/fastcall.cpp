@@ -6,6 +6,7 @@
 // walk. Not modelled yet: kfunc calls.
 #include <algorithm>
 
+#include "uapi/tables.h"
 #include "verifier/cfg.h"
 
 namespace bpfsim {
@@ -20,10 +21,21 @@ static bool verifier_inlines_helper_call(const bpf_verifier_env& env, int32_t fu
   return func_id == BPF_FUNC_get_smp_processor_id && env.prog.jit_requested;
 }
 
+// Of a helper that the program may call and that has no body here: its C signature tells how many arguments.
+static std::optional<call_summary> summary_by_signature(const bpf_verifier_env& env, const bpf_insn& call) {
+  const HelperRow* helper = find_helper(call.imm);
+  if (!helper || !env.ops->get_func_proto || !env.ops->get_func_proto(helper->number, env.prog))
+    return std::nullopt;
+  const std::string_view signature = helper->signature;
+  if (signature.ends_with("(void)")) return call_summary{0, signature.starts_with("void "), false};
+  const auto commas = std::count(signature.begin(), signature.end(), ',');
+  return call_summary{uint32_t(commas + 1), signature.starts_with("void "), false};
+}
+
 std::optional<call_summary> get_call_summary(const bpf_verifier_env& env, const bpf_insn& call) {
   if (!is_helper_call(call)) return std::nullopt;
   const FuncProto* proto = get_helper_proto(env, call.imm);
-  if (!proto) return std::nullopt;
+  if (!proto) return summary_by_signature(env, call);
   auto end = std::find(std::begin(proto->arg_type), std::end(proto->arg_type), uint32_t(ARG_DONTCARE));
   return call_summary{uint32_t(end - std::begin(proto->arg_type)), proto->ret_type == RET_VOID,
                       proto->allow_fastcall && verifier_inlines_helper_call(env, call.imm)};
