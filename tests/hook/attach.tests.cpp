@@ -24,13 +24,6 @@ struct Attaching : Sim {
     attr.attach_flags = flags;
     return bpf(cmd, attr);
   }
-  long link(long prog, long target, uint32_t type) {
-    bpf_attr attr;
-    attr.link_create.prog_fd = uint32_t(prog);
-    attr.link_create.target_fd = uint32_t(target);
-    attr.link_create.attach_type = type;
-    return bpf(BPF_LINK_CREATE, attr);
-  }
   std::vector<std::string> holders(const Object& object) {
     const ObjectGraph graph = object_graph(machine());
     std::vector<std::string> names;
@@ -58,7 +51,7 @@ TEST_CASE("a cgroup holds the program that was attached to it, also when the loa
 TEST_CASE("a link on a cgroup holds both, and loses the group when that is removed") {
   Attaching s;
   const long top = s.group("/sys/fs/cgroup/a"), prog = s.load(BPF_PROG_TYPE_CGROUP_DEVICE);
-  const long link = s.link(prog, top, BPF_CGROUP_DEVICE);
+  const long link = s.link_create(prog, top, BPF_CGROUP_DEVICE);
   REQUIRE(link > 0);
   const auto& group = static_cast<const Cgroup&>(*s.object(top));
   CHECK(group.refcnt.value() == 3);  // its directory, the descriptor, the link

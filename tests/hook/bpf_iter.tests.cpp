@@ -57,19 +57,9 @@ uint32_t btf_id(const char* name, uint32_t kind) { return vmlinux_btf().types->f
 
 bpf_attr iter_attr(const std::vector<bpf_insn>& insns, uint32_t btf_id, std::vector<char>* log = nullptr,
                    uint32_t level = 1, bpf_attach_type attach = BPF_TRACE_ITER) {
-  bpf_attr attr;
-  attr.prog_type = BPF_PROG_TYPE_TRACING;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_TRACING, insns, log, level);
   attr.expected_attach_type = attach;
   attr.attach_btf_id = btf_id;
-  if (log) {
-    log->assign(65536, 0);
-    attr.log_buf = user_ptr(log->data());
-    attr.log_size = uint32_t(log->size());
-    attr.log_level = level;
-  }
   return attr;
 }
 

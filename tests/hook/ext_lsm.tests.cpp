@@ -66,15 +66,7 @@ struct Extending : Sim {
   long load(bpf_prog_type type, const std::vector<bpf_insn>& insns,
             const std::vector<bpf_func_info>& functions = {},
             const std::function<void(bpf_attr&)>& more = nullptr) {
-    log.assign(65536, 0);
-    bpf_attr attr;
-    attr.prog_type = type;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
-    attr.log_buf = user_ptr(log.data());
-    attr.log_size = uint32_t(log.size());
-    attr.log_level = 1;
+    bpf_attr attr = prog_load_attr(type, insns, &log);
     if (!functions.empty()) {
       attr.prog_btf_fd = uint32_t(btf_fd);
       attr.func_info = user_ptr(functions.data());
@@ -105,14 +97,6 @@ struct Extending : Sim {
     bpf_attr attr;
     attr.raw_tracepoint.prog_fd = uint32_t(prog);
     return bpf(BPF_RAW_TRACEPOINT_OPEN, attr);
-  }
-  long link(long prog, uint32_t at, long target_fd = 0, uint32_t btf_id = 0) {
-    bpf_attr attr;
-    attr.link_create.prog_fd = uint32_t(prog);
-    attr.link_create.target_fd = uint32_t(target_fd);
-    attr.link_create.attach_type = at;
-    attr.link_create.target_btf_id = btf_id;
-    return bpf(BPF_LINK_CREATE, attr);
   }
   bpf_link_info link_info(long fd) {
     bpf_link_info info{};
@@ -186,7 +170,7 @@ TEST_CASE("an extension that is closed before it was attached lets its target go
 TEST_CASE("an extension may go to another program with the same function, and lets the first go") {
   Extending s;
   const long first = s.target(), second = s.target(), extension = s.extension(first);
-  const long link = s.link(extension, 0, second, s.f.sub);
+  const long link = s.link_create(extension, second, 0, s.f.sub);
   REQUIRE(link >= 0);
   CHECK(s.prog(first).aux->refcnt.value() == 1);
   CHECK(s.prog(second).aux->refcnt.value() == 2);
@@ -197,11 +181,11 @@ TEST_CASE("an extension may go to another program with the same function, and le
   REQUIRE(s.close(link) == 0);
   CHECK(s.prog(second).aux->refcnt.value() == 1);
   CHECK(s.open(extension) == minus(Errno::Inval));
-  const long again = s.link(extension, 0, first, s.f.sub);
+  const long again = s.link_create(extension, first, 0, s.f.sub);
   REQUIRE(again >= 0);
-  CHECK(s.link(extension, 0, second, 0) == minus(Errno::Inval));  // both or none
-  CHECK(s.link(extension, 0, 9999, s.f.sub) == minus(Errno::BadF));
-  CHECK(s.link(extension, 0, second, s.f.both) == minus(Errno::Inval));
+  CHECK(s.link_create(extension, second, 0, 0) == minus(Errno::Inval));  // both or none
+  CHECK(s.link_create(extension, 9999, 0, s.f.sub) == minus(Errno::BadF));
+  CHECK(s.link_create(extension, second, 0, s.f.both) == minus(Errno::Inval));
   CHECK(s.prog(second).aux->refcnt.value() == 1);  // what was refused holds nothing
 }
 
@@ -209,7 +193,7 @@ TEST_CASE("the link of an extension tells the attach type that was asked for sin
   for (const auto& [version, expected] :
        {std::pair{"6.16", 0u}, std::pair{"6.18", uint32_t(BPF_TRACE_FENTRY)}}) {
     Extending s(version);
-    const long link = s.link(s.extension(s.target()), BPF_TRACE_FENTRY);
+    const long link = s.link_create(s.extension(s.target()), 0, BPF_TRACE_FENTRY);
     REQUIRE(link >= 0);
     CHECK(s.link_info(link).tracing.attach_type == expected);
   }
@@ -385,7 +369,7 @@ TEST_CASE("extensions came with 5.6, LSM programs with 5.7, those on cgroups wit
   CHECK(extension >= 0);
   CHECK(s56.lsm("bpf_lsm_file_open") == minus(Errno::Inval));
   Extending s59("5.9");
-  CHECK(s59.link(s59.extension(s59.target()), 0) == minus(Errno::Inval));
+  CHECK(s59.link_create(s59.extension(s59.target()), 0, 0) == minus(Errno::Inval));
   CHECK(s59.open(s59.extension(s59.target())) >= 0);
   Extending s519("5.19");
   CHECK(s519.lsm("bpf_lsm_file_open") >= 0);
@@ -404,10 +388,10 @@ TEST_CASE("an LSM program on a hook is held by its link and nothing else") {
   const long lsm = s.lsm("bpf_lsm_file_open");
   REQUIRE(lsm >= 0);
   const Prog& prog = s.prog(lsm);
-  const long link = s.link(lsm, BPF_LSM_MAC);
+  const long link = s.link_create(lsm, 0, BPF_LSM_MAC);
   REQUIRE(link >= 0);
   CHECK(s.open(lsm) == minus(Errno::Busy));
-  CHECK(s.link(lsm, BPF_LSM_CGROUP) == minus(Errno::Inval));
+  CHECK(s.link_create(lsm, 0, BPF_LSM_CGROUP) == minus(Errno::Inval));
   const bpf_link_info info = s.link_info(link);
   CHECK(info.tracing.attach_type == BPF_LSM_MAC);
   CHECK(info.tracing.target_btf_id == prog.aux->attach_btf_id);
@@ -545,7 +529,7 @@ TEST_CASE("LSM programs on cgroups have a list for each hook, and ten hooks in a
 TEST_CASE("a removed group frees the hooks of its LSM programs, and a link loses its group") {
   LsmGroups s;
   const long group = s.group("/sys/fs/cgroup/a"), prog = s.on("socket_bind"), linked = s.on("file_open");
-  const long link = s.link(linked, BPF_LSM_CGROUP, group);
+  const long link = s.link_create(linked, group, BPF_LSM_CGROUP);
   REQUIRE(link >= 0);
   REQUIRE(s.attach(group, prog) == 0);
   const long below = s.group("/sys/fs/cgroup/a/b");

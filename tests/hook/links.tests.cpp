@@ -21,17 +21,9 @@ struct Links : Sim {
     return options;
   }
   long load(bpf_prog_type type, uint32_t expected, const std::vector<bpf_insn>& insns, uint32_t flags = 0) {
-    log.assign(65536, 0);
-    bpf_attr attr;
-    attr.prog_type = type;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(type, insns, &log);
     attr.expected_attach_type = expected;
     attr.prog_flags = flags;
-    attr.log_buf = user_ptr(log.data());
-    attr.log_size = uint32_t(log.size());
-    attr.log_level = 1;
     return bpf(BPF_PROG_LOAD, attr);
   }
   long load(bpf_prog_type type, uint32_t expected) {
@@ -332,12 +324,8 @@ TEST_CASE("a link to a map of sockets holds both, and nobody else moves its prog
 TEST_CASE("a program that is bound to a device runs there only, and goes nowhere when the device is gone") {
   Links s;
   REQUIRE(s.k.add_net_device("eth1", true).ok());
-  bpf_attr attr;
   const std::vector<bpf_insn> pass = {mov64_imm(BPF_REG_0, 2), exit_insn()};
-  attr.prog_type = BPF_PROG_TYPE_XDP;
-  attr.insns = user_ptr(pass.data());
-  attr.insn_cnt = 2;
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, pass);
   attr.prog_ifindex = 1;
   CHECK(s.bpf(BPF_PROG_LOAD, attr) == minus(Errno::OpNotSupp));  // lo's driver
   attr.prog_ifindex = 2;

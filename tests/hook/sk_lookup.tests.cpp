@@ -31,16 +31,8 @@ struct Lookup : Sim {
   }
 
   long load(const std::vector<bpf_insn>& insns) {
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_SK_LOOKUP;
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_SK_LOOKUP, insns, &log);
     attr.expected_attach_type = BPF_SK_LOOKUP;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
-    log.assign(65536, 0);
-    attr.log_buf = user_ptr(log.data());
-    attr.log_size = uint32_t(log.size());
-    attr.log_level = 1;
     return bpf(BPF_PROG_LOAD, attr);
   }
 

@@ -14,18 +14,11 @@ struct StructOps : Sim {
 
   long load(const std::vector<bpf_insn>& insns, uint32_t btf_id, uint32_t member, uint32_t flags = 0,
             const char* license = "GPL") {
-    log.assign(65536, 0);
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_STRUCT_OPS;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_STRUCT_OPS, insns, &log);
     attr.license = user_ptr(license);
     attr.attach_btf_id = btf_id;
     attr.expected_attach_type = member;
     attr.prog_flags = flags;
-    attr.log_buf = user_ptr(log.data());
-    attr.log_size = uint32_t(log.size());
-    attr.log_level = 1;
     return bpf(BPF_PROG_LOAD, attr);
   }
   bool says(const char* text) const { return std::string(log.data()).starts_with(text); }

@@ -11,6 +11,7 @@
 #include "kernel.h"
 #include "live_bpf.h"
 #include "run/select_runtime.h"
+#include "sim.h"
 
 namespace bpfsim {
 
@@ -61,8 +62,6 @@ struct HookProgram {
   Prog& prog;
   Result<void> prepared;
 };
-
-inline uint64_t user_ptr(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 
 // What one BPF_PROG_TEST_RUN gave, on either kernel.
 struct TestRun {
@@ -121,11 +120,7 @@ inline TestRun live_test_run(long fd, const TestInput& in) {
 }
 
 inline long live_load(bpf_prog_type type, const std::vector<bpf_insn>& insns) {
-  bpf_attr attr;
-  attr.prog_type = type;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(type, insns);
   return live::sys_bpf(BPF_PROG_LOAD, &attr, sizeof attr);
 }
 

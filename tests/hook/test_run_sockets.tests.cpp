@@ -19,16 +19,8 @@ class Both {
   }
 
   int64_t load(bool live, bpf_prog_type type, const std::vector<bpf_insn>& insns) {
-    bpf_attr attr;
-    attr.prog_type = type;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(type, insns, &log_);
     attr.expected_attach_type = type == BPF_PROG_TYPE_SK_LOOKUP ? BPF_SK_LOOKUP : BPF_FLOW_DISSECTOR;
-    log_.assign(4096, 0);
-    attr.log_buf = user_ptr(log_.data());
-    attr.log_size = uint32_t(log_.size());
-    attr.log_level = 1;
     return call(live, BPF_PROG_LOAD, attr);
   }
 
@@ -69,9 +61,9 @@ class Both {
   }
 
   void check_runs(bpf_prog_type type, const std::vector<bpf_insn>& insns,
-                     const std::vector<TestInput>& inputs) {
+                  const std::vector<TestInput>& inputs) {
     const int64_t ours = load(false, type, insns), theirs = load(true, type, insns);
-    INFO(log_.c_str());
+    INFO(log_.data());
     REQUIRE(ours >= 0);
     REQUIRE(theirs >= 0);
     for (const TestInput& in : inputs) {
@@ -95,7 +87,7 @@ class Both {
   }
 
  private:
-  std::string log_;
+  std::vector<char> log_;
   Kernel kernel_;
   Task& task_;
 };
@@ -172,9 +164,9 @@ TEST_CASE("A test run of SK_LOOKUP shows the connection that the caller describe
   for (int off = 8; off <= int(offsetof(bpf_sk_lookup, ingress_ifindex)); off += 4)
     for (int bit : {0, 7, 9, 14, 15, 16, 31})
       both.check_runs(BPF_PROG_TYPE_SK_LOOKUP,
-                         program(ldx_mem(BPF_W, 0, 1, off), alu64_imm(BPF_RSH, 0, bit),
-                                 alu64_imm(BPF_AND, 0, 1), exit_insn()),
-                         {connection(somebody(2)), connection(somebody(10))});
+                      program(ldx_mem(BPF_W, 0, 1, off), alu64_imm(BPF_RSH, 0, bit), alu64_imm(BPF_AND, 0, 1),
+                              exit_insn()),
+                      {connection(somebody(2)), connection(somebody(10))});
 }
 
 TEST_CASE("A test run of FLOW_DISSECTOR gives the flow keys back, the headers inside the packet") {

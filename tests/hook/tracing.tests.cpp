@@ -23,11 +23,7 @@ std::vector<bpf_insn> writes(int off, int size) {
 
 bpf_attr load_attr(bpf_prog_type type, const std::vector<bpf_insn>& insns, uint32_t flags = 0,
                    bpf_attach_type attach = bpf_attach_type(0)) {
-  bpf_attr attr;
-  attr.prog_type = type;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(type, insns);
   attr.prog_flags = flags;
   attr.expected_attach_type = attach;
   return attr;

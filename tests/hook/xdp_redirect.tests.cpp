@@ -13,11 +13,7 @@ struct Redirect : Sim {
   NetDevice& veth1 = register_netdevice(machine(), "veth1", true);
 
   int xdp(std::vector<bpf_insn> insns, bpf_attach_type attach = BPF_XDP) {
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, insns);
     attr.expected_attach_type = attach;
     const int fd = int(bpf(BPF_PROG_LOAD, attr));
     INFO(why());

@@ -57,11 +57,7 @@ struct Past {
   long load(const std::string& source) {
     const Assembly code = assemble(source);
     REQUIRE(code.ok());
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = user_ptr(code.insns.data());
-    attr.insn_cnt = uint32_t(code.insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, code.insns);
     return bpf(t, BPF_PROG_LOAD, attr);
   }
   long pin(int cmd, long fd, const char* path) {
@@ -239,11 +235,7 @@ TEST_CASE("packets, programs and the maps that they change are done again") {
   REQUIRE(assembly.ok());
   std::vector<bpf_insn> code = assembly.insns;
   for (const MapRef& map : assembly.maps) code[map.insn].imm = int32_t(fd);
-  bpf_attr attr;
-  attr.prog_type = BPF_PROG_TYPE_XDP;
-  attr.insns = user_ptr(code.data());
-  attr.insn_cnt = uint32_t(code.size());
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, code);
   const long prog = p.bpf(p.t, BPF_PROG_LOAD, attr);
   REQUIRE(prog > 0);
   bpf_attr link;
@@ -463,11 +455,7 @@ TEST_CASE("programs, links and maps of maps live at random, and the graph can be
     std::vector<bpf_insn> code = tail.insns;
     code[tail.maps[0].insn].imm = fd;
     if (one_of(2)) code = assemble("r0 = 2\nexit").insns;
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = user_ptr(code.data());
-    attr.insn_cnt = uint32_t(code.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, code);
     (void)p.k.bpf(task, BPF_PROG_LOAD, attr);
   };
   const std::vector<uint8_t> packet(64);

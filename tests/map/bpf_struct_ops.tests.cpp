@@ -150,12 +150,8 @@ struct Reno : Sim {
     const auto members = btf_members(*types.type_by_id(ca));
     uint32_t index = 0;
     while (types.name_by_offset(members[index].name_off) != std::string_view(member)) ++index;
-    bpf_attr attr;
-    const bpf_insn insns[] = {mov64_imm(BPF_REG_0, 1), exit_insn()};
-    attr.prog_type = BPF_PROG_TYPE_STRUCT_OPS;
-    attr.insns = user_ptr(insns);
-    attr.insn_cnt = 2;
-    attr.license = user_ptr("GPL");
+    const std::vector<bpf_insn> insns = {mov64_imm(BPF_REG_0, 1), exit_insn()};
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_STRUCT_OPS, insns);
     attr.attach_btf_id = ca;
     attr.expected_attach_type = index;
     return bpf(BPF_PROG_LOAD, attr);

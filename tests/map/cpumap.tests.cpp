@@ -9,11 +9,7 @@ namespace {
 
 int load(Sim& s, bpf_attach_type attach) {
   const std::vector<bpf_insn> insns = {mov64_imm(0, XDP_PASS), exit_insn()};
-  bpf_attr attr;
-  attr.prog_type = BPF_PROG_TYPE_XDP;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
+  bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, insns);
   attr.expected_attach_type = attach;
   return int(s.bpf(BPF_PROG_LOAD, attr));
 }

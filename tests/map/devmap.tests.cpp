@@ -11,12 +11,7 @@ namespace {
 struct Devices : Sim {
   int xdp(bpf_attach_type attach, const char* name = "egress") {
     const std::vector<bpf_insn> insns = {mov64_imm(0, XDP_PASS), exit_insn()};
-    const char* license = "GPL";
-    bpf_attr attr;
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr(license);
+    bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_XDP, insns);
     attr.expected_attach_type = attach;
     std::strncpy(attr.prog_name, name, sizeof attr.prog_name - 1);
     return int(bpf(BPF_PROG_LOAD, attr));

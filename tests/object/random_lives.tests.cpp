@@ -104,11 +104,7 @@ class Lives {
                       mov64_imm(3, int(below(4))), call_helper(12));
     if (!rarely()) append(insns, mov64_imm(0, 2));  // else r0 cannot be read: refused at the end
     append(insns, exit_insn());
-    bpf_attr attr;
-    attr.prog_type = below(4) ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SOCKET_FILTER;
-    attr.insns = user_ptr(insns.data());
-    attr.insn_cnt = uint32_t(insns.size());
-    attr.license = user_ptr("GPL");
+    bpf_attr attr = prog_load_attr(below(4) ? BPF_PROG_TYPE_XDP : BPF_PROG_TYPE_SOCKET_FILTER, insns);
     sys(t, BPF_PROG_LOAD, attr);
   }
 

@@ -130,12 +130,8 @@ TEST_CASE("A test run that is interrupted while it holds a socket and a record l
               alu64_imm(BPF_ADD, 6, 1), jmp_imm(BPF_JLT, 6, 100000, -2), jmp_imm(BPF_JEQ, 8, 0, 3),
               mov64_reg(1, 8), mov64_imm(2, 0), call_helper(BPF_FUNC_ringbuf_submit), mov64_reg(1, 7),
               call_helper(BPF_FUNC_sk_release), mov64_imm(0, 1), exit_insn());
-  bpf_attr attr;
-  attr.prog_type = BPF_PROG_TYPE_SK_LOOKUP;
+  bpf_attr attr = prog_load_attr(BPF_PROG_TYPE_SK_LOOKUP, insns);
   attr.expected_attach_type = BPF_SK_LOOKUP;
-  attr.insns = user_ptr(insns.data());
-  attr.insn_cnt = uint32_t(insns.size());
-  attr.license = user_ptr("GPL");
   const long prog = s.bpf(BPF_PROG_LOAD, attr);
   INFO(s.why());
   REQUIRE(prog >= 0);

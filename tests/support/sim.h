@@ -107,6 +107,14 @@ struct Sim {
     return bpf(BPF_PROG_LOAD, attr);
   }
   std::vector<char> log;  // the verifier's, of the last prog_load
+  long link_create(long prog, long target, uint32_t type, uint32_t btf_id = 0) {
+    bpf_attr attr;
+    attr.link_create.prog_fd = uint32_t(prog);
+    attr.link_create.target_fd = uint32_t(target);
+    attr.link_create.attach_type = type;
+    attr.link_create.target_btf_id = btf_id;
+    return bpf(BPF_LINK_CREATE, attr);
+  }
   int close(long fd) { return errno_of(k.close(t, int(fd))); }
 
   Object* object(long fd) { return t.files.get(int(fd))->private_data; }

@@ -32,13 +32,6 @@ struct Updates : Sim {
     attr.expected_attach_type = expected;
     return bpf(BPF_PROG_LOAD, attr);
   }
-  long link(long prog, long target, bpf_attach_type type) {
-    bpf_attr attr;
-    attr.link_create.prog_fd = uint32_t(prog);
-    attr.link_create.target_fd = uint32_t(target);
-    attr.link_create.attach_type = type;
-    return bpf(BPF_LINK_CREATE, attr);
-  }
   // Watched: what it answers, and that no counter was wrong on the way.
   long update(long link, long prog, long old_prog) {
     bpf_attr attr;
@@ -88,7 +81,7 @@ TEST_CASE("while a link gets another program, each reference has its holder at e
   for (const auto& place : places) {
     CAPTURE(place.type);
     const long first = s.load(place.type, place.at), second = s.load(place.type, place.at);
-    const long link = s.link(first, place.target, place.at);
+    const long link = s.link_create(first, place.target, place.at);
     REQUIRE(link > 0);
     CHECK(s.update(link, second, 0) == 0);
     CHECK(s.update(link, second, 0) == 0);  // has it already

@@ -142,9 +142,7 @@ TEST_CASE("the live kernel answers the small commands with the same errno") {
       {"stream tail", BPF_PROG_STREAM_READ_BY_FD, {B, 0, 64, 1, P, 1}},
   };
   const auto insns = returns(2);
-  bpf_attr load;
-  load.prog_type = BPF_PROG_TYPE_XDP;
-  load.insns = user_ptr(insns.data()), load.insn_cnt = 2, load.license = user_ptr("GPL");
+  bpf_attr load = prog_load_attr(BPF_PROG_TYPE_XDP, insns);
   bpf_attr make;
   make.map_type = BPF_MAP_TYPE_ARRAY, make.key_size = 4, make.value_size = 8, make.max_entries = 1;
   const long live_map = live::sys_bpf(BPF_MAP_CREATE, &make, sizeof make);
