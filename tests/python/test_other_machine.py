@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import bpfsim
 import pytest
+from one_of_each import DROP, OneOfEach, load_replacement
 
-DROP = "r0 = 1\nexit"
 PATH = "/sys/fs/cgroup"
-REPLACES = """
-#include "bpfsim.h"
-#include "bpfsim_helpers.h"
-SEC("freplace/verdict") int deny(struct xdp_md *ctx) { return XDP_DROP; }
-char LICENSE[] SEC("license") = "GPL";
-"""
 
 
-class World:
+class World(OneOfEach):
     """One machine with one of everything."""
 
     def __init__(self, k=None):
         self.k = k or bpfsim.Kernel()
-        self.task = self.k.spawn()
-        self.map = self.task.map_create("array")
-        self.prog = self.task.prog_load("xdp", DROP)
-        self.skb = self.task.prog_load("cgroup_skb", DROP)
-        self.link = self.task.link_create(self.prog, "eth0")
+        super().__init__(self.k.spawn())
+        self.link = self.task.link_create(self.xdp, "eth0")
         self.device = self.k.net_device("eth0")
-
-    def iterator(self):
-        return self.task.prog_load("tracing", "r0 = 0\nexit", target="bpf_map_elem", expected_attach_type="trace_iter")
-
-    def socks(self):
-        return self.task.map_create("sockmap", max_entries=1)
-
-    def verdict(self):
-        return self.task.prog_load("sk_skb", DROP)
 
     def tcp(self):
         return self.task.prog_load(
@@ -42,37 +24,31 @@ class World:
         )
 
 
-def freplace(here, there):
-    file = bpfsim.open_object(bpfsim.compile_c(REPLACES))
-    file.set_attach_target("deny", there.prog, "verdict")
-    return file.load(here.task)
-
-
 # What is given from `there` to `here`.
 CALLS = {
     "prog_load maps": lambda a, b: a.task.prog_load("xdp", "r1 = map[m]\nr0 = 1\nexit", maps={"m": b.map}),
-    "prog_load target": lambda a, b: a.task.prog_load("ext", DROP, target=b.prog, function="f"),
-    "link_create prog": lambda a, b: a.task.link_create(b.prog, "eth0"),
-    "link_create device": lambda a, b: a.task.link_create(a.prog, b.device),
-    "link_create map": lambda a, b: a.task.link_create(a.iterator(), b.map),
-    "link_create target": lambda a, b: a.task.link_create(a.prog, b.prog, function="f"),
-    "link_create struct_ops": lambda a, b: a.task.link_create(b.task.struct_ops("tcp_congestion_ops", link=True)),
+    "prog_load target": lambda a, b: a.task.prog_load("ext", DROP, target=b.xdp, function="f"),
+    "link_create prog": lambda a, b: a.task.link_create(b.xdp, "eth0"),
+    "link_create device": lambda a, b: a.task.link_create(a.xdp, b.device),
+    "link_create map": lambda a, b: a.task.link_create(a.iterator, b.map),
+    "link_create target": lambda a, b: a.task.link_create(a.xdp, b.xdp, function="f"),
+    "link_create struct_ops": lambda a, b: a.task.link_create(b.ops),
     "prog_attach prog": lambda a, b: a.task.prog_attach(b.skb, PATH, "cgroup_inet_ingress"),
-    "prog_attach map": lambda a, b: a.task.prog_attach(a.verdict(), b.socks(), "sk_skb_stream_verdict"),
+    "prog_attach map": lambda a, b: a.task.prog_attach(a.verdict, b.socks, "sk_skb_stream_verdict"),
     "prog_attach device": lambda a, b: a.task.prog_attach(a.skb, b.device, "tcx_ingress"),
     "prog_detach prog": lambda a, b: a.task.prog_detach(b.skb, PATH, "cgroup_inet_ingress"),
-    "prog_query map": lambda a, b: a.task.prog_query(b.socks(), "sk_skb_stream_verdict"),
+    "prog_query map": lambda a, b: a.task.prog_query(b.socks, "sk_skb_stream_verdict"),
     "prog_query device": lambda a, b: a.task.prog_query(b.device, "tcx_ingress"),
-    "link.update": lambda a, b: a.link.update(b.prog),
+    "link.update": lambda a, b: a.link.update(b.xdp),
     "link.update of a map": lambda a, b: a.link.update(b.map),
-    "rtnetlink prog": lambda a, b: a.task.rtnl_setlink_xdp("eth0", b.prog),
-    "rtnetlink device": lambda a, b: a.task.rtnl_setlink_xdp(b.device, a.prog),
-    "rtnetlink expected": lambda a, b: a.task.rtnl_setlink_xdp("eth0", a.prog, 16, b.prog),
+    "rtnetlink prog": lambda a, b: a.task.rtnl_setlink_xdp("eth0", b.xdp),
+    "rtnetlink device": lambda a, b: a.task.rtnl_setlink_xdp(b.device, a.xdp),
+    "rtnetlink expected": lambda a, b: a.task.rtnl_setlink_xdp("eth0", a.xdp, 16, b.xdp),
     "struct_ops": lambda a, b: a.task.struct_ops("tcp_congestion_ops", {"ssthresh": b.tcp()}),
     "handle.on": lambda a, b: a.map.on(b.task),
     "watch handle": lambda a, b: a.k.history.watch(b.map),
     "watch object": lambda a, b: a.k.history.watch(b.map.object),
-    "watch aux": lambda a, b: a.k.history.watch(b.prog.aux),
+    "watch aux": lambda a, b: a.k.history.watch(b.xdp.aux),
     "break_on handle": lambda a, b: a.k.break_on(b.link),
     "break_on object": lambda a, b: a.k.break_on(b.link.object),
     "history[step]": lambda a, b: a.k.history[b.k.history[0]],
@@ -82,12 +58,8 @@ CALLS = {
     "cursor to a step": lambda a, b: a.k.history.cursor().to(b.k.history[0]),
     "film": lambda a, b: a.k.history.film(b.k.history[0]),
     "races": lambda a, b: a.k.races({"a": (a.task, len), "b": (b.task, len)}),
-    "loader": freplace,
+    "loader": lambda a, b: load_replacement(a.task, b.xdp),
 }
-
-
-def no_change(k):
-    return str(k.graph()), len(k.history)
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -116,7 +88,7 @@ def test_so_is_what_is_of_a_fork(call):
 def test_a_handle_is_no_value():
     here, there = World(), World()
     table = here.task.map_create("prog_array", value_size=4)
-    for prog in (here.prog, there.prog):
+    for prog in (here.xdp, there.xdp):
         with pytest.raises(TypeError, match="of a Prog give its .fd"):
             table[0] = prog
 
@@ -131,4 +103,4 @@ def test_forks_of_forks_are_related_and_others_are_not():
 
 def test_an_object_tells_its_machine():
     here = World()
-    assert here.map.object.kernel is here.k and here.prog.aux.kernel is here.k
+    assert here.map.object.kernel is here.k and here.xdp.aux.kernel is here.k

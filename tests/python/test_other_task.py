@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import bpfsim
 import pytest
+from one_of_each import DROP, OneOfEach, load_replacement
 
-DROP, PASS = "r0 = 1\nexit", "r0 = 2\nexit"
 PATH = "/sys/fs/cgroup"
 READS = "r1 = map[m]\nr0 = 2\nexit"
-REPLACES = """
-#include "bpfsim.h"
-#include "bpfsim_helpers.h"
-SEC("freplace/verdict") int deny(struct xdp_md *ctx) { return XDP_DROP; }
-char LICENSE[] SEC("license") = "GPL";
-"""
 
 
-class World:
+class World(OneOfEach):
     """A loader with one of everything, and an admin who has other objects under the same numbers."""
 
     def __init__(self):
         self.k = bpfsim.Kernel()
         self.loader, self.admin = self.k.spawn("loader"), self.k.spawn("admin")
-        self.xdp, self.skb, self.map, self.socks, self.verdict, self.iterator, self.ops = self.make(self.loader)
-        self.own, *_ = self.make(self.admin, "r1 = 0\n")
+        super().__init__(self.loader)
+        self.own = OneOfEach(self.admin, "r1 = 0\n").xdp
         self.link = self.admin.link_create(self.own, "eth0")
-
-    def make(self, task, first=""):
-        return (
-            task.prog_load("xdp", first + DROP),
-            task.prog_load("cgroup_skb", DROP),
-            task.map_create("array"),
-            task.map_create("sockmap", max_entries=1),
-            task.prog_load("sk_skb", DROP),
-            task.prog_load("tracing", "r0 = 0\nexit", target="bpf_map_elem", expected_attach_type="trace_iter"),
-            task.struct_ops("tcp_congestion_ops", link=True),
-        )
-
-
-def freplace(w, task):
-    file = bpfsim.open_object(bpfsim.compile_c(REPLACES))
-    file.set_attach_target("deny", w.xdp, "verdict")
-    return file.load(task)
 
 
 CALLS = {
@@ -59,7 +36,7 @@ CALLS = {
     "rtnetlink": lambda w, t: t.rtnl_setlink_xdp("lo", w.xdp),
     "rtnetlink expected": lambda w, t: t.rtnl_setlink_xdp("lo", w.own, 16, w.xdp),
     "struct_ops": lambda w, t: t.struct_ops("tcp_congestion_ops", {"ssthresh": w.xdp}),
-    "loader": freplace,
+    "loader": lambda w, t: load_replacement(t, w.xdp),
 }
 
 
@@ -67,9 +44,7 @@ CALLS = {
 def test_a_number_of_another_task_is_not_taken_for_what_stands_there(call):
     w = World()
     if call is CALLS["link_create map"]:
-        w.iterator = w.admin.prog_load(
-            "tracing", "r0 = 0\nexit", target="bpf_map_elem", expected_attach_type="trace_iter"
-        )
+        w.iterator = w.map_iterator(w.admin)
     before = str(w.k.graph())
     with pytest.raises(ValueError, match=r"descriptor \d+ of task 470 \(loader\), and task 471 \(admin\) has .*\.on"):
         call(w, w.admin)

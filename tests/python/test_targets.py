@@ -2,6 +2,7 @@
 
 import bpfsim
 import pytest
+from one_of_each import REPLACES, load_replacement
 
 # A global function is called even where the compiler could see what it does.
 CALLS = """
@@ -9,12 +10,6 @@ CALLS = """
 #include "bpfsim_helpers.h"
 __attribute__((noinline)) int verdict(struct xdp_md *ctx) { volatile int answer = XDP_PASS; return answer; }
 SEC("xdp") int filter(struct xdp_md *ctx) { return verdict(ctx); }
-char LICENSE[] SEC("license") = "GPL";
-"""
-REPLACES = """
-#include "bpfsim.h"
-#include "bpfsim_helpers.h"
-SEC("freplace/verdict") int deny(struct xdp_md *ctx) { return XDP_DROP; }
 char LICENSE[] SEC("license") = "GPL";
 """
 HOOKS = """
@@ -73,9 +68,7 @@ def test_a_c_program_replaces_a_function(task):
     file = bpfsim.open_object(bpfsim.compile_c(REPLACES))
     with pytest.raises(OSError, match="of which program it replaces a function was not said"):
         file.load(task)
-    file = bpfsim.open_object(bpfsim.compile_c(REPLACES))
-    file.set_attach_target("deny", target, "verdict")
-    link = task.link_create(file.load(task).progs["deny"])
+    link = task.link_create(load_replacement(task, target).progs["deny"])
     assert f"target_obj_id:\t{target.id}\n" in task.fdinfo(link.fd)
 
 
