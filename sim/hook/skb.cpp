@@ -153,11 +153,10 @@ static Insns convert_shared_info(const bpf_insn& insn, int size, size_t field) {
                  alu64_reg(BPF_ADD, dst, BPF_REG_AX), ldx_mem(size, dst, dst, int(field)));
 }
 
-static Insns bpf_convert_ctx_access(bpf_access_type type, const bpf_insn& insn, const Prog& prog,
+static Insns bpf_convert_ctx_access(bpf_access_type type, const bpf_insn& insn, const Prog&,
                                     uint32_t* target_size) {
   int dst = insn.dst_reg, src = insn.src_reg, off = insn.off;
   if (IN_FIELD(cb)) {
-    const_cast<Prog&>(prog).cb_access = true;  // as the kernel notes it, while it rewrites
     int to = off - FIELD_START(cb) + kCb + 8;
     if (type == BPF_WRITE) return program(store_like(insn, BPF_SIZE(insn.code), to));
     return program(ldx_mem(BPF_SIZE(insn.code), dst, src, to));

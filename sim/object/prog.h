@@ -56,7 +56,6 @@ struct ProgAux {
   uint64_t load_time_ns = 0;
   uint32_t stack_depth = 0;
   uint32_t max_ctx_offset = 0;
-  uint32_t max_pkt_offset = 0;
   uint32_t verified_insns = 0;
   uint32_t max_tp_access = 0;
   uint32_t max_rdonly_access = 0, max_rdwr_access = 0;  // of an iterator's key and value
@@ -84,9 +83,6 @@ struct ProgAux {
   bool sleepable = false, xdp_has_frags = false, tail_call_reachable = false, changes_pkt_data = false;
   bool might_sleep = false, dev_bound = false;
   const ProgOps* ops = nullptr;
-
-  // Kept for lessons; the kernel keeps neither.
-  std::vector<bpf_insn> insns_as_loaded;
 };
 
 struct Prog final : Object {
@@ -99,9 +95,8 @@ struct Prog final : Object {
 
   bpf_prog_type type = BPF_PROG_TYPE_UNSPEC;
   bpf_attach_type expected_attach_type{};
-  bool jit_requested = false, jited = false, gpl_compatible = false, blinded = false;
+  bool jit_requested = false, jited = false, gpl_compatible = false;
   bool enforce_expected_attach_type = false;
-  bool cb_access = false, dst_needed = false, has_callchain_buf = false, call_get_stack = false;
   std::array<uint8_t, BPF_TAG_SIZE> tag{};
   std::vector<bpf_insn> insnsi;
   std::unique_ptr<ProgAux> aux;

@@ -176,7 +176,6 @@ Result<void> init_prog(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   prog.aux->attach_tracing_prog =
       prog.type == BPF_PROG_TYPE_TRACING && dst_prog && dst_prog->type == BPF_PROG_TYPE_TRACING;
   prog.aux->name = TRY(bpf_obj_name_cpy(attr.prog_name, prog.machine.version));
-  prog.aux->insns_as_loaded = prog.insnsi;
   TRY(bpf_check(prog, attr, uattr, size));
   TRY(bpf_prog_select_runtime(prog));
   return bpf_check_tail_call(prog);

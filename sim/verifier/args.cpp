@@ -180,7 +180,7 @@ Errno check_reg_const_str(bpf_verifier_env& env, uint32_t regno) {
   if (!reg.is_const()) return reject(env, Errno::Access, "R%u is not a constant address'\n", regno);
   if (!map.ops->map_direct_value_addr)
     return reject(env, Errno::Access, "no direct value access support for this map type\n");
-  MUST(check_map_access(env, regno, reg.off, int(map.value_size) - reg.off, false, ACCESS_HELPER));
+  MUST(check_map_access(env, regno, reg.off, int(map.value_size) - reg.off, false));
   uint32_t map_off = uint32_t(reg.off) + uint32_t(reg.var_off.value);
   auto addr = map.ops->map_direct_value_addr(map, map_off);
   if (!addr) return reject(env, addr.err(), "direct value access on string failed\n");

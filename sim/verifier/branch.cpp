@@ -124,9 +124,7 @@ void collect_linked_regs(bpf_verifier_env& env, bpf_verifier_state& vstate, uint
 }
 
 // What was learnt of one holds for its kin, a constant apart.
-void sync_linked_regs(bpf_verifier_state& vstate, const bpf_reg_state& known_given,
-                      const linked_regs& linked) {
-  const bpf_reg_state& known = known_given;
+void sync_linked_regs(bpf_verifier_state& vstate, const bpf_reg_state& known, const linked_regs& linked) {
   for (int i = 0; i < linked.cnt; i++) {
     const linked_reg& e = linked.entries[i];
     bpf_func_state& func = *vstate.frame[e.frameno];

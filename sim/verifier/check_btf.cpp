@@ -150,12 +150,11 @@ static Errno check_line_record(bpf_verifier_env& env, uint32_t i, const bpf_line
 }
 
 // Every function must begin with a line of its own: `next` is the first that has none yet.
-static Errno give_line_to_func(bpf_verifier_env& env, uint32_t& next, uint32_t i, const bpf_line_info& line) {
+static Errno give_line_to_func(bpf_verifier_env& env, uint32_t& next, const bpf_line_info& line) {
   if (next == env.subprog_cnt) return Errno::None;
-  bpf_subprog_info& func = env.subprog_info[next];
-  if (line.insn_off > func.start)
-    return reject(env, Errno::Inval, "missing bpf_line_info for func#%u\n", next);
-  if (line.insn_off == func.start) func.linfo_idx = i, next++;
+  const uint32_t start = env.subprog_info[next].start;
+  if (line.insn_off > start) return reject(env, Errno::Inval, "missing bpf_line_info for func#%u\n", next);
+  if (line.insn_off == start) next++;
   return Errno::None;
 }
 
@@ -171,7 +170,7 @@ static Errno check_btf_line(bpf_verifier_env& env) {
   MUST(for_each_record<bpf_line_info>(env, records, [&](uint32_t i, const bpf_line_info& line) {
     MUST(check_line_record(env, i, line, i ? lines.back().insn_off : 0));
     lines.push_back(line);
-    return give_line_to_func(env, next_func, i, line);
+    return give_line_to_func(env, next_func, line);
   }));
   if (next_func != env.subprog_cnt)
     return reject(env, Errno::Inval, "missing bpf_line_info for %u funcs starting from func#%u\n",

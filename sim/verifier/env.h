@@ -34,7 +34,6 @@ enum : uint8_t {
   BPF_ALU_NON_POINTER = 1 << 3,
   BPF_ALU_IMMEDIATE = 1 << 4,
 };
-constexpr uint64_t BPF_MAP_KEY_POISON = 1ull << 63, BPF_MAP_KEY_SEEN = 1ull << 62;
 
 // What the passes leave behind for each instruction. Grows and shrinks with the program.
 struct bpf_insn_aux_data {
@@ -44,19 +43,15 @@ struct bpf_insn_aux_data {
   bool map_ptr_poisoned = false, map_ptr_unpriv = false;
   uint8_t alu_state = 0;
   uint32_t alu_limit = 0;
-  uint64_t map_key_state = 0;                          // calls: the constant key, with SEEN and POISON
-  uint32_t map_index = 0;                              // ld_imm64: index into used_maps
-  uint32_t map_off = 0;                                // ld_imm64 of a map value: offset in it
-  uint32_t btf_var_type = NOT_INIT, btf_var_size = 0;  // ld_imm64 of a kernel variable
+  uint32_t map_index = 0;  // ld_imm64: index into used_maps
+  uint32_t map_off = 0;    // ld_imm64 of a map value: offset in it
   int ctx_field_size = 0;
-  int32_t call_imm = 0;
   uint32_t seen = 0;  // the pass that processed it; 0: dead code
   uint32_t scc = 0;   // strong component of the control flow, 0 if alone
   uint16_t live_regs_before = 0;
   bool nospec : 1 = false;         // must not be executed speculatively
   bool nospec_result : 1 = false;  // a barrier must follow
   bool zext_dst : 1 = false;       // its 32-bit result is read as 64 bits
-  bool needs_zext : 1 = false;
   bool is_iter_next : 1 = false;
   bool jmp_point : 1 = false;         // enters the jump history
   bool prune_point : 1 = false;       // states are compared here
@@ -73,8 +68,7 @@ struct bpf_subprog_arg_info {
 };
 
 struct bpf_subprog_info {
-  uint32_t start = 0;  // entry; the entry after the last one holds the program's length
-  uint32_t linfo_idx = 0;
+  uint32_t start = 0;            // entry; the entry after the last one holds the program's length
   uint32_t postorder_start = 0;  // into cfg.insn_postorder
   uint16_t stack_depth = 0;
   int16_t fastcall_stack_off = 0;
@@ -153,7 +147,7 @@ struct bpf_verifier_env {
     std::vector<uint32_t> insn_postorder;  // instructions in post-order, grouped by subprogram
   } cfg;
   uint32_t scc_cnt = 0;
-  bool seen_direct_write = false, seen_exception = false;
+  bool seen_direct_write = false;
 
   // The search.
   uint32_t insn_idx = 0;

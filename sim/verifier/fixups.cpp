@@ -99,8 +99,6 @@ Insns sanitize_pointer_alu(bpf_insn insn, const bpf_insn_aux_data& aux) {
 // The index of a tail call from the unprivileged is masked, so that no guess leaves the array.
 Errno fixup_tail_call(bpf_verifier_env& env, uint32_t i, Insns& patch) {
   const bpf_insn_aux_data& aux = env.insn_aux_data[i];
-  env.prog.cb_access = true;
-  env.prog.aux->max_pkt_offset = MAX_PACKET_OFF;
   if (!env.prog.jit_requested) env.prog.aux->stack_depth = MAX_BPF_STACK;
   const bpf_insn tail_call = make_insn(BPF_JMP | BPF_TAIL_CALL, 0, 0, 0, 0);
   if (!aux.map_ptr_unpriv) {
@@ -134,8 +132,6 @@ Errno fixup_insn(bpf_verifier_env& env, uint32_t i, Insns& patch) {
     return not_modelled(env, "a kfunc call at run time");
   } else if (is_helper_call(insn) && insn.imm == BPF_FUNC_tail_call) {
     return fixup_tail_call(env, i, patch);
-  } else if (is_helper_call(insn) && insn.imm == BPF_FUNC_get_route_realm) {
-    env.prog.dst_needed = true;
   }
   return Errno::None;
 }

@@ -105,27 +105,16 @@ Errno record_func_map(bpf_verifier_env& env, const bpf_call_arg_meta& meta, int 
   return Errno::None;
 }
 
-// A tail call whose index is one constant can become a direct jump.
+// A tail call whose index is one constant can become a direct jump, which is not modelled: only that the
+// constant matters to it.
 Errno record_func_key(bpf_verifier_env& env, const bpf_call_arg_meta& meta, int func_id) {
   if (func_id != BPF_FUNC_tail_call) return Errno::None;
   const Map* map = meta.map_ptr;
   if (!map || map->map_type != BPF_MAP_TYPE_PROG_ARRAY)
     return reject(env, Errno::Inval, "expected prog array map for tail call");
   const bpf_reg_state& index = env.cur_regs()[BPF_REG_3];
-  uint64_t& key = env.cur_aux().map_key_state;
-  bool poisoned = key & BPF_MAP_KEY_POISON;
-  auto store = [&](uint64_t state) { key = state | BPF_MAP_KEY_SEEN | (poisoned ? BPF_MAP_KEY_POISON : 0); };
-  if (!index.is_scalar_const() || index.var_off.value >= map->max_entries) {
-    store(BPF_MAP_KEY_POISON);
-    return Errno::None;
-  }
-  MUST(mark_chain_precision(env, BPF_REG_3));
-  uint64_t value = index.var_off.value;
-  if (!(key & BPF_MAP_KEY_SEEN))
-    store(value);
-  else if (!poisoned && (key & ~(BPF_MAP_KEY_SEEN | BPF_MAP_KEY_POISON)) != value)
-    store(BPF_MAP_KEY_POISON);
-  return Errno::None;
+  if (!index.is_scalar_const() || index.var_off.value >= map->max_entries) return Errno::None;
+  return mark_chain_precision(env, BPF_REG_3);
 }
 
 Errno release_argument(bpf_verifier_env& env, const bpf_call_arg_meta& meta, int func_id) {
@@ -277,8 +266,6 @@ Errno check_helper_call(bpf_verifier_env& env, const bpf_insn& insn) {
   }
   MUST(do_refine_retval_range(env, *fn, meta, func_id));
   MUST(check_map_func_compatibility(env, meta.map_ptr, func_id));
-  if (func_id == BPF_FUNC_get_stackid || func_id == BPF_FUNC_get_stack) env.prog.call_get_stack = true;
-  if (func_id == BPF_FUNC_get_stack || func_id == BPF_FUNC_get_task_stack) env.prog.has_callchain_buf = true;
 
   if (func_id == BPF_FUNC_tail_call) {
     if (env.cur_state->curframe) return tail_call_in_subprog(env);

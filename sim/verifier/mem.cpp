@@ -86,8 +86,6 @@ Errno check_packet_access(bpf_verifier_env& env, uint32_t regno, int off, int si
                   ? Errno::Inval
                   : mem_access_in_range(env, regno, off, size, uint32_t(reg.range), zero_size_allowed);
   if (err != Errno::None) return reject(env, err, "R%u offset is outside of the packet\n", regno);
-  uint32_t& furthest = env.prog.aux->max_pkt_offset;
-  furthest = std::max(furthest, uint32_t(uint64_t(int64_t{off}) + reg.r64.umax + uint64_t(size) - 1));
   return Errno::None;
 }
 
@@ -170,7 +168,7 @@ Errno map_value_access(bpf_verifier_env& env, const Access& a) {
   const bpf_reg_state& reg = env.cur_regs()[a.regno];
   MUST(check_ptr_leak(env, a, "map"));
   MUST(check_map_access_type(env, a.regno, a.off, a.size, a.t));
-  MUST(check_map_access(env, a.regno, a.off, a.size, false, ACCESS_DIRECT));
+  MUST(check_map_access(env, a.regno, a.off, a.size, false));
   if (!a.reads_into()) return Errno::None;
   const Map& map = *reg.map_ptr;
   if (has(Gate::rdonly_map_const, env.machine.version) && reg.is_const() && bpf_map_is_rdonly(map) &&
@@ -322,8 +320,7 @@ Errno check_ptr_off_reg(bpf_verifier_env& env, const bpf_reg_state& reg, uint32_
   return Errno::None;
 }
 
-Errno check_map_access(bpf_verifier_env& env, uint32_t regno, int off, int size, bool zero_size_allowed,
-                       bpf_access_src) {
+Errno check_map_access(bpf_verifier_env& env, uint32_t regno, int off, int size, bool zero_size_allowed) {
   return check_mem_region_access(env, regno, off, size, env.cur_regs()[regno].map_ptr->value_size,
                                  zero_size_allowed);
 }
@@ -533,7 +530,7 @@ Errno check_helper_mem_access(bpf_verifier_env& env, uint32_t regno, int access_
       return check_mem_region_access(env, regno, reg.off, access_size, reg.map_ptr->key_size, false);
     case PTR_TO_MAP_VALUE:
       MUST(check_map_access_type(env, regno, reg.off, access_size, access_type));
-      return check_map_access(env, regno, reg.off, access_size, zero_size_allowed, ACCESS_HELPER);
+      return check_map_access(env, regno, reg.off, access_size, zero_size_allowed);
     case PTR_TO_MEM:
       if (type_is_rdonly_mem(reg.type) && access_type == BPF_WRITE) return cannot_write(env, regno);
       return check_mem_region_access(env, regno, reg.off, access_size, reg.mem_size, zero_size_allowed);

@@ -10,8 +10,6 @@ namespace bpfsim {
 
 struct bpf_call_arg_meta;
 
-enum bpf_access_src { ACCESS_DIRECT = 1, ACCESS_HELPER = 2 };
-
 [[nodiscard]] Errno check_mem_access(bpf_verifier_env& env, uint32_t insn_idx, uint32_t regno, int off,
                                      uint8_t bpf_size, bpf_access_type t, int value_regno,
                                      bool strict_alignment_once, bool is_ldsx);
@@ -27,7 +25,7 @@ enum bpf_access_src { ACCESS_DIRECT = 1, ACCESS_HELPER = 2 };
 [[nodiscard]] Errno check_ptr_off_reg(bpf_verifier_env& env, const bpf_reg_state& reg, uint32_t regno,
                                       bool fixed_off_ok);
 [[nodiscard]] Errno check_map_access(bpf_verifier_env& env, uint32_t regno, int off, int size,
-                                     bool zero_size_allowed, bpf_access_src src);
+                                     bool zero_size_allowed);
 bool may_access_direct_pkt_data(bpf_verifier_env& env, const bpf_call_arg_meta* meta, bpf_access_type t);
 // access_size bytes from the register on, by a helper.
 [[nodiscard]] Errno check_helper_mem_access(bpf_verifier_env& env, uint32_t regno, int access_size,

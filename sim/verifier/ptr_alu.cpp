@@ -152,7 +152,7 @@ Errno sanitize_check_bounds(bpf_verifier_env& env, const bpf_insn& insn, const b
                     "R%d stack pointer arithmetic goes out of range, prohibited for !root; off=%d\n", regno,
                     off);
   } else if (dst.type == PTR_TO_MAP_VALUE) {
-    if (check_map_access(env, uint32_t(regno), dst.off, 1, false, ACCESS_HELPER) != Errno::None)
+    if (check_map_access(env, uint32_t(regno), dst.off, 1, false) != Errno::None)
       return reject(env, Errno::Access,
                     "R%d pointer arithmetic of map value goes out of range, prohibited for !root\n", regno);
   }

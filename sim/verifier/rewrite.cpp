@@ -104,9 +104,6 @@ void Rewrite::move_lines(uint32_t old_cnt) {
   }
   lines = std::move(kept);
   env_.prev_linfo = nullptr;
-  uint32_t s = 0;
-  for (uint32_t i = 0; i < lines.size() && s < env_.subprog_cnt; i++)
-    if (lines[i].insn_off >= env_.subprog_info[s].start) env_.subprog_info[s++].linfo_idx = i;
 }
 
 Errno Rewrite::apply() {

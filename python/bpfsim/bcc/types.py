@@ -15,7 +15,7 @@ _INTS: dict[tuple[int, bool], Any] = {
     (1, False): ctypes.c_ubyte, (2, False): ctypes.c_ushort, (4, False): ctypes.c_uint, (8, False): ctypes.c_ulonglong,
     (1, True): ctypes.c_byte, (2, True): ctypes.c_short, (4, True): ctypes.c_int, (8, True): ctypes.c_longlong,
 }  # fmt: skip
-_SIGNED, _CHAR, _BOOL = 1, 2, 4
+_SIGNED, _BOOL = 1, 4
 
 
 class _Type(NamedTuple):
