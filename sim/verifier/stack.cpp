@@ -291,6 +291,24 @@ Errno check_stack_read_var_off(bpf_verifier_env& env, uint32_t ptr_regno, int of
   return Errno::None;
 }
 
+// Whether a helper that gets a buffer on the stack may read this byte of it.
+bool helper_may_read(const bpf_verifier_env& env, const bpf_stack_state& slot, bpf_stack_slot_type byte) {
+  if (byte == STACK_MISC || byte == STACK_ZERO) return true;
+  if (byte == STACK_INVALID && env.allow_uninit_read) return true;
+  return slot.is_spilled_reg() && (slot.spilled_ptr.type == SCALAR_VALUE || env.allow_ptr_leaks);
+}
+
+// And where it writes too, what is known of the byte afterwards. A spill is lost whole.
+void helper_writes(bpf_verifier_env& env, bpf_stack_state& slot, bpf_stack_slot_type& byte) {
+  if (byte == STACK_MISC) return;
+  if (byte == STACK_ZERO || (byte == STACK_INVALID && env.allow_uninit_read)) {
+    byte = STACK_MISC;
+  } else {
+    mark_reg_unknown(env, slot.spilled_ptr);
+    scrub_spilled_slot(slot);
+  }
+}
+
 Errno old_stack_access(bpf_verifier_env& env, const bpf_reg_state& reg, int off, int size) {
   if (reg.is_const() || has(Gate::var_stack_access, env.machine.version)) return Errno::None;
   return reject(env, Errno::Access, "variable stack access var_off=%s off=%d size=%d\n",
@@ -381,22 +399,14 @@ Errno check_stack_range_initialized(bpf_verifier_env& env, uint32_t regno, int o
     if (spi >= state.nr_slots()) return reject(env, Errno::Fault, "allocated_stack too small\n");
     bpf_stack_state& slot = state.stack[size_t(spi)];
     bpf_stack_slot_type& kind = slot.slot_type[size_t((-i - 1) % BPF_REG_SIZE)];
-    bool written = type == BPF_WRITE;
-    if (kind == STACK_MISC) {
-    } else if (kind == STACK_ZERO || (kind == STACK_INVALID && env.allow_uninit_read)) {
-      if (written) kind = STACK_MISC;
-    } else if (slot.is_spilled_reg() && (slot.spilled_ptr.type == SCALAR_VALUE || env.allow_ptr_leaks)) {
-      if (written) {
-        mark_reg_unknown(env, slot.spilled_ptr);
-        scrub_spilled_slot(slot);
-      }
-    } else if (reg.is_const()) {
-      return reject(env, Errno::Access, "invalid read from stack R%u off %d+%d size %d\n", regno, min_off,
-                    i - min_off, access_size);
-    } else {
+    if (!helper_may_read(env, slot, kind)) {
+      if (reg.is_const())
+        return reject(env, Errno::Access, "invalid read from stack R%u off %d+%d size %d\n", regno, min_off,
+                      i - min_off, access_size);
       return reject(env, Errno::Access, "invalid read from stack R%u var_off %s+%d size %d\n", regno,
                     tnum_strn(reg.var_off).c_str(), i - min_off, access_size);
     }
+    if (type == BPF_WRITE) helper_writes(env, slot, kind);
     MUST(bpf_mark_stack_read(env, reg.frameno, env.insn_idx, 1ull << spi));
   }
   return Errno::None;
