@@ -17,7 +17,6 @@
 #include "map/map_in_map.h"
 #include "map/map_types.h"
 #include "map/map_value.h"
-#include "map/view.h"
 #include "object/btf.h"
 
 namespace bpfsim {
@@ -126,21 +125,6 @@ void free_chain(BpfHtab& htab, HtabElem* l) {
     l = next;
   }
 }
-
-}  // namespace
-
-BpfHtab::~BpfHtab() {
-  if (!prealloc() && buckets) {
-    for (uint32_t i = 0; i < n_buckets; ++i) free_chain(*this, bucket(i));
-    free_chain(*this, freelist);
-  }
-  bpf_map_meta_free(inner_map_meta);
-  machine.arena.free(percpu_area);
-  machine.arena.free(elems);
-  machine.arena.free(buckets);
-}
-
-namespace {
 
 void htab_map_free(Map& map) { delete &htab_of(map); }
 
@@ -479,19 +463,6 @@ Result<void> htab_lru_percpu_map_update_elem(Map& map, const void* key, const vo
 
 // ---- Deleting
 
-}  // namespace
-
-void free_htab_elem(BpfHtab& htab, HtabElem* l) {
-  --htab.count;
-  if (htab.of_maps()) htab.ops->map_fd_put_ptr(htab, htab.inner(l), true);
-  if (htab.is_lru())
-    bpf_lru_push_free(htab.lru, l->lru_node);
-  else
-    push_free(htab, l);
-}
-
-namespace {
-
 void delete_elem(BpfHtab& htab, HtabElem* l) {
   htab_unlink(htab, l);
   free_htab_elem(htab, l);
@@ -577,7 +548,45 @@ uint64_t htab_map_mem_usage(const Map& map) {
   return usage;
 }
 
+std::string htab_map_seq_show_elem(Map& map, const void* key) {
+  HtabElem* l = htab_map_lookup(htab_of(map), key);
+  return l ? seq_show_elem(map, seq_show_key(map, key), htab_of(map).value(l)) : "";
+}
+
+std::string htab_percpu_map_seq_show_elem(Map& map, const void* key) {
+  BpfHtab& htab = htab_of(map);
+  HtabElem* l = htab_map_lookup(htab, key);
+  if (!l) return "";
+  return seq_show_percpu_elem(map, seq_show_key(map, key),
+                              [&](uint32_t cpu) { return htab.percpu_value(l, cpu); });
+}
+
+// Timers and work queues in the values end with the last user; no program can start one yet.
+void htab_map_free_timers_and_wq(Map&) {}
+
 }  // namespace
+
+// ---- For the rest of the kernel
+
+BpfHtab::~BpfHtab() {
+  if (!prealloc() && buckets) {
+    for (uint32_t i = 0; i < n_buckets; ++i) free_chain(*this, bucket(i));
+    free_chain(*this, freelist);
+  }
+  bpf_map_meta_free(inner_map_meta);
+  machine.arena.free(percpu_area);
+  machine.arena.free(elems);
+  machine.arena.free(buckets);
+}
+
+void free_htab_elem(BpfHtab& htab, HtabElem* l) {
+  --htab.count;
+  if (htab.of_maps()) htab.ops->map_fd_put_ptr(htab, htab.inner(l), true);
+  if (htab.is_lru())
+    bpf_lru_push_free(htab.lru, l->lru_node);
+  else
+    push_free(htab, l);
+}
 
 Result<void> bpf_percpu_hash_copy(Map& map, const void* key, void* values) {
   BpfHtab& htab = htab_of(map);
@@ -609,75 +618,6 @@ Result<void> bpf_fd_htab_map_update_elem(Map& map, File& map_file, const void* k
   if (!done) map.ops->map_fd_put_ptr(map, inner, false);
   return done;
 }
-
-FdArrayView fd_htab_view(const Map& map, size_t limit) {
-  const BpfHtab& htab = htab_of(map);
-  FdArrayView view{map.max_entries, htab.count, {}};
-  for (uint32_t i = 0; i < htab.n_buckets; ++i)
-    for (HtabElem* l = htab.bucket(i); l && view.slots.size() < limit; l = l->next)
-      view.slots.push_back({bytes_of(l->key(), htab.key_size), htab.inner(l)});
-  return view;
-}
-
-HashView htab_view(const Map& map, size_t limit) {
-  const BpfHtab& htab = htab_of(map);
-  HashView view{htab.n_buckets, htab.hashrnd, htab.prealloc(), 0, htab.count, {}};
-  for (HtabElem* l = htab.freelist; l; l = l->next) ++view.free_elements;
-  size_t shown = 0;
-  for (uint32_t i = 0; i < htab.n_buckets && shown < limit; ++i) {
-    if (htab.bucket(i)) view.buckets.push_back({i, {}});
-    for (HtabElem* l = htab.bucket(i); l && shown < limit; l = l->next, ++shown) {
-      ElementView element;
-      const void* first = htab.percpu() ? htab.place(l) : htab.value(l);
-      element.addr = map.machine.arena.addr(first);
-      element.key = bytes_of(l->key(), htab.key_size);
-      element.hash = l->hash;
-      for (uint32_t cpu = 0; cpu < (htab.percpu() ? map.machine.cpus : 1); ++cpu)
-        element.values.push_back(
-            bytes_of(htab.percpu() ? htab.percpu_value(l, cpu) : first, htab.value_size));
-      view.buckets.back().chain.push_back(std::move(element));
-    }
-  }
-  return view;
-}
-
-// Key and ref bit of each node in a list, from the head.
-static std::vector<LruNodeView> lru_list_view(const BpfHtab& htab, const LruNode& head) {
-  std::vector<LruNodeView> nodes;
-  for (LruNode* node = head.next; node != &head; node = node->next)
-    nodes.push_back({bytes_of(HtabElem::of(*node)->key(), htab.key_size), node->ref});
-  return nodes;
-}
-
-LruView lru_view(const Map& map, size_t limit) {
-  const BpfHtab& htab = htab_of(map);
-  LruView view;
-  view.hash = htab_view(map, limit);
-  view.target_free = htab.lru.target_free;
-  for (auto& l : htab.lru.lists)
-    view.lists.push_back({lru_list_view(htab, l->lists[BPF_LRU_LIST_T_ACTIVE]),
-                          lru_list_view(htab, l->lists[BPF_LRU_LIST_T_INACTIVE]),
-                          lru_list_view(htab, l->lists[BPF_LRU_LIST_T_FREE])});
-  for (auto& local : htab.lru.locals)
-    view.locals.push_back({lru_list_view(htab, local->free), lru_list_view(htab, local->pending)});
-  return view;
-}
-
-std::string htab_map_seq_show_elem(Map& map, const void* key) {
-  HtabElem* l = htab_map_lookup(htab_of(map), key);
-  return l ? seq_show_elem(map, seq_show_key(map, key), htab_of(map).value(l)) : "";
-}
-
-std::string htab_percpu_map_seq_show_elem(Map& map, const void* key) {
-  BpfHtab& htab = htab_of(map);
-  HtabElem* l = htab_map_lookup(htab, key);
-  if (!l) return "";
-  return seq_show_percpu_elem(map, seq_show_key(map, key),
-                              [&](uint32_t cpu) { return htab.percpu_value(l, cpu); });
-}
-
-// Timers and work queues in the values end with the last user; no program can start one yet.
-void htab_map_free_timers_and_wq(Map&) {}
 
 const MapOps htab_map_ops = {
     .map_alloc_check = OP(htab_map_alloc_check),

@@ -1,7 +1,7 @@
 // Models: kernel/bpf/hashtab.c: struct bpf_htab, struct htab_elem (Linux 6.18)
 //
 // The inside of a hash, for the files that share it: hashtab.cpp has the operations on single elements,
-// hashtab_batch.cpp those on many.
+// hashtab_batch.cpp those on many, hashtab_view.cpp what a lesson sees.
 #pragma once
 
 #include "map/bpf_lru_list.h"
