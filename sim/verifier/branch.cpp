@@ -147,6 +147,25 @@ void sync_linked_regs(bpf_verifier_state& vstate, const bpf_reg_state& known, co
   }
 }
 
+// The kin of both operands, which the walk backwards will have to know too.
+linked_regs linked_with_operands(bpf_verifier_env& env, bpf_verifier_state& branch, const bpf_reg_state& dst,
+                                 const bpf_reg_state* src) {
+  linked_regs linked;
+  if (src && src->type == SCALAR_VALUE && src->id) collect_linked_regs(env, branch, src->id, linked);
+  if (dst.type == SCALAR_VALUE && dst.id) collect_linked_regs(env, branch, dst.id, linked);
+  if (linked.cnt > 1) push_jmp_history(env, branch, 0, linked);
+  return linked;
+}
+
+// On each side of the branch the kin of this operand learn what it learnt there.
+void sync_both_branches(bpf_verifier_state& this_branch, bpf_verifier_state& other_branch, uint32_t regno,
+                        const linked_regs& linked) {
+  const bpf_reg_state &here = this_branch.cur().regs[regno], &there = other_branch.cur().regs[regno];
+  if (here.type != SCALAR_VALUE || !here.id || here.id != there.id) return;
+  sync_linked_regs(this_branch, here, linked);
+  sync_linked_regs(other_branch, there, linked);
+}
+
 void mark_ptr_or_null_reg(bpf_reg_state& reg, uint32_t id, bool is_null) {
   if (!type_may_be_null(reg.type) || reg.id != id) return;
   if (reg.r64.smin || reg.r64.smax || !tnum_equals_const(reg.var_off, 0) || reg.off) return;
@@ -237,11 +256,7 @@ Errno check_cond_jmp_op(bpf_verifier_env& env, const bpf_insn& insn) {
   if (pred >= 0)
     return only_one_way(env, insn, pred, dst.type == SCALAR_VALUE, by_reg && src.type == SCALAR_VALUE);
 
-  linked_regs linked;
-  if (by_reg && src.type == SCALAR_VALUE && src.id) collect_linked_regs(env, this_branch, src.id, linked);
-  if (dst.type == SCALAR_VALUE && dst.id) collect_linked_regs(env, this_branch, dst.id, linked);
-  if (linked.cnt > 1) push_jmp_history(env, this_branch, 0, linked);
-
+  const linked_regs linked = linked_with_operands(env, this_branch, dst, by_reg ? &src : nullptr);
   bpf_verifier_state* other_branch =
       push_stack(env, env.insn_idx + uint32_t(int32_t{insn.off}) + 1, env.insn_idx, false);
   if (!other_branch) return Errno::Fault;
@@ -249,14 +264,8 @@ Errno check_cond_jmp_op(bpf_verifier_env& env, const bpf_insn& insn) {
   if (!by_reg) env.fake_reg[1] = env.fake_reg[0];
   MUST(reg_set_min_max(env, other_regs[insn.dst_reg], by_reg ? other_regs[insn.src_reg] : env.fake_reg[0],
                        dst, by_reg ? src : env.fake_reg[1], opcode, is_jmp32));
-  if (by_reg && src.type == SCALAR_VALUE && src.id && src.id == other_regs[insn.src_reg].id) {
-    sync_linked_regs(this_branch, src, linked);
-    sync_linked_regs(*other_branch, other_regs[insn.src_reg], linked);
-  }
-  if (dst.type == SCALAR_VALUE && dst.id && dst.id == other_regs[insn.dst_reg].id) {
-    sync_linked_regs(this_branch, dst, linked);
-    sync_linked_regs(*other_branch, other_regs[insn.dst_reg], linked);
-  }
+  if (by_reg) sync_both_branches(this_branch, *other_branch, insn.src_reg, linked);
+  sync_both_branches(this_branch, *other_branch, insn.dst_reg, linked);
 
   if (!is_jmp32 && by_reg) not_null_by_equality(insn, regs, other_regs);
   bool against_null = !is_jmp32 && !by_reg && insn.imm == 0 && (opcode == BPF_JEQ || opcode == BPF_JNE);
