@@ -112,9 +112,9 @@ uint32_t load32(std::span<const uint8_t> bytes, size_t at) {
   return value;
 }
 
-// Calls visit(section name, record) for each record of one of the three parts.
+// Calls visit(program, record) for each record of one of the three parts that is about a program.
 template <class Record, class Visit>
-Result<void> for_each_record(const BpfObject& object, std::span<const uint8_t> part, Visit visit) {
+Result<void> for_each_record(BpfObject& object, std::span<const uint8_t> part, Visit visit) {
   if (part.empty()) return {};
   if (part.size() < 4) return refuse(Errno::Inval, ".BTF.ext: part of {} bytes is too short", part.size());
   const uint32_t rec_size = load32(part, 0);
@@ -127,10 +127,13 @@ Result<void> for_each_record(const BpfObject& object, std::span<const uint8_t> p
     at += 8;
     if (!name || count == 0 || count > (part.size() - at) / rec_size)
       return refuse(Errno::Inval, ".BTF.ext: {} records at {} do not fit", count, at);
+    const ElfFile::Section* section = object.elf.find_section(name);
     for (uint64_t i = 0; i < count; ++i, at += rec_size) {
       Record record;
       std::memcpy(&record, part.data() + at, sizeof record);
-      visit(std::string_view(name), record);
+      if (!section || record.insn_off % 8) continue;
+      if (BpfProgram* program = find_program_at(object.programs, section->index, record.insn_off / 8))
+        visit(*program, record);
     }
   }
   return {};
@@ -157,31 +160,19 @@ Result<void> read_btf_ext(BpfObject& object) {
     return refuse(Errno::Inval, ".BTF.ext: a part ends beyond the section's {} bytes", data.size());
 
   size_t funcs = 0, lines = 0, relos = 0;
-  std::string_view found_name;  // records are grouped by section
-  const ElfFile::Section* found = nullptr;
-  auto find = [&](std::string_view name, uint32_t byte_off) -> BpfProgram* {
-    if (!found || name != found_name) found = object.elf.find_section(found_name = name);
-    return found && byte_off % 8 == 0 ? find_program_at(object.programs, found->index, byte_off / 8)
-                                      : nullptr;
-  };
-  TRY(for_each_record<bpf_func_info>(
-      object, body.subspan(hdr.func_info_off, hdr.func_info_len),
-      [&](std::string_view name, bpf_func_info r) {
-        if (BpfProgram* p = find(name, r.insn_off))
-          p->func_info.push_back({r.insn_off / 8 - p->sec_insn_off, r.type_id}), ++funcs;
-      }));
+  TRY(for_each_record<bpf_func_info>(object, body.subspan(hdr.func_info_off, hdr.func_info_len),
+                                     [&](BpfProgram& program, bpf_func_info record) {
+                                       record.insn_off = record.insn_off / 8 - program.sec_insn_off;
+                                       program.func_info.push_back(record), ++funcs;
+                                     }));
   TRY(for_each_record<bpf_line_info>(object, body.subspan(hdr.line_info_off, hdr.line_info_len),
-                                     [&](std::string_view name, bpf_line_info r) {
-                                       if (BpfProgram* p = find(name, r.insn_off)) {
-                                         r.insn_off = r.insn_off / 8 - p->sec_insn_off;
-                                         p->line_info.push_back(r), ++lines;
-                                       }
+                                     [&](BpfProgram& program, bpf_line_info record) {
+                                       record.insn_off = record.insn_off / 8 - program.sec_insn_off;
+                                       program.line_info.push_back(record), ++lines;
                                      }));
-  TRY(for_each_record<bpf_core_relo>(object, body.subspan(hdr.core_relo_off, hdr.core_relo_len),
-                                     [&](std::string_view name, bpf_core_relo r) {
-                                       if (BpfProgram* p = find(name, r.insn_off))
-                                         p->has_core_relos = true, ++relos;
-                                     }));
+  TRY(for_each_record<bpf_core_relo>(
+      object, body.subspan(hdr.core_relo_off, hdr.core_relo_len),
+      [&](BpfProgram& program, const bpf_core_relo&) { program.has_core_relos = true, ++relos; }));
   note(object, Step::Kind::Btf,
        std::to_string(funcs) + " functions with types, " + std::to_string(lines) + " source lines");
   if (relos)
