@@ -61,6 +61,20 @@ bool is_padding(const BtfTypes& types, const btf_type& t, int off) {
   return false;
 }
 
+// The type of what lies at `off` in a member that begins at `at`; of an array it is the element, which `at`
+// is moved to.
+const btf_type* element_at(const BtfTypes& types, uint32_t id, int off, int& at) {
+  const btf_type* type = types.skip_modifiers(id);
+  while (type && btf_kind(*type) == BTF_KIND_ARRAY) {
+    const btf_array& array = btf_array_of(*type);
+    const int each = int(types.size_of(array.type));
+    if (each <= 0) break;
+    at += (off - at) / each * each;
+    type = types.skip_modifiers(array.type);
+  }
+  return type;
+}
+
 // One step into a struct: the answer, or a struct inside it to go on in.
 Errno walk_member(bpf_verifier_env& env, const Btf& btf, Place& place, int size, Walked& found, bool& done) {
   const BtfTypes& types = *btf.types;
@@ -76,14 +90,7 @@ Errno walk_member(bpf_verifier_env& env, const Btf& btf, Place& place, int size,
     if (whole < 0 || place.off >= moff + int(whole)) continue;
     const char* mname = types.name_by_offset(member.name_off);
     int at = moff;
-    const btf_type* mtype = types.skip_modifiers(member.type);
-    while (mtype && btf_kind(*mtype) == BTF_KIND_ARRAY) {
-      const btf_array& array = btf_array_of(*mtype);
-      const int each = int(types.size_of(array.type));
-      if (each <= 0) break;
-      at += (place.off - at) / each * each;
-      mtype = types.skip_modifiers(array.type);
-    }
+    const btf_type* mtype = element_at(types, member.type, place.off, at);
     if (mtype && btf_type_is_struct(*mtype)) {
       place = {mtype, place.off - at};
       return Errno::None;
