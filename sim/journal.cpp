@@ -169,13 +169,11 @@ bool Journal::listens() {
   return ended_.empty();
 }
 
-JournalStep& Journal::open() {
+void Journal::open(JournalCall call) {
   inside_ = true;
   memory_.inner = std::exchange(machine_.user, &memory_);
   memory_.written = memory_.writes = 0;
-  JournalStep& step = steps_.emplace_back();
-  step.tape = tape().size();
-  return step;
+  steps_.emplace_back(std::move(call)).tape = tape().size();
 }
 
 void Journal::close(int64_t result) {

@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/machine.h"
@@ -115,15 +116,20 @@ class Tape {
   std::vector<uint8_t> bytes_;
 };
 
-// One call that entered the machine.
-struct JournalStep {
-  static constexpr int64_t kThrew = INT64_MIN;  // a bug of the simulator was thrown through it
-
+// One call that enters the machine, and how to make it again.
+struct JournalCall {
   int pid = 0;       // 0: no task's; the world outside did it
   int command = -1;  // of bpf(2)
   uint64_t uattr = 0;
   std::string said;  // other calls in words
   std::function<int64_t(Kernel&, Task*)> again;
+};
+
+// And what came of it.
+struct JournalStep : JournalCall {
+  static constexpr int64_t kThrew = INT64_MIN;  // a bug of the simulator was thrown through it
+
+  explicit JournalStep(JournalCall call) : JournalCall(std::move(call)) {}
   size_t tape = 0;  // where what it learned begins
   int64_t result = kThrew;
   uint64_t written = 0;  // a hash of what it wrote to user memory
@@ -173,7 +179,7 @@ class Journal {
 
   // Whether a call that enters now is to be kept: false inside of one, and after the end of the journal.
   bool listens();
-  JournalStep& open();  // to be filled in
+  void open(JournalCall call);
   void close(int64_t result);
 
   const std::deque<JournalStep>& steps() const { return steps_; }
@@ -203,12 +209,11 @@ class Journal {
 // The time that a call spends inside, also when something is thrown through it.
 class JournalEntry {
  public:
-  explicit JournalEntry(Journal& journal) : step(journal.open()), journal_(journal) {}
+  JournalEntry(Journal& journal, JournalCall call) : journal_(journal) { journal.open(std::move(call)); }
   ~JournalEntry() {
     if (open_) journal_.close(JournalStep::kThrew);
   }
   JournalEntry(const JournalEntry&) = delete;
-  JournalStep& step;
   void close(int64_t result) {
     open_ = false;
     journal_.close(result);

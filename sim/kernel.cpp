@@ -151,6 +151,7 @@ Refusal task_has_exited(const Task& task) {
 
 namespace {
 
+// Notes which context goes through a door, for as long as it is behind it: busy() asks.
 class Inside {
  public:
   explicit Inside(KernelState& state) : state_(state), context_(state.machine.current) {
@@ -183,6 +184,8 @@ static decltype(auto) answered(Call call, Then then) {
   }
 }
 
+// Everything that a door does beside its call: a recorder hears of it, a history keeps it, and who watches
+// the machine gets its outcome. With none of them it is the call and a few branches.
 template <class Call>
 decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
   const bool outermost = state_->machine.watched && !busy();
@@ -207,12 +210,7 @@ decltype(auto) Kernel::through(Task* task, const Says& says, Call call) {
     else
       return outcome(call(kernel, task));
   };
-  JournalEntry entry(*journal);
-  entry.step.pid = task ? task->pid : 0;
-  entry.step.command = says.command;
-  entry.step.uattr = says.uattr;
-  entry.step.said = says.str();
-  entry.step.again = again;
+  JournalEntry entry(*journal, {task ? task->pid : 0, says.command, says.uattr, says.str(), again});
   return answered(made, [&](int64_t result) {
     entry.close(result);
     tell(journal->ended().empty() ? std::optional(journal->steps().size() - 1) : std::nullopt, result);
@@ -239,12 +237,7 @@ int64_t Kernel::repeat(const JournalStep& step) {
   Task* task = step.pid ? this->task(step.pid) : nullptr;
   Journal* journal = state_->journal.get();
   if (!journal || !journal->listens()) return step.again(*this, task);
-  JournalEntry entry(*journal);
-  entry.step.pid = step.pid;
-  entry.step.command = step.command;
-  entry.step.uattr = step.uattr;
-  entry.step.said = step.said;
-  entry.step.again = step.again;
+  JournalEntry entry(*journal, step);
   const int64_t result = step.again(*this, task);
   entry.close(result);
   return result;
