@@ -18,8 +18,9 @@ from typing import Any, Self
 from . import _core, history, map_types, targets
 from .arguments import is_buffer, shown
 from .attr import BpfError, Reply, address_of, bpf
-from .views.map_inside import MapView, prefix
+from .views.map_inside import MapView
 from .views.map_ops import OpsTable
+from .views.map_words import prefix
 from .views.page import Rows
 
 _SCALARS = {1, 2, 4, 8}

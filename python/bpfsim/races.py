@@ -23,7 +23,7 @@ from .arguments import shown
 from .trace import graph as object_graph
 from .views import ObjectGraph
 from .views.drawing import cut
-from .views.map_inside import compared, contents
+from .views.map_words import compared, contents
 from .views.page import mono, table
 
 KEPT = 100  # schedules of each outcome that can be looked at
@@ -31,7 +31,7 @@ _TOLD = 12  # lines of what differs
 _ELEMENTS = 4096  # of each map that count
 _QUIET = 5.0  # seconds, after which a search says how far it is
 Script = Callable[[Any], Any]
-Contents = dict[str, dict[str, str]]  # of every map, by its label: see views.map_inside.contents
+Contents = dict[str, dict[str, str]]  # of every map, by its label: see views.map_words.contents
 _Name = tuple[int, int]  # of an object, the same in every schedule: see python/bind/guests.cpp
 
 
