@@ -499,6 +499,14 @@ class VerifierError(BpfError):
     program: str = ""
     trace: Any = None
 
+    @classmethod
+    def of(cls, error: OSError, log: str, trace: Any, program: str) -> Self:
+        """A refused PROG_LOAD, with what is known of the program beside the kernel's answer."""
+        refused = cls(*error.args)
+        refused.__dict__.update(error.__dict__)
+        refused.log, refused.trace, refused.program = log, trace, program
+        return refused
+
     def __reduce__(self) -> Any:
         """What another process gets: all but the trace, which is the machine's."""
         return type(self), self.args, self.__dict__ | {"trace": None}
@@ -616,11 +624,8 @@ def _load(task: Any, call: dict[str, Any], target: Any, function: str, log: byte
     except OSError as error:
         if getattr(task, "exited", False):  # no program was judged
             raise
-        refused = VerifierError(*error.args)
-        refused.__dict__.update(error.__dict__)
-        refused.log, refused.trace = _text(log), trace
         name = call["prog_name"]
-        refused.program = name if isinstance(name, str) else _text(name)
+        refused = VerifierError.of(error, _text(log), trace, name if isinstance(name, str) else _text(name))
         raise refused.explained(task, cut, call["prog_type"], call["insns"]) from None
     text = f"the log does not fit into {len(log)} bytes: loaded again without one; log_size= gives it room\n"
     prog = Prog(task, int(fd), text if cut else _text(log), trace)

@@ -243,11 +243,8 @@ def _refused(error: Any, task: Any, made: _core.ObjectFile, trace: Any) -> OSErr
     error.check, error.reason = error.check or None, error.reason or None  # the live kernel tells neither
     error.version = getattr(getattr(task, "kernel", None), "version", None)
     if command == "BPF_PROG_LOAD" and not getattr(task, "exited", False):
-        refused = VerifierError(*error.args)
-        refused.__dict__.update(error.__dict__)
-        refused.log, refused.trace = made.log, trace
-        refused.program = error.step.partition("'")[2].rpartition("'")[0]
-        error = refused.explained(task)
+        program = error.step.partition("'")[2].rpartition("'")[0]
+        error = VerifierError.of(error, made.log, trace, program).explained(task)
     error = name_byte(error, _core.command_number(command))
     error.strerror = f"{error.step}: {error.args[-1]}"
     error.args = (error.errno, error.strerror)

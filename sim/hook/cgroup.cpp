@@ -3,9 +3,9 @@
 // Programs on cgroups. What the first attachment of a type says holds for those after it: alone (no flag),
 // alone but a group below may have its own instead (BPF_F_ALLOW_OVERRIDE), or many that all run, here and
 // below (BPF_F_ALLOW_MULTI, and every link). Each change computes anew, for the group and all below it, the
-// array of programs that run there. A program that uses a
-// CGROUP_STORAGE map gets its value there by being attached. LSM programs have a list for each hook that is
-// in use, of which there are ten in all. Of the hooks only device access fires (cgroup_device.cpp).
+// array of programs that run there. A program that uses a CGROUP_STORAGE map gets its value there by being
+// attached. LSM programs have a list for each hook that is in use, of which there are ten in all. Of the
+// hooks only device access fires (cgroup_device.cpp).
 #include <algorithm>
 
 #include "hook/attach.h"

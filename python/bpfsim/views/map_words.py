@@ -82,6 +82,7 @@ def compared(data: dict[str, Any], limit: int) -> str:
 
 
 def record_state(busy: bool, discarded: bool) -> str:
+    """How a record of a ring buffer stands."""
     return "busy" if busy else "discarded" if discarded else "committed"
 
 
