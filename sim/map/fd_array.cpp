@@ -1,12 +1,12 @@
 // Models: kernel/bpf/arraymap.c: prog_array, perf_event_array, cgroup_array, array_of_maps (Linux 6.18)
 //
-// Arrays of what user space names by a file descriptor: programs for tail calls, inner maps,
-// perf events, cgroups. An update takes the descriptor's object into a slot and counts it, a lookup from user
-// space gives its id, if it has one. A perf event array forgets what came through a descriptor when that open
-// file of the map is closed, unless it has BPF_F_PRESERVE_ELEMS. A prog array
-// holds programs that may hold it in turn, so it empties itself when the last descriptor or pin is gone;
-// otherwise neither would ever be freed. Departs from the kernel: no code of running programs is patched when
-// a slot changes, a tail call reads the slot.
+// Arrays of what user space names by a file descriptor: programs for tail calls, inner maps, perf events,
+// cgroups. An update takes the descriptor's object into a slot and counts it, a lookup from user space
+// gives its id, if it has one. A perf event array forgets what came through a descriptor when that open
+// file of the map is closed, unless it has BPF_F_PRESERVE_ELEMS. A prog array holds programs that may hold
+// it in turn, so it empties itself when the last descriptor or pin is gone; otherwise neither would ever
+// be freed. Departs from the kernel: no code of running programs is patched when a slot changes, a tail
+// call reads the slot.
 #include <map>
 
 #include "host/cgroup.h"

@@ -2,8 +2,8 @@
 //
 // BPF_MAP_TYPE_CGROUP_STORAGE and its per-CPU form. The values stand in a tree by key, and in a list, the
 // newest first, which BPF_MAP_GET_NEXT_KEY follows. With a key of 16 bytes each attach type has a value of
-// its own, with one of 8 bytes a cgroup has one for all. Departs from the
-// kernel: an update writes over the value in place. Not modelled yet: bpf_get_local_storage.
+// its own, with one of 8 bytes a cgroup has one for all. Departs from the kernel: an update writes over
+// the value in place. Not modelled yet: bpf_get_local_storage.
 #include "map/local_storage.h"
 
 #include <algorithm>

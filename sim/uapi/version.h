@@ -1,9 +1,9 @@
 // No kernel counterpart: a kernel is one version and need not name it; a simulated machine boots as any of
 // them.
 //
-// A kernel version as this project counts it, "6.18": the two numbers that decide what a kernel has. A third
-// part
-// ("5.4.0", "6.18.44-amd64") is read over, since stable updates are not told apart.
+// A kernel version as this project counts it, "6.18": the two numbers that decide what a kernel has. A
+// third part ("5.4.0", "6.18.44-amd64") is read over: neither stable updates nor what a distribution calls
+// its kernel are told apart.
 #pragma once
 
 #include <compare>

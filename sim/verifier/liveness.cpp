@@ -5,18 +5,17 @@
 // - Functions are judged once for each chain of calls that leads to them, since their pointers reach other
 //   slots each time. The chains are a tree: an Activation is a function called from one place of another
 //   Activation.
-// - The walk tells, for each instruction and each frame of its chain, which slots it may read (on some visit)
-//   and which it must write (on every visit).
+// - The walk tells, for each instruction and each frame of its chain, which slots it may read (on some
+//   visit) and which it must write (on every visit).
 // - From these follows the outlook before an instruction: a slot lives if some path from there reads it
-// before
-//   it is overwritten; it will be written if every path from there does so. Outlooks are computed from the
-//   last instruction to the first, again and again until nothing changes.
-// - What a function does to a frame of its callers, the call there does: the outlook at its entry is handed
-// up.
+//   before it is overwritten; it will be written if every path from there does so. Outlooks are computed
+//   from the last instruction to the first, again and again until nothing changes.
+// - What a function does to a frame of its callers, the call there does: the outlook at its entry is
+//   handed up.
 //
-// May-read sets only grow and must-write sets only shrink, so the computation can be resumed at any time; it
-// is, whenever a path ends. Departs from the kernel: it finds the function of a chain by hashing the list of
-// call sites, and the caller's by hashing a shorter list; here these are steps in the tree.
+// May-read sets only grow and must-write sets only shrink, so the computation can be resumed at any time;
+// it is, whenever a path ends. Departs from the kernel: it finds the function of a chain by hashing the
+// list of call sites, and the caller's by hashing a shorter list; here these are steps in the tree.
 #include "verifier/liveness.h"
 
 #include <map>

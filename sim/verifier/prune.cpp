@@ -2,17 +2,15 @@
 //
 // At every prune point: must this path go on, and is its state worth keeping?
 //
-// - The states kept for the instruction are tried in turn. One below which every path has ended is known to
-// be
-//   safe: if it covers the current state (states.cpp), the path ends here.
+// - The states kept for the instruction are tried in turn. One below which every path has ended is known
+//   to be safe: if it covers the current state (states.cpp), the path ends here.
 // - One below which paths are open lies on the path that we walk: we came round a loop. That it covers the
-//   current state shows only that one more round brings nothing new. This ends the path where something else
-//   bounds the loop (may_goto counts, a callback is called so many times); where nothing has changed and
-//   nothing bounds the loop, it is endless, and the program is refused.
+//   current state shows only that one more round brings nothing new. This ends the path where something
+//   else bounds the loop (may_goto counts, a callback is called so many times); where nothing has changed
+//   and nothing bounds the loop, it is endless, and the program is refused.
 // - A path that ends passes on what is precise in the state that covers it to the states it came from. If
-// that
-//   state lies in a loop that still has open paths, more may become precise: the end is kept as a backedge of
-//   the loop and asked again when the loop is done.
+//   that state lies in a loop that still has open paths, more may become precise: the end is kept as a
+//   backedge of the loop and asked again when the loop is done.
 // - A comparison costs more than a few instructions, so kept states stand apart: by two jumps and eight
 //   instructions, in a loop by twenty jumps or a hundred instructions, since its rounds differ anyway. A
 //   state is kept in any case at a checkpoint, and where the history of jumps has grown long.

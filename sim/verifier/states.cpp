@@ -1,17 +1,16 @@
 // Models: kernel/bpf/verifier.c, states_equal(), regsafe() and stacksafe() (Linux 6.18)
 //
-// When does an old state cover the current one? The old one went well whatever its registers and stack held,
-// within what was known of them. So the current one goes well too if all that it may hold, the old one might
-// have held. That means:
+// When does an old state cover the current one? The old one went well whatever its registers and stack
+// held, within what was known of them. So the current one goes well too if all that it may hold, the old
+// one might have held. That means:
 //
-// - What the old state did not need is not compared: registers that no later instruction reads, registers and
-//   stack bytes that were never written or are dead.
+// - What the old state did not need is not compared: registers that no later instruction reads, registers
+//   and stack bytes that were never written or are dead.
 // - A number on which no verdict rested (it is not precise) may be any number; another must lie within the
-// old
-//   bounds and agree with the old known bits.
-// - A pointer must have the old one's type. Into a map's element or other sized memory, where its offset may
-//   lie is compared as a number is; into the packet, it must also be known to reach as far. Any other pointer
-//   must be the same.
+//   old bounds and agree with the old known bits.
+// - A pointer must have the old one's type. Into a map's element or other sized memory, where its offset
+//   may lie is compared as a number is; into the packet, it must also be known to reach as far. Any other
+//   pointer must be the same.
 // - An id says that things come from one source; which number it is says nothing. Old and current ids
 //   therefore pair off, one with one, in all that is compared.
 // - Eight bytes of stack that read as a number are compared as one. Otherwise each byte must be of the old
