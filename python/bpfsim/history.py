@@ -64,18 +64,14 @@ class GraphDiff:
     def __bool__(self) -> bool:
         return bool(self.born or self.freed or self.added or self.removed or self.counters)
 
-    def _edge(self, edge: Edge) -> str:
-        name = self.labels
-        return f"{name.get(edge.holder, '?')} {'->' if edge.strong else '.>'} {name.get(edge.held, '?')} ({edge.via})"
-
     def lines(self) -> list[str]:
         """One line for each difference."""
         return [
-            *(f"+ {node.label}" + (f" [{node.counters}]" if node.counters else "") for node in self.born),
+            *(f"+ {node.text}" for node in self.born),
             *(f"- {node.label}" for node in self.freed),
             *(f"  {node.label}: {before} => {now}" for node, before, now in self.counters),
-            *(f"+ {self._edge(edge)}" for edge in self.added),
-            *(f"- {self._edge(edge)}" for edge in self.removed),
+            *(f"+ {edge.text(self.labels)}" for edge in self.added),
+            *(f"- {edge.text(self.labels)}" for edge in self.removed),
         ]
 
     def __str__(self) -> str:

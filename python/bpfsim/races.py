@@ -461,14 +461,8 @@ def _answer(who: str, script: Script, task: Any) -> str:
 
 def _told_graph(graph: ObjectGraph) -> list[str]:
     """Each object with its counters, and each reference, a line each."""
-    name = {node.serial: node.label for node in graph.nodes}
-    return [
-        *(f"{node.label}" + (f" [{node.counters}]" if node.counters else "") for node in graph.nodes),
-        *(
-            f"{name.get(e.holder, '?')} {'->' if e.strong else '.>'} {name.get(e.held, '?')} ({e.via})"
-            for e in graph.edges
-        ),
-    ]
+    labels = {node.serial: node.label for node in graph.nodes}
+    return [*(node.text for node in graph.nodes), *(edge.text(labels) for edge in graph.edges)]
 
 
 def _told_contents(held: Contents, outcomes: list[Outcome]) -> list[str]:

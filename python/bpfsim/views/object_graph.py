@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,11 @@ class Node:
     counters: str = ""
     root: bool = False
 
+    @property
+    def text(self) -> str:
+        """The object in words."""
+        return self.label + (f" [{self.counters}]" if self.counters else "")
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -64,6 +69,11 @@ class Edge:
     held: int
     via: str
     strong: bool = True
+
+    def text(self, labels: Mapping[int, str]) -> str:
+        """The reference in words; ``labels`` are those of the objects, by serial."""
+        holder, held = (labels.get(end, "?") for end in (self.holder, self.held))
+        return f"{holder} {'->' if self.strong else '.>'} {held} ({self.via})"
 
 
 class Changes(Protocol):
