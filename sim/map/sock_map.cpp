@@ -3,20 +3,20 @@
 // Sockets by index (SOCKMAP) or by any key (SOCKHASH). User space gives a descriptor of a TCP, UDP or AF_UNIX
 // socket in the right state and reads its cookie back. A socket in such a map has a psock, which knows each
 // slot it stands in and has the programs of the maps; when the socket is closed it leaves them all. Programs
-// are attached to the map, and go to each socket that is added afterwards. Departs from the kernel: each slot
-// holds its socket, where the psock does so once for all slots; a psock is freed at once. A program that
-// looks up a key gets the socket, with a reference where no grace period protects it. Not modelled yet: that
-// the map's programs run (no data is sent), bpf_sock_map_update and its like.
+// are attached to the map (sock_map_progs.cpp), and go to each socket that is added afterwards. Departs from
+// the kernel: each slot holds its socket, where the psock does so once for all slots; a psock is freed at
+// once. A program that looks up a key gets the socket, with a reference where no grace period protects it.
+// Not modelled yet: that the map's programs run (no data is sent), bpf_sock_map_update and its like.
 #include "map/sock_map.h"
 
 #include <bit>
-#include <map>
 
 #include "host/socket.h"
 #include "map/common.h"
 #include "map/jhash.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/psock_progs.h"
 #include "map/view.h"
 #include "uapi/gates.h"
 
@@ -27,17 +27,6 @@ namespace {
 constexpr uint32_t SOCK_CREATE_FLAG_MASK = BPF_F_NUMA_NODE | BPF_F_RDONLY | BPF_F_WRONLY;
 constexpr uint32_t kMaxKeySize = 512;  // MAX_BPF_STACK
 constexpr uint64_t kSizeofBpfStab = 376, kSizeofBpfShtab = 384, kSizeofBucket = 16, kSizeofShtabElem = 48;
-
-// struct sk_psock_progs
-struct PsockProgs {
-  Prog *msg_parser = nullptr, *stream_parser = nullptr, *stream_verdict = nullptr, *skb_verdict = nullptr;
-};
-constexpr std::pair<Prog * PsockProgs::*, const char*> kPsockProgs[] = {
-    {&PsockProgs::msg_parser, "msg_parser"},
-    {&PsockProgs::stream_parser, "stream_parser"},
-    {&PsockProgs::stream_verdict, "stream_verdict"},
-    {&PsockProgs::skb_verdict, "skb_verdict"},
-};
 
 void each_prog(const PsockProgs& progs, const HoldVisitor& visit) {
   for (const auto& [member, name] : kPsockProgs)
@@ -53,13 +42,6 @@ struct ShtabElem {  // struct bpf_shtab_elem
   uint32_t hash;
   Sock* sk;
   RawBytes key;
-};
-
-struct SockMap : Map {
-  using Map::Map;
-  virtual void remove(void* link_raw) = 0;  // what a socket that is closed asks for each of its slots
-  PsockProgs progs;
-  std::map<uint32_t, bpfsim::Link*> prog_links;  // by attach type: who put the program there, if a link did
 };
 
 // A slot of an array of sockets is its own link_raw, as is an element of a hash.
@@ -83,11 +65,6 @@ BpfStab& stab_of(Map& map) { return static_cast<BpfStab&>(map); }
 const BpfStab& stab_of(const Map& map) { return static_cast<const BpfStab&>(map); }
 BpfShtab& shtab_of(Map& map) { return static_cast<BpfShtab&>(map); }
 const BpfShtab& shtab_of(const Map& map) { return static_cast<const BpfShtab&>(map); }
-
-SockMap* sock_map_of(Map& map) {
-  const bool is = map.map_type == BPF_MAP_TYPE_SOCKMAP || map.map_type == BPF_MAP_TYPE_SOCKHASH;
-  return is ? static_cast<SockMap*>(&map) : nullptr;
-}
 
 // ---- What stands at the socket
 
@@ -427,123 +404,7 @@ void sock_hash_each_held(const Map& map, const HoldVisitor& visit) {
   each_prog(shtab_of(map).progs, visit);
 }
 
-// ---- Programs of a map
-
-Result<Prog**> sock_map_prog_lookup(Map& map, uint32_t which) {
-  SockMap* socks = sock_map_of(map);
-  if (!socks) return refuse(Errno::OpNotSupp, "map type {} takes no programs", uint32_t(map.map_type));
-  PsockProgs& progs = socks->progs;
-  switch (which) {
-    case BPF_SK_MSG_VERDICT: return &progs.msg_parser;
-    case BPF_SK_SKB_STREAM_PARSER: return &progs.stream_parser;
-    case BPF_SK_SKB_STREAM_VERDICT:
-      if (progs.skb_verdict) return refuse(Errno::Busy, "the map has a BPF_SK_SKB_VERDICT program");
-      return &progs.stream_verdict;
-    case BPF_SK_SKB_VERDICT:
-      if (progs.stream_verdict) return refuse(Errno::Busy, "the map has a BPF_SK_SKB_STREAM_VERDICT program");
-      return &progs.skb_verdict;
-    default: return refuse(Errno::OpNotSupp, "attach type {} is not for a map of sockets", which);
-  }
-}
-
-// Puts a program (or none) in its slot, with the reference that comes with it; `old`, if given, must be
-// there. What a link has put there only that link takes away.
-Result<void> sock_map_prog_update(Map& map, Prog* prog, Prog* old, Link* link, uint32_t which) {
-  KFN(map.machine, sock_map_prog_update);
-  Prog** slot = TRY(sock_map_prog_lookup(map, which));
-  auto& links = sock_map_of(map)->prog_links;
-  if ((!link || prog) && links.count(which))
-    return refuse(Errno::Busy, "a link is attached to map {}", map.id);
-  if (old && *slot != old) return refuse(Errno::NoEnt, "the program is not attached to map {}", map.id);
-  if (Prog* replaced = std::exchange(*slot, prog)) bpf_prog_put(*replaced, {"replaced at map {}", map.id});
-  if (old) links.erase(which);
-  if (!old && link) links[which] = link;
-  return {};
-}
-
-struct SockmapLink final : Link {
-  SockmapLink(Map& map, Prog& prog, bpf_attach_type type);
-  void each_held(const HoldVisitor& visit) const override {
-    Link::each_held(visit);
-    if (!map) return;
-    visit({map, Counter::Refs, true, "sockmap_link->map"});
-    visit({map, Counter::UserRefs, true, "sockmap_link->map"});
-  }
-  Map* map;  // null once detached
-};
-SockmapLink& sockmap_link(Link& link) { return static_cast<SockmapLink&>(link); }
-uint32_t map_id_of(const Link& link) {
-  const Map* map = static_cast<const SockmapLink&>(link).map;
-  return map ? map->id : 0;
-}
-
-void sock_map_link_release(Link& link) {
-  KFN(link.machine, sock_map_link_release);
-  Map* map = std::exchange(sockmap_link(link).map, nullptr);
-  if (!map) return;
-  (void)sock_map_prog_update(*map, nullptr, link.prog, &link, link.attach_type);
-  bpf_map_put_with_uref(*map, {"link {} is detached", link.id});
-}
-
-Result<void> sock_map_link_detach(Link& link) {
-  sock_map_link_release(link);
-  return {};
-}
-
-Result<void> sock_map_link_update_prog(Link& link, Prog& prog, Prog* old, Holding& given) {
-  KFN(link.machine, sock_map_link_update_prog);
-  if (old && link.prog != old)
-    return refuse(Errno::Perm, "the link holds program {}, not {}", link.prog->id, old->id);
-  if (link.prog->type != prog.type || link.prog->expected_attach_type != prog.expected_attach_type)
-    return refuse(Errno::Inval, "the new program is of another type or attach type");
-  Map* map = sockmap_link(link).map;
-  if (!map) return refuse(Errno::NoLink, "the link is detached");
-  Prog** slot = TRY(sock_map_prog_lookup(*map, link.attach_type));
-  bpf_prog_inc(prog, {"attached to map {}", map->id});
-  if (Prog* replaced = std::exchange(*slot, &prog)) bpf_prog_put(*replaced, {"replaced at map {}", map->id});
-  given.release();
-  bpf_prog_put(*std::exchange(link.prog, &prog), {"replaced in link {}", link.id});
-  return {};
-}
-
-std::string sock_map_link_show_fdinfo(const Link& link) {
-  return "map_id:\t" + std::to_string(map_id_of(link)) + "\nattach_type:\t" +
-         std::to_string(link.attach_type) + "\n";
-}
-
-Result<void> sock_map_link_fill_info(const Link& link, bpf_link_info& info) {
-  info.sockmap.map_id = map_id_of(link);
-  info.sockmap.attach_type = link.attach_type;
-  return {};
-}
-
-const LinkOps sock_map_link_ops = {.name = "sockmap",
-                                   .release = sock_map_link_release,
-                                   .detach = sock_map_link_detach,
-                                   .update_prog = sock_map_link_update_prog,
-                                   .show_fdinfo = sock_map_link_show_fdinfo,
-                                   .fill_link_info = sock_map_link_fill_info};
-
-SockmapLink::SockmapLink(Map& map, Prog& prog, bpf_attach_type type)
-    : Link(map.machine, BPF_LINK_TYPE_SOCKMAP, sock_map_link_ops, &prog, type), map(&map) {}
-
 }  // namespace
-
-Result<Link*> sock_map_link_create(Prog& prog, const bpf_attr& attr) {
-  KFN(prog.machine, sock_map_link_create);
-  const auto& create = attr.link_create;
-  if (create.flags) return refuse(Errno::Inval, "flags {} have no meaning here", create.flags);
-  Map& map = *TRY(__bpf_map_get(prog.machine, int(create.target_fd)));
-  if (!sock_map_of(map)) return refuse(Errno::Inval, "map type {} holds no sockets", uint32_t(map.map_type));
-  auto* link = new SockmapLink(map, prog, bpf_attach_type(create.attach_type));
-  if (Result<void> done = sock_map_prog_update(map, &prog, nullptr, link, create.attach_type); !done) {
-    delete link;
-    return done.refusal();
-  }
-  bpf_prog_inc(prog, {"attached to map {}", map.id});
-  bpf_map_inc_with_uref(map, {"target of a link"});
-  return link;
-}
 
 Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* value, uint64_t flags) {
   KFN(map.machine, sock_map_update_elem_sys);
@@ -557,44 +418,6 @@ Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* val
   if (map.map_type == BPF_MAP_TYPE_SOCKMAP)
     return sock_map_update_common(map, key_as<uint32_t>(key), sk, flags);
   return sock_hash_update_common(map, key, sk, flags);
-}
-
-Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& prog) {
-  KFN(machine, sock_map_get_from_fd);
-  if (attr.attach_flags || attr.replace_bpf_fd)
-    return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
-                  attr.replace_bpf_fd);
-  Map& map = *TRY(__bpf_map_get(machine, int(attr.target_fd)));
-  return sock_map_prog_update(map, &prog, nullptr, nullptr, attr.attach_type);
-}
-
-Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_prog_type ptype) {
-  KFN(machine, sock_map_prog_detach);
-  if (attr.attach_flags || attr.replace_bpf_fd)
-    return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
-                  attr.replace_bpf_fd);
-  Map& map = *TRY(__bpf_map_get(machine, int(attr.target_fd)));
-  Prog* prog = TRY(__bpf_prog_get(machine, int(attr.attach_bpf_fd)));
-  if (prog->type != ptype)
-    return refuse(Errno::Inval, "the program has type {}, attach type {} wants another", uint32_t(prog->type),
-                  attr.attach_type);
-  return sock_map_prog_update(map, nullptr, prog, nullptr, attr.attach_type);
-}
-
-// The counts are told even where the attach type is refused.
-Result<void> sock_map_bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr) {
-  KFN(machine, sock_map_bpf_prog_query);
-  if (attr.query.query_flags) return refuse(Errno::Inval, "query_flags must be 0");
-  Map& map = *TRY(__bpf_map_get(machine, int(attr.query.target_fd)));
-  const Result<Prog**> slot = sock_map_prog_lookup(map, attr.query.attach_type);
-  const Prog* prog = slot ? **slot : nullptr;
-  const uint32_t flags = 0, count = prog ? 1 : 0;
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.attach_flags), &flags, sizeof flags));
-  if (prog && attr.query.prog_cnt && attr.query.prog_ids)
-    TRY(copy_to_user(machine, attr.query.prog_ids, &prog->id, sizeof prog->id));
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, query.prog_cnt), &count, sizeof count));
-  if (!slot) return slot.refusal();
-  return {};
 }
 
 bool sock_map_seq_find_next(const Map& map, uint64_t& bucket, uint32_t& within, SockMapElem& elem) {
