@@ -95,7 +95,8 @@ Result<void> arena_get_unmapped_area(const Map& map, uint64_t address, uint64_t 
   return {};
 }
 
-Result<Span> arena_map_mmap(Map& map, const Vma& vma) {
+// As 6.18's stable releases: what came first let a fork share the mapping and a munmap cut it.
+Result<Span> arena_map_mmap(Map& map, Vma& vma) {
   BpfArena& arena = arena_of(map);
   if (arena.user_vm_start && vma.start != arena.user_vm_start)
     return refuse(Errno::Busy, "the arena lies at {}, and something else is there in this task",
@@ -105,6 +106,7 @@ Result<Span> arena_map_mmap(Map& map, const Vma& vma) {
   if (!arena.pages) arena.pages = TRY(map.machine.arena.alloc(vma.length, "arena pages"));
   arena.user_vm_start = vma.start;
   arena.user_vm_end = vma.start + vma.length;
+  vma.whole = true;
   return arena.pages;
 }
 

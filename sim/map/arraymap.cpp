@@ -172,7 +172,7 @@ Result<uint32_t> array_map_direct_value_meta(const Map& map, Addr imm) {
   return uint32_t(imm - array.values.addr);
 }
 
-Result<Span> array_map_mmap(Map& map, const Vma& vma) {
+Result<Span> array_map_mmap(Map& map, Vma& vma) {
   BpfArray& array = array_of(map);
   if (!(map.map_flags & BPF_F_MMAPABLE)) return refuse(Errno::Inval, "the map lacks BPF_F_MMAPABLE");
   uint64_t size = round_up(uint64_t(map.max_entries) * array.elem_size, kPageSize);

@@ -109,13 +109,13 @@ Result<Span> map_pages(const RingbufMap& rb, uint64_t offset, uint64_t length) {
   return Span{rb.ring.addr + kConsumerPage + offset, rb.ring.host + kConsumerPage + offset, length};
 }
 
-Result<Span> ringbuf_map_mmap_kern(Map& map, const Vma& vma) {
+Result<Span> ringbuf_map_mmap_kern(Map& map, Vma& vma) {
   if (vma.write && (vma.offset != 0 || vma.length != kPageSize))
     return refuse(Errno::Perm, "only the consumer's page may be mapped for writing");
   return map_pages(ringbuf_of(map), vma.offset, vma.length);
 }
 
-Result<Span> ringbuf_map_mmap_user(Map& map, const Vma& vma) {
+Result<Span> ringbuf_map_mmap_user(Map& map, Vma& vma) {
   if (vma.write && vma.offset == 0)
     return refuse(Errno::Perm, "the consumer's page may not be mapped for writing");
   return map_pages(ringbuf_of(map), vma.offset, vma.length);

@@ -21,7 +21,7 @@ struct Vma;
 
 // What a mapping of a file asks of it (vm_operations_struct and the mmap of file_operations).
 struct MmapOps {
-  Result<Span> (*mmap)(File& file, const Vma& vma);     // the pages, or why not
+  Result<Span> (*mmap)(File& file, Vma& vma);           // the pages, or why not
   void (*open)(File& file, const Vma& vma);             // one more such mapping: fork, or a part of one
   void (*close)(File& file, const Vma& vma);            // one less
   uint64_t (*page)(const File& file, uint64_t offset);  // where this offset lies, if pages are mapped twice
@@ -115,6 +115,7 @@ struct Vma {
   File* file;
   bool shared, read, write;
   Span pages;
+  bool whole = false;  // no child gets it (VM_DONTCOPY), and no part of it can go alone
 };
 
 // A process. exit() closes what its table holds and unmaps what it has mapped.

@@ -162,7 +162,7 @@ static void bpf_map_mmap_close(File& file, const Vma& vma) {
 }
 
 // While it is mapped for writing, a map cannot be frozen, and a frozen one cannot be mapped so.
-static Result<Span> bpf_map_mmap(File& file, const Vma& vma) {
+static Result<Span> bpf_map_mmap(File& file, Vma& vma) {
   Map& map = map_of(file);
   KFN(map.machine, bpf_map_mmap);
   if (map.record) return refuse(Errno::NotSupp, "the values have special fields");

@@ -68,6 +68,8 @@ Vma split_vma(const Task& task, const Vma& vma, uint64_t start, uint64_t length)
   return part;
 }
 
+bool inside(const Vma& vma, uint64_t addr) { return vma.start < addr && addr < vma.start + vma.length; }
+
 void insert(Task& task, size_t at, const Vma& vma) {
   task.mappings.insert(task.mappings.begin() + long(at), vma);
 }
@@ -147,6 +149,9 @@ Result<void> sys_munmap(Task& task, uint64_t addr, uint64_t length) {
   if (addr % kPageSize || length == 0 || from > kTaskSize || length > kTaskSize - from)
     return refuse(Errno::Inval, "{} bytes at {} are not whole pages of a task", length, addr);
   const uint64_t end = addr + page_align(length);
+  for (const Vma& vma : task.mappings)
+    if (vma.whole && (inside(vma, addr) || inside(vma, end)))
+      return refuse(Errno::Inval, "the {} bytes mapped at {} go only as a whole", vma.length, vma.start);
   for (size_t i = 0; i < task.mappings.size();) {
     const Vma vma = task.mappings[i];
     const uint64_t vma_end = vma.start + vma.length;
@@ -166,6 +171,7 @@ void dup_mmap(Task& child, const Task& parent) {
   KFN(child.machine, dup_mmap);
   child.next_mapping = parent.next_mapping;
   for (const Vma& vma : parent.mappings) {
+    if (vma.whole) continue;
     get_file(*vma.file, {"fork: mapping of task {}", child.pid});
     if (vma.file->f_op.mmap->open) vma.file->f_op.mmap->open(*vma.file, vma);
     child.mappings.push_back(vma);

@@ -76,7 +76,7 @@ struct MapOps {
   OpsEntry<void(Map&, uint32_t key)> map_poke_run;
   OpsEntry<Result<Addr>(const Map&, uint32_t offset)> map_direct_value_addr;
   OpsEntry<Result<uint32_t>(const Map&, Addr imm)> map_direct_value_meta;
-  OpsEntry<Result<Span>(Map&, const Vma&)> map_mmap;
+  OpsEntry<Result<Span>(Map&, Vma&)> map_mmap;
   OpsEntry<uint32_t(Map&, File&)> map_poll;
   // Where a mapping may lie: -EINVAL, -E2BIG for what the type does not allow. An address of 0 asks for any.
   OpsEntry<Result<void>(const Map&, uint64_t address, uint64_t offset, uint64_t length)>

@@ -35,6 +35,7 @@ from wire import Buffer
 # Lines that differ by nature: ids, the mount and inode of a boot, whether a program was compiled.
 BY_NATURE = re.compile(r"^((?:map|prog|btf|link)_id|mnt_id|ino|prog_jited|owner_jited):\t\d+$", re.M)
 READ, WRITE, EXEC = 1, 2, 4
+ARENA = 33
 SHARED, PRIVATE, VALIDATE = 1, 2, 3
 PAGE = 4096
 
@@ -257,6 +258,22 @@ def mmap_of_an_array(s):
         pages.close()
 
 
+def mmap_of_an_arena(s):
+    """It is mapped whole, at the address that the first mapping got, and goes whole."""
+    pages = Pages(s)
+    fd = s.map_create(ARENA, 0, 0, 4, MMAPABLE)
+    whole = pages.map("the arena", fd, 4 * PAGE)
+    for first, count in ((0, 1), (1, 2), (3, 1), (2, 4)):
+        pages.unmap(f"{count} pages of it from {first}", whole.address + first * PAGE, count * PAGE)
+    pages.map("a page of it", fd)
+    pages.map("all of it once more", fd, 4 * PAGE)
+    pages.map("more than all of it", fd, 5 * PAGE)
+    pages.unmap("all of it", whole.address, 4 * PAGE)
+    pages.mapped.remove(whole)
+    pages.map("all of it, its old address not named", fd, 4 * PAGE)
+    pages.close()
+
+
 def numa_nodes(s):
     """The node that a map asks for, with the flag and without, and what cannot lie on one node."""
     for kind in MODELLED:
@@ -271,4 +288,12 @@ def numa_nodes(s):
         s.close()
 
 
-WRITTEN = (numa_nodes, fdinfo_of_maps, fdinfo_of_others, mmap_refusals, mmap_and_freeze, mmap_of_an_array)
+WRITTEN = (
+    numa_nodes,
+    fdinfo_of_maps,
+    fdinfo_of_others,
+    mmap_refusals,
+    mmap_and_freeze,
+    mmap_of_an_array,
+    mmap_of_an_arena,
+)

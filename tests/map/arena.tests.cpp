@@ -38,7 +38,8 @@ TEST_CASE("whoever maps an arena first says where it lies") {
   CHECK(ops.map_get_unmapped_area(map, 0, 0, 4 * 4096).ok());
   const uint64_t start = kMmapBase + 4096;
   auto mapped_at = [&](uint64_t address, uint64_t length) {
-    return ops.map_mmap(map, Vma{address, length, 0, nullptr, true, true, true, {}});
+    Vma vma{address, length, 0, nullptr, true, true, true, {}};
+    return ops.map_mmap(map, vma);
   };
   REQUIRE(mapped_at(start, 4 * 4096));
   CHECK(*ops.map_direct_value_addr(map, 0) == start);

@@ -18,7 +18,8 @@ struct MapParams {
 
 // mmap(2) of a map as its type sees it.
 inline Result<Span> mapped(Map& map, uint64_t offset, uint64_t length, bool writable) {
-  return map.ops->map_mmap(map, Vma{kMmapBase, length, offset, nullptr, true, true, writable, {}});
+  Vma vma{kMmapBase, length, offset, nullptr, true, true, writable, {}};
+  return map.ops->map_mmap(map, vma);
 }
 
 struct Maps {

@@ -99,6 +99,19 @@ TEST_CASE("Writable pages keep a map from being frozen; cut in the middle, each 
   CHECK(s.mapped(fd, kPageSize, kRead));
 }
 
+TEST_CASE("An arena's pages go as a whole, and no child gets them") {
+  MmapSim s;
+  const long fd = s.map_create(BPF_MAP_TYPE_ARENA, 0, 0, 3, BPF_F_MMAPABLE);
+  const uint64_t at = *s.mapped(fd, 3 * kPageSize);
+  Task& child = s.k.fork(s.t);
+  CHECK(child.mappings.empty());
+  for (uint64_t page : {0, 1, 2})
+    CHECK(s.k.munmap(s.t, at + page * kPageSize, kPageSize).err() == Errno::Inval);
+  CHECK(s.store<uint32_t>(at, 42) == Errno::None);
+  CHECK(s.k.munmap(s.t, at, 3 * kPageSize));
+  CHECK(s.t.mappings.empty());
+}
+
 TEST_CASE("mmap refuses with the kernel's errnos") {
   MmapSim s;
   const long array = s.map_create(BPF_MAP_TYPE_ARRAY, 4, 8, 600, BPF_F_MMAPABLE);
