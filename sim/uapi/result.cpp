@@ -4,6 +4,8 @@
 // Formatting of refusals, done only when somebody reads one.
 #include "uapi/result.h"
 
+#include <utility>
+
 namespace bpfsim {
 
 const char* errno_name(Errno err) {
@@ -35,15 +37,27 @@ std::string FactArg::str() const {
   return "";
 }
 
+// The kernel's function of which ours does a part; else ours.
+static std::string_view kernels_name(std::string_view function) {
+  static constexpr std::pair<std::string_view, std::string_view> parts[] = {
+#define PART(ours, kernels) {#ours, #kernels},
+#include "uapi/parts.def"
+#undef PART
+  };
+  for (const auto& [ours, kernels] : parts)
+    if (ours == function) return kernels;
+  return function;
+}
+
 // source_location gives "bpfsim::Result<> bpfsim::array_map_alloc_check(const Attr&)"; a reader wants the
-// bare name.
+// bare name, and the kernel's.
 std::string Refusal::check() const {
   std::string_view name = function;
   if (size_t paren = name.find('('); paren != name.npos) name = name.substr(0, paren);
   if (size_t space = name.rfind(' '); space != name.npos) name = name.substr(space + 1);
   while (!name.empty() && (name.front() == '*' || name.front() == '&')) name.remove_prefix(1);
   if (size_t colons = name.rfind("::"); colons != name.npos) name = name.substr(colons + 2);
-  return std::string(name);
+  return std::string(kernels_name(name));
 }
 
 void Refusal::put_name(std::string_view name, size_t& at, size_t& spare) {

@@ -138,7 +138,7 @@ Errno check_mem_reg(bpf_verifier_env& env, uint32_t regno, uint32_t mem_size) {
   return err;
 }
 
-Errno check_arg(bpf_verifier_env& env, uint32_t i, const bpf_subprog_arg_info& arg) {
+Errno match_arg(bpf_verifier_env& env, uint32_t i, const bpf_subprog_arg_info& arg) {
   const uint32_t regno = i + 1;
   const bpf_reg_state& reg = env.cur_regs()[regno];
   if (arg.arg_type == ARG_ANYTHING) {
@@ -160,7 +160,7 @@ Errno check_arg(bpf_verifier_env& env, uint32_t i, const bpf_subprog_arg_info& a
 Errno btf_check_func_arg_match(bpf_verifier_env& env, uint32_t subprog) {
   MUST(btf_prepare_func_args(env, subprog));
   const bpf_subprog_info& sub = env.subprog_info[subprog];
-  for (uint32_t i = 0; i < sub.arg_cnt; i++) MUST(check_arg(env, i, sub.args[i]));
+  for (uint32_t i = 0; i < sub.arg_cnt; i++) MUST(match_arg(env, i, sub.args[i]));
   return Errno::None;
 }
 

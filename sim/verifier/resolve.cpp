@@ -103,7 +103,7 @@ static bool is_tracing_prog_type(bpf_prog_type type) {
 }
 
 // Fields of values that programs of these types may not touch, and so may not even name the map.
-static Errno check_fields(bpf_verifier_env& env, const BtfRecord& record) {
+static Errno check_special_fields(bpf_verifier_env& env, const BtfRecord& record) {
   const bool locks = record.has(BPF_SPIN_LOCK) || record.has(BPF_RES_SPIN_LOCK);
   if (locks && env.prog.type == BPF_PROG_TYPE_SOCKET_FILTER)
     return reject(env, Errno::Inval, "socket filter progs cannot use bpf_spin_lock yet\n");
@@ -121,7 +121,7 @@ static Errno check_fields(bpf_verifier_env& env, const BtfRecord& record) {
 static Errno check_map_prog_compatibility(bpf_verifier_env& env, const Map& map) {
   if (is_exclusive_to_another(env, map))
     return reject(env, Errno::Access, "program's hash doesn't match map's excl_prog_hash\n");
-  MUST(check_fields(env, map.record));
+  MUST(check_special_fields(env, map.record));
   if (map.map_type == BPF_MAP_TYPE_STRUCT_OPS)
     return reject(env, Errno::Inval, "bpf_struct_ops map cannot be used in prog\n");
   if (env.prog.aux->sleepable && !sleepable_prog_may_use(map.map_type))

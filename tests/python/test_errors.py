@@ -6,10 +6,13 @@ import copy
 import errno
 import json
 import pickle
+import re
+from pathlib import Path
 
 import bpfsim
 import pytest
 
+SIM = Path(__file__).resolve().parents[2] / "sim"
 SPIN = "r6 = 0\nl: r6 += 1\nif r6 < 60000 goto l\n"
 
 
@@ -134,3 +137,14 @@ def test_a_refusal_is_plain_data_and_names_program_and_kernel():
     with pytest.raises(bpfsim.VerifierError) as found:
         task.prog_load("xdp", "r0 = r9\nexit")
     assert str(found.value).endswith("R9 !read_ok) [Linux 5.4]") and found.value.as_dict()["program"] == ""
+
+
+def test_parts_of_a_kernel_function_are_functions_that_refuse():
+    parts = dict(re.findall(r"^PART\((\w+), (\w+)\)$", (SIM / "uapi/parts.def").read_text(), re.M))
+    files = [path.read_text() for path in sorted(SIM.rglob("*.cpp"))]
+    for ours in parts:
+        function = rf"^( *)(?:\w[^\n(=]* )?[&*]*{ours}\([^;{{]*\)(?: const)? \{{\n(.*?)^\1\}}"
+        bodies = [body for text in files for _, body in re.findall(function, text, re.M | re.S)]
+        assert len(bodies) == 1, ours
+        assert re.search(r"\b(refuse|reject|verifier_bug)\(", bodies[0]), ours
+    assert not set(parts) & set(parts.values())

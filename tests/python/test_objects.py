@@ -111,9 +111,9 @@ def test_a_refused_map_says_what_the_kernel_said_and_which_map_it_was():
     task = bpfsim.Kernel("5.4").spawn()
     error = refused(opened("maps"), task)
     words = "BPF_MAP_TYPE_RINGBUF came with Linux 5.8; this is 5.4"
-    assert (error.check, error.reason) == task.last_refusal == ("find_map_ops", words)
+    assert (error.check, error.reason) == task.last_refusal == ("map_create", words)
     assert error.step == "MAP_CREATE of 'events' (type 27)" and not isinstance(error, bpfsim.VerifierError)
-    assert str(error) == f"[Errno 22] {error.step}: Invalid argument (find_map_ops: {words})"
+    assert str(error) == f"[Errno 22] {error.step}: Invalid argument (map_create: {words})"
 
 
 def test_a_program_refused_before_the_verifier_says_why():

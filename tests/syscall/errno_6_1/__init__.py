@@ -2,7 +2,7 @@
 
 The tables (``syscall.tsv``, ``maps.tsv``, ...) have a row for each check of 6.1's bpf(2) that answers an errno: its
 function and line in 6.1.192, the errno, the command, and a verdict: ``case`` (CASES in the module of the table's name
-holds a call that runs into it; the last column names our function where another than the kernel's refuses), a reason
+holds a call that runs into it; the last column names the function that refuses where it is another), a reason
 why no call can, or ``missing``. ``python tests/syscall/errno_6_1`` counts them; ``--missing`` names those without one.
 """
 
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     errno: str
     command: str
     verdict: str
-    refuses: str  # our function, where it is not the one of the same name
+    refuses: str  # the function that refuses here, where it is not this one
 
 
 def rows():
