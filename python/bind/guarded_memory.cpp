@@ -13,6 +13,8 @@
 #include <csignal>
 #endif
 
+#include "base/arena.h"
+
 namespace bpfsim {
 
 namespace {
@@ -108,9 +110,15 @@ bool GuardedUserMemory::read(void* to, uint64_t user, size_t size) {
                        guarded_copy(to, reinterpret_cast<const void*>(uintptr_t(user)), size));
 }
 
+// Page by page: what lies before a page that is not there has been written, as in the kernel.
 bool GuardedUserMemory::write(uint64_t user, const void* from, size_t size) {
-  return size == 0 ||
-         (inside("writes", user, size) && guarded_copy(reinterpret_cast<void*>(uintptr_t(user)), from, size));
+  if (size != 0 && !inside("writes", user, size)) return false;
+  const auto* bytes = static_cast<const uint8_t*>(from);
+  for (size_t part; size > 0; user += part, bytes += part, size -= part) {
+    part = std::min<size_t>(size, kPageSize - user % kPageSize);
+    if (!guarded_copy(reinterpret_cast<void*>(uintptr_t(user)), bytes, part)) return false;
+  }
+  return true;
 }
 
 }  // namespace bpfsim

@@ -79,9 +79,10 @@ Result<void> bpf_check_uarg_tail_zero(Machine& machine, uint64_t user, uint32_t 
                                       uint32_t actual_size, const char* what) {
   if (actual_size > kPageSize)
     return refuse(Errno::TooBig, "{} bytes of {} are more than a page", actual_size, what);
-  uint8_t tail[64];
+  uint8_t tail[64];  // never over the end of a page: what is not 0 is met before one that is not there
   for (uint32_t at = expected_size; at < actual_size;) {
-    const uint32_t part = std::min<uint32_t>(sizeof tail, actual_size - at);
+    const auto to_page_end = uint32_t(kPageSize - (user + at) % kPageSize);
+    const uint32_t part = std::min({uint32_t(sizeof tail), actual_size - at, to_page_end});
     TRY(copy_from_user(machine, tail, user + at, part));
     for (uint32_t i = 0; i < part; ++i)
       if (tail[i] != 0)

@@ -149,6 +149,13 @@ void skip_committed(RingbufMap& rb) {
   }
 }
 
+// How much of a record lies behind the border, where it is of the beginning once more: what stands there is
+// brought along when the record is reserved, and goes back when it is committed.
+uint64_t over_the_border(const RingbufMap& rb, uint64_t offset, uint64_t size) {
+  const uint64_t border = kData + rb.mask + 1;
+  return offset + size > border ? std::min(offset + size - border, rb.mask + 1) : 0;
+}
+
 // The address of a sample of `size` bytes, or 0 when the ring has no room.
 Addr ringbuf_reserve(Map& map, uint64_t size) {
   RingbufMap& rb = ringbuf_of(map);
@@ -159,6 +166,7 @@ Addr ringbuf_reserve(Map& map, uint64_t size) {
   uint64_t pos = rb.producer_pos(), end = pos + len;
   if (end - rb.consumer_pos() > rb.mask || end - rb.pending_pos() > rb.mask) return 0;
   uint64_t offset = kData + (pos & rb.mask);
+  std::memcpy(&rb.at<uint8_t>(kData + rb.mask + 1), &rb.at<uint8_t>(kData), over_the_border(rb, offset, len));
   rb.record(pos) = {uint32_t(size) | BPF_RINGBUF_BUSY_BIT, uint32_t(offset / kPageSize)};
   rb.producer_pos() = end;
   return rb.ring.addr + offset + BPF_RINGBUF_HDR_SZ;
@@ -186,13 +194,6 @@ RingbufMap* ringbuf_restore_from_rec(Machine& machine, Addr header) {
   return &ringbuf_of(*map);
 }
 
-// A record that runs over the end: user space looks for the rest at the beginning, too.
-void show_across_the_border(const RingbufMap& rb, uint64_t offset, uint64_t size) {
-  const uint64_t end = kData + rb.mask + 1;
-  if (offset + size <= end) return;
-  std::memcpy(&rb.at<uint8_t>(kData), &rb.at<uint8_t>(end), std::min(offset + size - end, rb.mask + 1));
-}
-
 uint64_t ringbuf_map_mem_usage(const Map& map) {
   uint64_t data_pages = map.max_entries / kPageSize;
   return kSizeofBpfRingbufMap + (kMetaPages + data_pages) * kPageSize +
@@ -206,7 +207,8 @@ void bpf_ringbuf_commit(Machine& machine, Addr sample, uint64_t flags, bool disc
   RingbufMap* rb = ringbuf_restore_from_rec(machine, header);
   if (!rb) return;
   auto& record = *reinterpret_cast<RingbufHeader*>(machine.arena.host(header));
-  show_across_the_border(*rb, header - rb->ring.addr, record_size(record.len));
+  std::memcpy(&rb->at<uint8_t>(kData), &rb->at<uint8_t>(kData + rb->mask + 1),
+              over_the_border(*rb, header - rb->ring.addr, record_size(record.len)));
   record.len ^= BPF_RINGBUF_BUSY_BIT;
   if (discard) record.len |= BPF_RINGBUF_DISCARD_BIT;
   // A consumer that has read everything before this record may be asleep.

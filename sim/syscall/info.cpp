@@ -212,6 +212,7 @@ SysResult bpf_map_get_info_by_fd(Machine& machine, Map& map, const bpf_attr& att
   info.max_entries = map.max_entries;
   info.map_flags = map.map_flags;
   info.map_extra = map.map_extra;
+  std::memset(info.name, 0, sizeof info.name);
   std::copy(map.name.begin(), map.name.end(), info.name);
   if (map.btf) {
     info.btf_id = map.btf->id;

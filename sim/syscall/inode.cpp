@@ -335,12 +335,12 @@ Result<void> do_renameat2(Machine& machine, const std::string& from, const std::
   if (!old_parent.dir.inode || !new_parent.dir.inode)
     return refuse(Errno::Perm, "only what is in /sys/fs/bpf can be renamed");
   Inode &moved = *old_place.inode, &dir = *new_parent.dir.inode;
+  if (!moved.is_dir() && (old_parent.slash || new_parent.slash))
+    return refuse(Errno::NotDir, "{} is not a directory", moved.name);
   for (const Inode* above = &dir; above; above = above->parent)
     if (above == &moved) return refuse(Errno::Inval, "a directory cannot go into itself");
   for (const Inode* above = moved.parent; above; above = above->parent)
     if (above == new_place.inode) return refuse(Errno::NotEmpty, "the target holds what is moved");
-  if (!moved.is_dir() && (old_parent.slash || new_parent.slash))
-    return refuse(Errno::NotDir, "{} is not a directory", moved.name);
   if (new_place.inode == &moved) return {};
   TRY(may_delete(machine, *moved.parent, moved, moved.is_dir()));
   if (!new_place.inode) {

@@ -11,6 +11,7 @@ from commands import (
     BLOOM_FILTER,
     HASH,
     HASH_OF_MAPS,
+    LOOKUP_BATCH,
     LPM_TRIE,
     MMAPABLE,
     MODELLED,
@@ -27,9 +28,11 @@ from commands import (
     USER_RINGBUF,
     WRONLY,
     WRONLY_PROG,
+    ZERO_SEED,
     usual,
     value_room,
 )
+from network import insn
 from wire import Buffer
 
 # Lines that differ by nature: ids, the mount and inode of a boot, whether a program was compiled.
@@ -274,6 +277,68 @@ def mmap_of_an_arena(s):
     pages.close()
 
 
+def answers_over_the_end_of_memory(s):
+    """What lies before the end is written, though the call is EFAULT; what is not 0 there is E2BIG."""
+    page = wire.LastPage()
+    fd = s.map_create(HASH, 8, 24, 4, ZERO_SEED)
+    keys = [bytes([number]) * 8 for number in range(3)]
+    for key in keys:
+        s.update(fd, key, key * 3)
+    for room in (0, 1, 7, 8, 9, 23, 24):
+        key, other = Buffer(keys[1]), Buffer(bytes(24 * 3))
+        for cmd, name in ((wire.MAP_LOOKUP_ELEM, "LOOKUP"), (wire.MAP_GET_NEXT_KEY, "GET_NEXT_KEY")):
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<IIQQ", attr, 0, fd, 0, key.address, page.fill(b"\xee" * room))
+            s.call(f"{name} into the last {room} bytes", cmd, attr)
+            s.note(f"  {page.last(24).hex()}")
+        for places in ((other.address, page.fill(b"\xee" * room)), (page.fill(b"\xee" * room), other.address)):
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<QQQQII", attr, 0, 0, key.address, *places, 3, fd)
+            s.call(f"LOOKUP_BATCH into the last {room} bytes", LOOKUP_BATCH, attr)
+            s.note(f"  done {struct.unpack_from('<I', attr, 32)[0]} {page.last(24).hex()}")
+    for known in (100, 104):
+        for tail in (b"", bytes(3), b"\0\1", bytes(64), bytes(80) + b"\1"):
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<IIQ", attr, 0, fd, known + len(tail) + 8, page.fill(bytes(known) + tail))
+            s.call(
+                f"OBJ_GET_INFO with {len(tail)} bytes behind {known}, and 8 that are not there",
+                wire.OBJ_GET_INFO_BY_FD,
+                attr,
+            )
+    page.close()
+
+
+def what_an_info_held_before(s):
+    """OBJ_GET_INFO into bytes that are not 0: which of them it leaves alone."""
+    for name in (b"", b"short", b"fifteen_letters"):
+        for kind in (ARRAY, HASH, QUEUE):
+            fd = s.map_create(kind, *usual(kind), name=name)
+            for length in (24, 25, 32, 40, 44, 80, 88):
+                raw = Buffer(b"\xa5" * length)
+                attr = bytearray(wire.ATTR_SIZE)
+                struct.pack_into("<IIQ", attr, 0, fd, length, raw.address)
+                s.call(f"OBJ_GET_INFO of {name} type {kind}, {length} bytes", wire.OBJ_GET_INFO_BY_FD, attr)
+                s.note(f"  {bytes(raw)[:4].hex()} {bytes(raw)[8:].hex()}")
+
+
+def rings_that_wrap(s):
+    """Records over the end of a ring; the program writes their first bytes only, so the others stay as they were."""
+    pages = Pages(s)
+    for size in (504, 1000, 2040):
+        ring = s.map_create(RINGBUF, 0, 0, PAGE)
+        consumer = pages.map("the consumer's page", ring)
+        data = pages.map("the producer's page and the data", ring, 3 * PAGE, prot=READ, offset=PAGE)
+        for number in range(12):
+            code = insn(0x18, 1, 1, imm=ring) + insn(0) + insn(0xB7, 2, imm=size) + insn(0xB7, 3) + insn(0x85, imm=131)
+            code += insn(0x15, 0, off=4) + insn(0x7A, 0, imm=number + 1) + insn(0xBF, 1, 0) + insn(0xB7, 2)
+            prog = s.prog_load(f"record {number} of {size}", code + insn(0x85, imm=132) + RETURN_2)
+            s.prog_test_run(f"record {number}", prog)
+            consumer[0:8] = data[0:8]
+            s.note(f"  {data[0 : 3 * PAGE].hex()}")
+            s.close(prog)
+        pages.close()
+
+
 def numa_nodes(s):
     """The node that a map asks for, with the flag and without, and what cannot lie on one node."""
     for kind in MODELLED:
@@ -296,4 +361,7 @@ WRITTEN = (
     mmap_and_freeze,
     mmap_of_an_array,
     mmap_of_an_arena,
+    answers_over_the_end_of_memory,
+    what_an_info_held_before,
+    rings_that_wrap,
 )

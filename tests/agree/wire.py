@@ -129,6 +129,27 @@ class LivePages:
         self.libc.munmap(self.address, self.length)
 
 
+class LastPage:
+    """A page of this process's memory; what is behind it cannot be touched. Both sides may be given pointers to it."""
+
+    def __init__(self, page=4096):
+        private_anonymous = 0x22
+        pages = LivePages(-1, 2 * page, 3, private_anonymous, 0)
+        LivePages.libc.mprotect(ctypes.c_void_p(pages.address + page), ctypes.c_size_t(page), 0)
+        self.pages, self.end = pages, pages.address + page
+
+    def fill(self, data):
+        """Puts data at the end; its address."""
+        self.pages[4096 - len(data) : 4096] = data
+        return self.end - len(data)
+
+    def last(self, count):
+        return self.pages[4096 - count : 4096]
+
+    def close(self):
+        self.pages.munmap()
+
+
 def unmap_live(address, length):
     if LivePages.libc.munmap(address, length):
         raise OSError(ctypes.get_errno(), "munmap")

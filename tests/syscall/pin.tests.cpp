@@ -158,6 +158,8 @@ TEST_CASE("directories come and go, names move") {
   CHECK(s.k.rmdir(s.t, "/sys/fs/bpf").err() == Errno::Busy);
   CHECK(s.k.rmdir(s.t, "/sys/fs/bpf/d/.").err() == Errno::Inval);
 
+  CHECK(s.k.rename(s.t, "/sys/fs/bpf/d/m/", "/sys/fs/bpf/d").err() == Errno::NotDir);
+  CHECK(s.k.rename(s.t, "/sys/fs/bpf/d/m", "/sys/fs/bpf/d").err() == Errno::NotEmpty);
   CHECK(s.k.rename(s.t, "/sys/fs/bpf/d/m", "/sys/fs/bpf/moved").ok());
   CHECK(s.k.stat(s.t, "/sys/fs/bpf/moved")->object == &s.map(fd));
   CHECK(s.k.stat(s.t, "/sys/fs/bpf/d/m").err() == Errno::NoEnt);
