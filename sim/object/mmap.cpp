@@ -16,7 +16,7 @@ namespace bpfsim {
 
 namespace {
 
-constexpr uint64_t kTaskSize = 1ull << 47;
+constexpr uint64_t kTaskSize = (1ull << 47) - kPageSize, kMmapMinAddr = 64 << 10;
 // Flags that every kernel knew; MAP_SHARED_VALIDATE refuses any other.
 constexpr uint32_t kLegacyFlags = 0x1f | MAP_ANONYMOUS_ | MAP_GROWSDOWN_ | 0x800 | 0x1000 | 0x2000 | 0x4000 |
                                   0x8000 | 0x10000 | 0x20000 | MAP_HUGETLB_ | 0x40 | 0x80 | 0xfc000000;
@@ -86,16 +86,30 @@ bool overlaps(const Task& task, uint64_t start, uint64_t length) {
   });
 }
 
+// Whether so many bytes may lie there: below the end of a task, or where the mappings of ours begin.
+bool in_task(uint64_t address, uint64_t length) {
+  const uint64_t from = address >= kMmapBase ? address - kMmapBase : address;
+  return from <= kTaskSize && length <= kTaskSize - from;
+}
+
+uint64_t round_hint_to_min(uint64_t address) {
+  address -= address % kPageSize;
+  return address ? std::max(address, kMmapMinAddr) : 0;
+}
+
 // Where the mapping goes: to the address that the caller asks for only where the file has a say in it (an
-// arena), and else behind all others. No such file's mapping crosses 4 GiB.
+// arena), and else behind all others. No such file's mapping crosses 4 GiB; so that it need not, twice the
+// room must be free.
 Result<uint64_t> get_unmapped_area(const Task& task, const File& file, uint64_t address, uint64_t offset,
                                    uint64_t length) {
   if (!file.f_op.mmap || !file.f_op.mmap->get_unmapped_area) return task.next_mapping;
+  address = round_hint_to_min(address);
   TRY(file.f_op.mmap->get_unmapped_area(file, address, offset, length));
-  if (address && address % kPageSize == 0 && !overlaps(task, address, length)) return address;
+  const bool is_free = address && in_task(address, 2 * length) && !overlaps(task, address, 2 * length);
+  const uint64_t start = is_free ? address : task.next_mapping;
   constexpr uint64_t k4G = 1ull << 32;
-  const bool crosses = task.next_mapping / k4G != (task.next_mapping + length - 1) / k4G;
-  return crosses ? (task.next_mapping / k4G + 1) * k4G : task.next_mapping;
+  const bool crosses = start / k4G != (start + length - 1) / k4G;
+  return crosses ? (start / k4G + 1) * k4G : start;
 }
 
 // Page by page, since neighbours in a task need not be neighbours in memory.
@@ -145,8 +159,7 @@ Result<uint64_t> sys_mmap(Task& task, int fd, uint64_t length, uint32_t prot, ui
 
 Result<void> sys_munmap(Task& task, uint64_t addr, uint64_t length) {
   KFN(task.machine, do_munmap);
-  const uint64_t from = addr >= kMmapBase ? addr - kMmapBase : addr;
-  if (addr % kPageSize || length == 0 || from > kTaskSize || length > kTaskSize - from)
+  if (addr % kPageSize || length == 0 || !in_task(addr, length))
     return refuse(Errno::Inval, "{} bytes at {} are not whole pages of a task", length, addr);
   const uint64_t end = addr + page_align(length);
   for (const Vma& vma : task.mappings)

@@ -126,13 +126,13 @@ class Pages:
         self.s, self.mapped = s, []
         self.live = not hasattr(s.task, "mmap")
 
-    def map(self, what, fd, length=PAGE, *, prot=READ | WRITE, flags=SHARED, offset=0):
+    def map(self, what, fd, length=PAGE, *, prot=READ | WRITE, flags=SHARED, offset=0, address=0):  # noqa: PLR0913
         shown = f"mmap of {what}: {length} bytes from {offset}, prot {prot}, flags {flags:#x}"
         try:
             if self.live:
-                pages = wire.LivePages(fd, length, prot, flags, offset)
+                pages = wire.LivePages(fd, length, prot, flags, offset, address)
             else:
-                pages = self.s.task.mmap(fd, length, prot, flags, offset % (1 << 64))
+                pages = self.s.task.mmap(fd, length, prot, flags, offset % (1 << 64), address)
         except OSError as error:
             self.s.note(f"{shown}: {error.errno}")
             return None
@@ -277,6 +277,31 @@ def mmap_of_an_arena(s):
     pages.close()
 
 
+def arenas_where_they_are_wanted(s):
+    """A place is taken where twice the arena fits into a task; it is rounded down to a page, and up to the lowest."""
+    pages, task_end = Pages(s), (1 << 47) - PAGE
+    there = (0, 1 << 16, 15 << 12, (1 << 16) + 100, 0x7E0000000000, task_end, 1 << 47, 1 << 62, 0xFFFF800000000000)
+    for count in (1, 3):
+        for extra in (*there, task_end - count * PAGE, task_end - (2 * count - 1) * PAGE, task_end - 2 * count * PAGE):
+            attr = bytearray(wire.ATTR_SIZE)
+            struct.pack_into("<5I", attr, 0, ARENA, 0, 0, count, MMAPABLE)
+            struct.pack_into("<Q", attr, 64, extra)
+            for wanted in (extra, extra + 1, extra + PAGE - 1, extra + PAGE, 0):
+                fd = s.call(f"an arena at {extra:#x}", wire.MAP_CREATE, attr, fd=True)
+                if fd < 0:
+                    continue
+                found = pages.map(f"it, wanted at {wanted:#x}", fd, count * PAGE, address=wanted)
+                if found and extra:
+                    s.note(f"  at {found.address:#x}")
+                pages.close()
+                s.close(fd)
+    for wanted in (0x7E0000000000 - PAGE, 0x7E0000000000 - 2 * PAGE, 0x7E00FFFFF000):
+        fd = s.map_create(ARENA, 0, 0, 2, MMAPABLE)
+        found = pages.map(f"an arena of two pages, wanted at {wanted:#x}", fd, 2 * PAGE, address=wanted)
+        s.note(f"  at {found.address:#x}")
+        pages.close()
+
+
 def answers_over_the_end_of_memory(s):
     """What lies before the end is written, though the call is EFAULT; what is not 0 there is E2BIG."""
     page = wire.LastPage()
@@ -361,6 +386,7 @@ WRITTEN = (
     mmap_and_freeze,
     mmap_of_an_array,
     mmap_of_an_arena,
+    arenas_where_they_are_wanted,
     answers_over_the_end_of_memory,
     what_an_info_held_before,
     rings_that_wrap,

@@ -113,8 +113,8 @@ class LivePages:
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
-    def __init__(self, fd, length, prot, flags, offset):
-        address = self.libc.mmap(None, length, prot, flags, fd, offset)
+    def __init__(self, fd, length, prot, flags, offset, wanted=0):  # noqa: PLR0917 the words of mmap(2)
+        address = self.libc.mmap(wanted or None, length, prot, flags, fd, offset)
         if address == ctypes.c_void_p(-1).value:
             raise OSError(ctypes.get_errno(), "mmap")
         self.address, self.length = address, length
