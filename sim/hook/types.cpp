@@ -77,10 +77,11 @@ consteval uint64_t type_numbers(std::string_view text) {
 
 struct AllowedHelper {
   bpf_func_id id;
-  uint64_t types;  // bits by enum bpf_prog_type
+  uint64_t types;    // bits by enum bpf_prog_type
+  uint64_t guarded;  // those whose loader needs CAP_PERFMON for it
 };
 constexpr AllowedHelper allowed_helpers[] = {
-#define HELPER_ALLOWED(name, types) {BPF_FUNC_##name, type_numbers(types)},
+#define HELPER_ALLOWED(name, types, guarded) {BPF_FUNC_##name, type_numbers(types), type_numbers(guarded)},
 #include "hook/helpers_allowed.def"
 #undef HELPER_ALLOWED
 };
@@ -141,20 +142,21 @@ uint32_t set_of(const Prog& prog) {
   return tables_of(type).set | (iterator ? uint32_t(ITER) : 0);
 }
 
+bool may(const Machine& machine, Needs needs) {
+  if (needs == Needs::BPF) return bpf_capable(machine);
+  if (needs == Needs::PERFMON) return bpf_capable(machine) && perfmon_capable(machine);
+  return true;
+}
+
 // Whether 6.18 lets such a program call it. What wants a target was not asked: tracing and LSM programs may
 // call what raw tracepoints may, and more.
 bool allowed(bpf_func_id id, const Prog& prog) {
   bpf_prog_type type = resolve_prog_type(prog);
   if (type == BPF_PROG_TYPE_TRACING || type == BPF_PROG_TYPE_LSM) type = BPF_PROG_TYPE_RAW_TRACEPOINT;
   for (const AllowedHelper& row : allowed_helpers)
-    if (row.id == id) return row.types >> type & 1;
+    if (row.id == id)
+      return row.types >> type & 1 && (!(row.guarded >> type & 1) || may(prog.machine, Needs::PERFMON));
   return false;
-}
-
-bool may(const Machine& machine, Needs needs) {
-  if (needs == Needs::BPF) return bpf_capable(machine);
-  if (needs == Needs::PERFMON) return bpf_capable(machine) && perfmon_capable(machine);
-  return true;
 }
 
 }  // namespace

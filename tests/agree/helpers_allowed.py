@@ -17,7 +17,8 @@ HEAD = """\
 //
 // Which program types may call a helper, as numbers of enum bpf_prog_type: measured on a live 6.18, and written by
 // `./dev run python tests/agree/helpers_allowed.py --write`. Types that want a target were not asked.
-// HELPER_ALLOWED(name, types)
+// Guarded are those of them that may call it only if the loader has CAP_PERFMON, where they load without.
+// HELPER_ALLOWED(name, types, guarded)
 """
 MORE = {13: (0, 3), 15: (0, 6)}  # attach types, besides those of contexts.py
 REFUSALS = ("cannot use helper", "invalid func")
@@ -71,15 +72,27 @@ def ranges(numbers):
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def text(table):
-    rows = (f'HELPER_ALLOWED({names()[helper]}, "{ranges(types)}")\n' for helper, types in table.items() if types)
-    return HEAD + "".join(rows)
+def measured(task):
+    """{name of a helper: (the types that may call it, those that may not without CAP_PERFMON though they load)}"""
+    table = allowed(task)
+    with wire.without_perfmon(task):
+        without = allowed(task)
+    loading = set().union(*without.values())
+    return {
+        names()[helper]: (ranges(types), ranges(sorted(loading.intersection(types) - set(without[helper]))))
+        for helper, types in table.items()
+        if types
+    }
+
+
+def text(found):
+    return HEAD + "".join(f'HELPER_ALLOWED({name}, "{types}", "{lost}")\n' for name, (types, lost) in found.items())
 
 
 if __name__ == "__main__":
     import bpfsim
 
-    found = text(allowed(bpfsim.LiveKernel().spawn("helpers")))
+    found = text(measured(bpfsim.LiveKernel().spawn("helpers")))
     if "--write" in sys.argv:
         TABLE.write_text(found)
     else:

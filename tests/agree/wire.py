@@ -4,6 +4,7 @@ Only struct and ctypes, no bpfsim.attr: the attr bytes here are written down a s
 include/uapi/linux/bpf.h, so that a wrong offset in the package shows.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -38,6 +39,29 @@ ATTR_SIZE = 168
 ) = range(24)
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID = 30, 31
 SOCKET_FILTER, XDP = 1, 6
+
+
+@contextlib.contextmanager
+def without_perfmon(task):
+    """What the task does inside of this, it does with CAP_BPF and CAP_NET_ADMIN alone."""
+    kept = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
+    if hasattr(task, "set_caps"):
+        task.set_caps(list(kept))
+        yield
+        task.set_caps([*kept, "CAP_PERFMON", "CAP_SYS_ADMIN"])
+        return
+    libc, version_3 = ctypes.CDLL(None, use_errno=True), struct.pack("<II", 0x20080522, 0)
+    had = ctypes.create_string_buffer(24)
+    libc.capget(version_3, had)
+    words = list(struct.unpack("<6I", had.raw))  # effective, permitted, inheritable; then their upper halves
+    for half in (0, 1):
+        words[3 * half] = sum(1 << number % 32 for number in kept.values() if number // 32 == half)
+    if libc.capset(version_3, struct.pack("<6I", *words)):
+        raise OSError(ctypes.get_errno(), "capset")
+    try:
+        yield
+    finally:
+        libc.capset(version_3, had)
 
 
 def possible_cpus():
