@@ -77,11 +77,13 @@ Errno refuse_special(bpf_verifier_env& env, const bpf_stack_state& slot) {
 }
 
 // A pointer that is stored, or stored over, could be read speculatively in its place: a barrier follows.
-void sanitize_store(bpf_verifier_env& env, const bpf_stack_state& slot, const bpf_reg_state* reg, int size,
-                    uint32_t insn_idx) {
+void sanitize_store(bpf_verifier_env& env, const bpf_stack_state& slot, const bpf_reg_state* reg, int byte,
+                    int size, uint32_t insn_idx) {
   bool sanitize = reg && is_spillable_regtype(reg->type);
-  for (int i = 0; i < size && !sanitize; i++)
-    sanitize = slot.slot_type[size_t(i)] != STACK_MISC && slot.slot_type[size_t(i)] != STACK_ZERO;
+  for (int i = 0; i < size && !sanitize; i++) {
+    const bpf_stack_slot_type type = slot.slot_type[size_t((byte - i) % BPF_REG_SIZE)];
+    sanitize = type != STACK_MISC && type != STACK_ZERO;
+  }
   if (sanitize) env.insn_aux_data[insn_idx].nospec_result = true;
 }
 
@@ -123,7 +125,7 @@ Errno check_stack_write_fixed_off(bpf_verifier_env& env, bpf_func_state& state, 
 
   if (!env.allow_ptr_leaks && slot.is_spilled_reg() && !slot.is_spilled_scalar_reg() && size != BPF_REG_SIZE)
     return reject(env, Errno::Access, "attempt to corrupt spilled pointer on stack\n");
-  if (!env.bypass_spec_v4) sanitize_store(env, slot, reg, size, insn_idx);
+  if (!env.bypass_spec_v4) sanitize_store(env, slot, reg, byte, size, insn_idx);
   MUST(refuse_special(env, slot));
   if (at_slot && size == BPF_REG_SIZE) bpf_mark_stack_write(env, state.frameno, 1ull << spi);
   check_fastcall_stack_contract(env, state, insn_idx, off);

@@ -91,6 +91,13 @@ def random_programs(sim, live, seed, count, seconds):
     return report
 
 
+def guarded_programs(kernel, live, seed, count, seconds):
+    """Of a loader without CAP_PERFMON, who is told no address and whose speculation is guarded."""
+    task = kernel.spawn("guarded")
+    with wire.without_perfmon(task), wire.without_perfmon(live):
+        return random_programs(task, live, seed, count, seconds)
+
+
 def run_case(report, kernel, live, name, case):
     """Each case has a task, so that what one leaves behind is not met by the next."""
     task = kernel.spawn("agree")
@@ -224,6 +231,7 @@ def main():
     count, sequences, lives, seconds = (100_000, 5_000, 200_000, endless) if args.long else (25_000, 500, 20_000, 9)
     parts = (
         lambda: random_programs(kernel.spawn("programs"), live, args.seed, count, seconds),
+        lambda: guarded_programs(kernel, live, args.seed, count // 4, seconds / 3),
         lambda: all_commands(kernel, live, args.seed, sequences, seconds),
         lambda: network_commands(kernel, live, args.seed, sequences // 5),
         lambda: attachments(like_this_one, live, args.seed, sequences // 10, seconds),

@@ -29,6 +29,13 @@ def test_random_programs_are_judged_and_run_alike(machines):
     assert not report.kinds, str(report)
 
 
+def test_random_programs_of_a_loader_without_cap_perfmon(machines):
+    kernel, live = machines
+    report = agree.guarded_programs(kernel, live, 2, 20_000, 10)
+    assert report.counts["accepted"] > 100 and report.counts["refused"] > 100 and report.counts["run"] > 100
+    assert not report.kinds, str(report)
+
+
 @pytest.mark.parametrize("case", agree.WRITTEN, ids=lambda case: case.__name__)
 def test_a_command_answers_alike(machines, case):
     kernel, live = machines

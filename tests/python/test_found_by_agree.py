@@ -55,3 +55,12 @@ def test_the_text_of_a_task_iterators_link_tells_which_tasks(task):
     for target, told in (("task", True), ("bpf_map", False)):
         link = task.bpf("LINK_CREATE", prog_fd=iterator(task, target).fd, attach_type="trace_iter")
         assert ("task_type:\tALL\n" in task.fdinfo(link)) == told
+
+
+def test_a_barrier_follows_a_store_into_bytes_that_nobody_has_written(task):
+    """Without CAP_PERFMON; where a speculative path comes to that barrier, it ends."""
+    task.set_caps(["CAP_BPF"])
+    beside = "r2 = *(u32 *)(r1 +0)\n*(u32 *)(r10 -12) = r2\nr3 = 5\nif r3 == 5 goto out\n*(u16 *)(r10 {}) = r2\nout:"
+    for at, walked in ((-14, 7), (-10, 9)):  # 9: to the exit
+        log = task.prog_load("socket_filter", f"{beside.format(at)}\n{PASS}", log_level=2).log
+        assert f"processed {walked} insns" in log
