@@ -28,6 +28,7 @@ Result<Link*> bpf_xdp_link_attach(Prog& prog, const bpf_attr& attr);
 // tracing_attach.cpp: the same for tracing programs; a raw tracepoint is named by user space, or by a TRACING
 // program's BTF id.
 Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie);
+bool copy_tp_name(Machine& machine, uint64_t user_tp_name, std::string& name);  // false: EFAULT
 Result<Link*> bpf_perf_link_attach(Prog& prog, const bpf_attr& attr);
 Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t btf_id, uint64_t cookie,
                                       uint32_t attach_type);

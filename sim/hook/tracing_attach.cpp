@@ -294,6 +294,13 @@ Result<Link*> bpf_tracing_prog_attach(Prog& prog, uint32_t tgt_prog_fd, uint32_t
   return link;
 }
 
+bool copy_tp_name(Machine& machine, uint64_t user_tp_name, std::string& name) {
+  constexpr size_t kLongest = 127;  // a longer name is cut, and then not found
+  Result<std::string> given = strncpy_from_user(machine, user_tp_name, kLongest);
+  if (given) name = *given;
+  return given || given.err() != Errno::Fault;
+}
+
 Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t cookie) {
   Machine& machine = prog.machine;
   KFN(machine, bpf_raw_tp_link_attach);
@@ -308,13 +315,9 @@ Result<Link*> bpf_raw_tp_link_attach(Prog& prog, uint64_t user_tp_name, uint64_t
       name = prog.aux->attach_func_name;
       break;
     case BPF_PROG_TYPE_RAW_TRACEPOINT:
-    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE: {
-      constexpr size_t kLongest = 127;  // a longer name is cut, and then not found
-      Result<std::string> given = strncpy_from_user(machine, user_tp_name, kLongest);
-      if (!given && given.err() == Errno::Fault) return refuse(Errno::Fault, "the tracepoint's name");
-      if (given) name = *given;
+    case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
+      if (!copy_tp_name(machine, user_tp_name, name)) return refuse(Errno::Fault, "the tracepoint's name");
       break;
-    }
     default: return refuse(Errno::Inval, "program type {} is no raw tracepoint's", prog.type);
   }
   Tracepoint* btp = tracing(machine).raw_tracepoint(name);

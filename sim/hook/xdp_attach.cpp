@@ -18,6 +18,7 @@
 #include "map/devmap.h"
 #include "run/select_runtime.h"
 #include "uapi/if_link.h"
+#include "uapi/tables.h"
 
 namespace bpfsim {
 
@@ -69,6 +70,7 @@ Result<void> may_be_attached(const NetDevice& dev, bpf_xdp_mode mode, const Prog
     return refuse(Errno::Inval, "Program bound to different device");
   if (prog.aux->dev_bound && mode == XDP_MODE_SKB)
     return refuse(Errno::Inval, "Can't attach device-bound programs in generic mode");
+  if (!knows_attach_type(dev.machine.version, prog.expected_attach_type)) return {};
   if (prog.expected_attach_type == BPF_XDP_DEVMAP)
     return refuse(Errno::Inval, "BPF_XDP_DEVMAP programs can not be attached to a device");
   if (prog.expected_attach_type == BPF_XDP_CPUMAP)

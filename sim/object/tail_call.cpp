@@ -5,6 +5,8 @@
 // known by its BTF's serial and its type id, where the kernel compares its address.
 #include "object/tail_call.h"
 
+#include "uapi/gates.h"
+
 namespace bpfsim {
 
 static Map::Owner kind_of(const Prog& prog) {
@@ -49,7 +51,8 @@ static const char* differs_from_owner(Map& map, const Prog& prog) {
   if (owner.type != kind.type) return "its type";
   if (owner.jited != kind.jited) return "being compiled";
   if (owner.xdp_has_frags != kind.xdp_has_frags) return "BPF_F_XDP_HAS_FRAGS";
-  if (map.map_type == BPF_MAP_TYPE_PROG_ARRAY && owner.expected_attach_type != kind.expected_attach_type)
+  if (map.map_type == BPF_MAP_TYPE_PROG_ARRAY && has(Gate::tail_call_attach_type, prog.machine.version) &&
+      owner.expected_attach_type != kind.expected_attach_type)
     return "its expected_attach_type";
   if (const char* differ = storages_differ(owner, kind, prog)) return differ;
   const bool same_proto =

@@ -13,16 +13,20 @@
 namespace bpfsim {
 
 static bpf_prog_type attach_type_to_prog_type(const Machine& machine, uint32_t attach_type) {
-  const AttachTypeRow* row = find_attach_type(attach_type);
-  return row && row->since <= machine.version ? row->prog_type : BPF_PROG_TYPE_UNSPEC;
+  if (!knows_attach_type(machine.version, attach_type)) return BPF_PROG_TYPE_UNSPEC;
+  const bpf_prog_type type = find_attach_type(attach_type)->prog_type;
+  const bool traces =
+      (type == BPF_PROG_TYPE_TRACING && attach_type != BPF_TRACE_ITER) || type == BPF_PROG_TYPE_LSM;
+  return traces && !has(Gate::tracing_link_create, machine.version) ? BPF_PROG_TYPE_UNSPEC : type;
 }
 
 // A kprobe's program may have said at load time that it wants many functions at once.
 static bool kprobe_takes(const Prog& prog, uint32_t attach_type) {
   const uint32_t expected = prog.expected_attach_type;
-  auto multi = [](uint32_t type) {
-    return type == BPF_TRACE_KPROBE_MULTI || type == BPF_TRACE_KPROBE_SESSION ||
-           type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION;
+  auto multi = [&](uint32_t type) {
+    return knows_attach_type(prog.machine.version, type) &&
+           (type == BPF_TRACE_KPROBE_MULTI || type == BPF_TRACE_KPROBE_SESSION ||
+            type == BPF_TRACE_UPROBE_MULTI || type == BPF_TRACE_UPROBE_SESSION);
   };
   if (multi(expected)) return attach_type == expected;
   return attach_type == BPF_PERF_EVENT || multi(attach_type);
@@ -33,6 +37,9 @@ Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach
   auto wrong = [&] {
     const AttachTypeRow* row = find_attach_type(attach_type);
     const std::string type = row ? row->name : "attach type " + std::to_string(attach_type);
+    if (row && knows_attach_type(machine.version, attach_type) && row->prog_type == prog.type)
+      return refuse(Errno::Inval, "before Linux {} {} is attached by RAW_TRACEPOINT_OPEN alone",
+                    since(Gate::tracing_link_create), type);
     const std::string when =
         row && row->since > machine.version ? ", which came with Linux " + row->since.str() : "";
     return refuse(Errno::Inval, "{} is not attached as {}{}", find_prog_type(prog.type)->name, type, when);
@@ -40,9 +47,8 @@ Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach
   if (prog.type == BPF_PROG_TYPE_EXT) return {};
   const bool perf = prog.type == BPF_PROG_TYPE_PERF_EVENT || prog.type == BPF_PROG_TYPE_TRACEPOINT;
   if (perf || prog.type == BPF_PROG_TYPE_KPROBE) {
-    const AttachTypeRow* row = find_attach_type(attach_type);
     const bool fits = perf ? attach_type == BPF_PERF_EVENT : kprobe_takes(prog, attach_type);
-    if (!fits || !row || row->since > machine.version) return wrong();
+    if (!fits || !knows_attach_type(machine.version, attach_type)) return wrong();
     return {};
   }
   if (prog.type == BPF_PROG_TYPE_NETFILTER) {

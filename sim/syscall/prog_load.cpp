@@ -62,10 +62,8 @@ bool attach_type_fits(Version version, uint32_t prog_type, uint32_t attach_type)
     case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
     case BPF_PROG_TYPE_CGROUP_SKB:
     case BPF_PROG_TYPE_CGROUP_SOCKOPT:
-    case BPF_PROG_TYPE_SK_LOOKUP: {
-      const AttachTypeRow* row = find_attach_type(attach_type);
-      return is_known(row, version) && row->prog_type == prog_type;
-    }
+    case BPF_PROG_TYPE_SK_LOOKUP:
+      return knows_attach_type(version, attach_type) && find_attach_type(attach_type)->prog_type == prog_type;
     case BPF_PROG_TYPE_SK_REUSEPORT:
       return attach_type == BPF_SK_REUSEPORT_SELECT || attach_type == BPF_SK_REUSEPORT_SELECT_OR_MIGRATE;
     case BPF_PROG_TYPE_NETFILTER: return attach_type == BPF_NETFILTER;

@@ -78,8 +78,15 @@ SysResult getfd_of_no_link(Link& attached) {
 
 SysResult bpf_raw_tracepoint_open(Machine& machine, const bpf_attr& attr) {
   KFN(machine, bpf_raw_tracepoint_open);
-  TRY(check_attr(machine, BPF_RAW_TRACEPOINT_OPEN, attr));
   const auto& open = attr.raw_tracepoint;
+  if (has(Gate::raw_tp_prog_first, machine.version)) {
+    TRY(check_attr(machine, BPF_RAW_TRACEPOINT_OPEN, attr));
+  } else {
+    std::string name;
+    if (!copy_tp_name(machine, open.name, name)) return refuse(Errno::Fault, "the tracepoint's name");
+    if (!tracing(machine).raw_tracepoint(name))
+      return refuse(Errno::NoEnt, "this machine has no tracepoint {}", name);
+  }
   Prog& prog = *TRY(
       bpf_prog_get(machine, int(open.prog_fd), {"raw tracepoint opened by task {}", machine.current->pid}));
   Holding given(machine, prog, "bpf(BPF_RAW_TRACEPOINT_OPEN)");

@@ -174,6 +174,10 @@ const ProgTypeRow* find_prog_type(std::string_view name) {
 }
 const AttachTypeRow* find_attach_type(uint32_t number) { return by_number(attach_types(), number); }
 const AttachTypeRow* find_attach_type(std::string_view name) { return by_name(attach_types(), name, "BPF_"); }
+bool knows_attach_type(Version version, uint32_t number) {
+  const AttachTypeRow* row = find_attach_type(number);
+  return row && row->since <= version;
+}
 const LinkTypeRow* find_link_type(uint32_t number) { return by_number(link_types(), number); }
 const LinkTypeRow* find_link_type(std::string_view name) {
   return by_name(link_types(), name, "BPF_LINK_TYPE_");

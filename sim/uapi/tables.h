@@ -104,6 +104,8 @@ const ProgTypeRow* find_prog_type(uint32_t number);
 const ProgTypeRow* find_prog_type(std::string_view name);
 const AttachTypeRow* find_attach_type(uint32_t number);
 const AttachTypeRow* find_attach_type(std::string_view name);
+// To an older kernel a later attach type is a number without a meaning, which it may take all the same.
+bool knows_attach_type(Version version, uint32_t number);
 const LinkTypeRow* find_link_type(uint32_t number);
 const LinkTypeRow* find_link_type(std::string_view name);
 const HelperRow* find_helper(int32_t number);

@@ -92,6 +92,8 @@ struct TargetCheck {
   }
 
   Errno by_attach_type(const BtfTypes& types, const btf_type& t) {
+    if (!knows_attach_type(machine.version, prog.expected_attach_type))
+      return extends ? function(types, t) : Errno::Inval;
     switch (prog.expected_attach_type) {
       case BPF_TRACE_RAW_TP: return raw_tracepoint(types, t);
       case BPF_TRACE_ITER:
@@ -100,8 +102,6 @@ struct TargetCheck {
         info.tgt_type = t.type;
         return Errno::None;
       case BPF_LSM_CGROUP:
-        if (machine.version < find_attach_type(BPF_LSM_CGROUP)->since) return Errno::Inval;
-        return function(types, t);
       case BPF_MODIFY_RETURN:
       case BPF_LSM_MAC:
       case BPF_TRACE_FENTRY:
@@ -297,6 +297,13 @@ Errno bpf_lsm_verify_prog(bpf_verifier_env& env) {
   return Errno::None;
 }
 
+std::string not_for(const Prog& prog) {
+  const AttachTypeRow* row = find_attach_type(prog.expected_attach_type);
+  if (row && row->since > prog.machine.version)
+    return "expected_attach_type " + std::string(row->name) + " came with Linux " + row->since.str();
+  return "not a target for this attach type";
+}
+
 // An extension is verified as the program that it extends would be.
 void inherit_from_target(bpf_verifier_env& env, const Prog& tgt_prog) {
   ProgAux& aux = *env.prog.aux;
@@ -333,7 +340,7 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
   if (const Errno err = bpf_check_attach_target(prog, aux.dst_prog, aux.attach_btf_id, info);
       err != Errno::None) {
     if (!info.message.empty()) return reject(env, err, "%s", info.message.c_str());
-    env.refusal = "not a target for this attach type";  // of which the log says nothing
+    env.refusal = not_for(prog);  // of which the log says nothing
     return err;
   }
   aux.attach_func_proto = info.tgt_type;

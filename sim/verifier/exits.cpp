@@ -10,6 +10,7 @@
 #include "host/bpf_lsm.h"
 #include "object/btf.h"
 #include "uapi/gates.h"
+#include "uapi/tables.h"
 #include "verifier/backtrack.h"
 #include "verifier/mem.h"
 #include "verifier/print_state.h"
@@ -75,7 +76,8 @@ std::optional<bpf_retval_range> retval_range_of(const Prog& prog) {
       if (attach == BPF_TRACE_ITER) return bpf_retval_range{0, 1};
       return std::nullopt;
     case BPF_PROG_TYPE_KPROBE:
-      if (attach == BPF_TRACE_KPROBE_SESSION || attach == BPF_TRACE_UPROBE_SESSION)
+      if ((attach == BPF_TRACE_KPROBE_SESSION || attach == BPF_TRACE_UPROBE_SESSION) &&
+          knows_attach_type(version, attach))
         return bpf_retval_range{0, 1};
       return std::nullopt;
     case BPF_PROG_TYPE_LSM: return lsm_retval_range(prog);
