@@ -218,6 +218,16 @@ struct ToPython {
     fields["count"] = view.records.size();
     fields["records"] = records;
   }
+  void operator()(const StackTracesView& view) {
+    kind("stacks");
+    py::list traces;
+    for (const StackTraceView& one : view.traces)
+      traces.append(py::make_tuple(one.id, one.hash, py::cast(one.frames)));
+    fields["n_buckets"] = view.n_buckets;
+    fields["max_entries"] = view.max_entries;
+    fields["count"] = view.count;
+    fields["traces"] = traces;
+  }
   void operator()(const OwnedView& view) {
     kind("owned");
     py::list owned;

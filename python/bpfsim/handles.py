@@ -373,14 +373,62 @@ class Map(Handle):
 
     def view(self, limit: int = 256) -> MapView:
         """The inside, drawn: buckets and chains, lists, a tree, a ring with its positions, each CPU's slots. At most
-        ``limit`` elements. A type without a picture, and any map of the live kernel, shows a table of its elements."""
+        ``limit`` elements. Any map of the live kernel shows a table of its elements.
+
+        Of a type that was written in Python the elements are asked for by bpf(2), key by key: what its methods raise
+        stands in the picture, and a walk that comes back to a key ends there."""
         data = _core.map_inside(self.object, limit) if hasattr(self.task, "object_at") else {"kind": "none"}
         if data["kind"] == "none" and self.short_type == "struct_ops" and hasattr(self.task, "object_at"):
             from .struct_ops import inside  # which stands on this module
 
             data = inside(self)
+        if data["kind"] == "none" and map_types.is_own(self.task, self.type):
+            data = self._own_inside(limit)
         title = f"{self.name or 'map'} ({self.short_type})"
         return MapView(title, {"max_entries": self.max_entries} | data, self._listed, limit)
+
+    def _own_inside(self, limit: int) -> dict[str, Any]:
+        """The elements of a lesson's own type, each (key, value, what its lookup raised); of one without keys the next
+        value. ``ended`` is why the walk ended before it came to the last key."""
+        seen: dict[bytes, tuple[bytes, str] | None] = {}
+        more, ended = False, ""
+        if self.key_size:
+            more, ended = self._walk(limit, seen)
+        else:
+            following = self._tried(None)
+            ended = following[1] if following else ""
+            seen[b""] = None if ended else following
+        elements = [(key, *one) for key, one in seen.items() if one]
+        return {"kind": "own", "keys": bool(self.key_size), "elements": elements, "more": more, "ended": ended}
+
+    def _walk(self, limit: int, seen: dict[bytes, tuple[bytes, str] | None]) -> tuple[bool, str]:
+        """Looks up key after key. Whether there are more than ``limit``, and what else ended the walk too early."""
+        fd, key = self.fd, None
+        while True:
+            following = bytearray(self.key_size)
+            try:
+                bpf(self.task, "MAP_GET_NEXT_KEY", map_fd=fd, key=key, next_key=following)
+            except FileNotFoundError:
+                return False, ""
+            except Exception as raised:  # of the type's method, whatever it is
+                return False, _reason(raised)
+            key = bytes(following)
+            if key in seen:
+                return False, f"map_get_next_key gave {self._unpack(key)!r} a second time"
+            if len(seen) == limit:
+                return True, ""
+            seen[key] = self._tried(key)
+
+    def _tried(self, key: bytes | None) -> tuple[bytes, str] | None:
+        """The value and no words, or none and what the lookup raised; None where nothing is there."""
+        fd, value = self.fd, bytearray(self.value_size)
+        try:
+            bpf(self.task, "MAP_LOOKUP_ELEM", map_fd=fd, key=key, value=value)
+        except FileNotFoundError:
+            return None
+        except Exception as raised:  # of the type's method, whatever it is
+            return b"", _reason(raised)
+        return bytes(value), ""
 
     def _listed(self) -> Iterator[tuple[Any, Any]]:
         """The elements as bpf(2) tells them. OSError of a type that cannot be walked."""
@@ -641,6 +689,12 @@ def _recording(task: Any) -> Any:
     from .trace import LoadTrace
 
     return LoadTrace(kernel)
+
+
+def _reason(raised: Exception) -> str:
+    """What an exception says, in one line."""
+    said = getattr(raised, "reason", None) or f"{type(raised).__name__}: {raised}"
+    return str(said).splitlines()[0]
 
 
 def _is_task(task: Any) -> None:

@@ -73,6 +73,7 @@ MapView view_map(const Map& map, size_t limit) {
     case BPF_MAP_TYPE_PERCPU_ARRAY: return array_view(map, limit);
     case BPF_MAP_TYPE_QUEUE:
     case BPF_MAP_TYPE_STACK: return queue_stack_view(map);
+    case BPF_MAP_TYPE_STACK_TRACE: return stack_map_view(map, limit);
     case BPF_MAP_TYPE_SK_STORAGE:
     case BPF_MAP_TYPE_INODE_STORAGE:
     case BPF_MAP_TYPE_TASK_STORAGE:

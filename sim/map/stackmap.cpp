@@ -12,6 +12,7 @@
 #include "map/jhash.h"
 #include "map/map_in_map.h"
 #include "map/map_types.h"
+#include "map/view.h"
 #include "uapi/gates.h"
 
 namespace bpfsim {
@@ -158,6 +159,17 @@ Result<uint32_t> __bpf_get_stackid(Map& map, std::span<const uint64_t> trace, ui
   smap.bucket(id) = fresh;
   if (bucket) push_free(smap, bucket);
   return id;
+}
+
+StackTracesView stack_map_view(const Map& map, size_t limit) {
+  const BpfStackMap& smap = stack_map(map);
+  StackTracesView view{smap.n_buckets, map.max_entries, 0, {}};
+  for (uint32_t id = 0; id < smap.n_buckets; ++id) {
+    StackMapBucket* bucket = smap.bucket(id);
+    if (!bucket || view.count++ >= limit) continue;
+    view.traces.push_back({id, bucket->hash, {bucket->data(), bucket->data() + bucket->nr}});
+  }
+  return view;
 }
 
 const MapOps stack_trace_map_ops = {

@@ -110,6 +110,15 @@ struct BloomView {
   RawBytes bits;  // bit n is bit n % 8 of byte n / 8
 };
 
+struct StackTraceView {
+  uint32_t id, hash;
+  std::vector<uint64_t> frames;  // addresses, the innermost first
+};
+struct StackTracesView {
+  uint32_t n_buckets = 0, max_entries = 0, count = 0;
+  std::vector<StackTraceView> traces;  // by id
+};
+
 struct RingbufRecord {
   uint64_t pos;
   bool busy, discarded;
@@ -137,7 +146,7 @@ struct PagesView {  // an arena
 };
 
 using MapView = std::variant<std::monostate, ArrayView, HashView, LruView, TrieView, FdArrayView, CpuMapView,
-                             RingView, BloomView, RingbufView, OwnedView, PagesView>;
+                             RingView, BloomView, RingbufView, StackTracesView, OwnedView, PagesView>;
 inline constexpr size_t kNoLimit = SIZE_MAX;
 MapView view_map(const Map& map, size_t limit = kNoLimit);
 
@@ -156,6 +165,7 @@ CpuMapView cpu_map_view(const Map& map);
 RingView queue_stack_view(const Map& map);
 BloomView bloom_view(const Map& map, size_t limit = kNoLimit);  // of bytes
 RingbufView ringbuf_view(const Map& map);
+StackTracesView stack_map_view(const Map& map, size_t limit = kNoLimit);
 OwnedView local_storage_view(const Map& map);
 OwnedView cgroup_storage_view(const Map& map);
 PagesView arena_view(const Map& map);

@@ -1,7 +1,10 @@
 #include "map/stackmap.h"
 
 #include <array>
+#include <map>
+#include <vector>
 
+#include "map/view.h"
 #include "sim.h"
 
 using namespace bpfsim;
@@ -73,4 +76,31 @@ TEST_CASE("Another trace with the same id is refused, or takes the place") {
     if (!taken) CHECK(taken.err() == Errno::NoMem);  // both elements hold other traces
   }
   CHECK(refused);
+}
+
+TEST_CASE("A picture of stack traces has them by their ids, and counts those that it leaves out") {
+  Sim s;
+  Map& map = s.map(s.map_create(BPF_MAP_TYPE_STACK_TRACE, 4, 24, 64));
+  CHECK(stack_map_view(map).traces.empty());
+  std::map<uint32_t, std::vector<uint64_t>> put;
+  for (uint64_t i = 1; i <= 12; ++i) {
+    const std::vector<uint64_t> trace = {0xffffffff81000000 + i, i, 2 * i};
+    if (Result<uint32_t> id = __bpf_get_stackid(map, trace, 0)) put[*id] = trace;
+  }
+  REQUIRE(put.size() > 4);
+  const StackTracesView all = stack_map_view(map);
+  CHECK(all.n_buckets == 64);
+  CHECK(all.max_entries == 64);
+  CHECK(all.count == put.size());
+  std::map<uint32_t, std::vector<uint64_t>> seen;
+  for (const StackTraceView& trace : all.traces) {
+    seen[trace.id] = trace.frames;
+    CHECK((trace.hash & 63) == trace.id);
+  }
+  CHECK(seen == put);
+  const StackTracesView some = stack_map_view(map, 3);
+  CHECK(some.traces.size() == 3);
+  CHECK(some.count == put.size());
+  CHECK(some.traces[0].id == put.begin()->first);
+  CHECK(std::holds_alternative<StackTracesView>(view_map(map)));
 }

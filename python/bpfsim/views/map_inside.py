@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .map_pictures import picture
-from .map_words import bits_set, member_value, prefix, record_state, shown
+from .map_words import bits_set, frames_shown, member_value, prefix, record_state, shown
 from .page import mono, table
 
 
@@ -78,6 +78,14 @@ class MapView:
             case "owned":
                 each = {0: "", 1: ", with its owner, which"}.get(d["count"], ", each with its owner, which")
                 return _many(d["count"], "value") + (f"{each} the map does not hold" if each else "")
+            case "stacks":
+                of = f" of at most {d['max_entries']}" if d["count"] != d["max_entries"] else ""
+                return (
+                    f"{_many(d['count'], 'stack trace')}{of} in {_many(d['n_buckets'], 'bucket')}, each stored once; "
+                    f"its id is its hash & {d['n_buckets'] - 1}"
+                )
+            case "own":
+                return self._own_facts()
             case "struct_ops":
                 functions = sum(function for _, function, _ in d["members"])
                 return f"struct {d['struct']}, {d['state']}; {_many(functions, 'member')} with a program"
@@ -88,12 +96,23 @@ class MapView:
         if "unlisted" in d:
             return f"This type has no picture of its own, and its elements cannot be listed: {d['unlisted']}."
         count = ("at least " if d["more"] else "") + _many(len(d["elements"]), "element")
-        many = f", and max_entries is {d['max_entries']}: does map_get_next_key end?"
-        return (
-            f"This type has no picture of its own; it has {count}"
-            + (many if d["more"] and len(d["elements"]) > d["max_entries"] else "")
-            + "."
+        return f"This type has no picture of its own; it has {count}."
+
+    def _own_facts(self) -> str:
+        d = self.data
+        if not d["keys"]:
+            told = d["ended"] or ("the next value is shown" if d["elements"] else "empty")
+            return f"of a type written in Python, without keys: {told}"
+        if d["ended"] and not d["elements"]:
+            return f"of a type written in Python; its elements cannot be listed: {d['ended']}"
+        cut = d["more"] or d["ended"]
+        count = ("at least " if cut else "") + _many(len(d["elements"]), "element")
+        if d["more"] and len(d["elements"]) > d["max_entries"]:
+            count += f", and max_entries is {d['max_entries']}: does map_get_next_key end?"
+        ended = (
+            f"; the walk ends there: {d['ended']}" if d["ended"] else "; no more were asked for" if d["more"] else ""
         )
+        return f"{count}, as map_get_next_key and map_lookup_elem of this type tell them{ended}"
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         d = self.data
@@ -142,6 +161,15 @@ class MapView:
                 return ["owner", "attach type", "value"], [
                     [label, at, ", ".join(map(shown, values))] for _, label, at, values in d["owned"]
                 ]
+            case "stacks":
+                return ["id", "hash", "frames, the innermost first"], [
+                    [str(id_), f"0x{hash_:08x}", frames_shown(frames)] for id_, hash_, frames in d["traces"]
+                ]
+            case "own":
+                rows = [
+                    [shown(key), f"raised {failed}" if failed else shown(value)] for key, value, failed in d["elements"]
+                ]
+                return ["key", "value"], rows if d["keys"] else [["(next)", value] for _, value in rows]
             case "struct_ops":
                 return ["member", "value"], [[name, member_value(value)] for name, _, value in d["members"]]
             case "pages":

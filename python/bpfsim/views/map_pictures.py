@@ -216,6 +216,48 @@ def _objects(to: Drawing, d: dict[str, Any]) -> None:
     _more(to, len(slots), d["count"])
 
 
+def _own(to: Drawing, d: dict[str, Any]) -> None:
+    """Each key with an arrow to its value, column by column; red is what a lookup raised."""
+    cells = [(shown(key), failed or shown(value), bool(failed)) for key, value, failed in d["elements"]]
+    cells = cells[:LIMIT]
+    if not cells:
+        to.words(6, 18, "no element")
+    keys = max(_cell_width(key for key, _, _ in cells), 36) if d["keys"] else 0
+    values = max(_cell_width(value for _, value, _ in cells), 44)
+    across = max(int((WIDE - 6) // (keys + 26 + values + 14)), 1)
+    deep = math.ceil(len(cells) / across)
+    for n, (key, value, failed) in enumerate(cells):
+        x, y = 6 + n // deep * (keys + 26 + values + 14), 6 + n % deep * 38
+        if d["keys"]:
+            to.box(x, y, keys, 30, key, fill=PALE, round_=2)
+            to.line(x + keys, y + 15, x + keys + 24, y + 15, arrow=True)
+        to.box(x + keys + 26, y, values, 30, value, fill=RED if failed else BLUE, round_=2)
+    if len(cells) < len(d["elements"]):
+        _more(to, len(cells), len(d["elements"]))
+    elif d["more"] or d["ended"]:
+        to.words(6, to.height + 18, f"… {cut(d['ended'], 90) or 'and more'}")
+
+
+def _stacks(to: Drawing, d: dict[str, Any]) -> None:
+    """Each trace behind its id, the innermost frame first."""
+    traces = d["traces"][:24]
+    if not traces:
+        to.words(6, 18, "no stack trace")
+    wide = _cell_width(f"0x{frame:x}" for _, _, frames in traces for frame in frames)
+    room = max(int((WIDE - 110) // (wide + 22)), 1)
+    for row, (id_, _, frames) in enumerate(traces):
+        y = 6 + row * 38
+        to.box(6, y, 52, 30, str(id_), fill=PALE, round_=2)
+        x = 58.0
+        for frame in frames[:room]:
+            to.line(x, y + 15, x + 20, y + 15, arrow=True)
+            to.box(x + 22, y, wide, 30, f"0x{frame:x}", fill=GREEN)
+            x += 22 + wide
+        if len(frames) > room:
+            to.words(x + 6, y + 20, f"… {len(frames) - room} more")
+    _more(to, len(traces), d["count"])
+
+
 def _struct_ops(to: Drawing, d: dict[str, Any]) -> None:
     """The members that are set, each with its program or its value."""
     members = d["members"]
@@ -332,6 +374,8 @@ _PICTURES = {
     "lru": _lru,
     "trie": _trie,
     "objects": _objects,
+    "own": _own,
+    "stacks": _stacks,
     "struct_ops": _struct_ops,
     "owned": _owned,
     "pages": _pages,

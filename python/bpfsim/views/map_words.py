@@ -64,6 +64,8 @@ def contents(data: dict[str, Any]) -> dict[str, str]:
             }
         case "owned":
             return {f"{label} {at}".strip(): ", ".join(map(shown, values)) for _, label, at, values in data["owned"]}
+        case "stacks":
+            return {str(id_): frames_shown(frames) for id_, _, frames in data["traces"]}
         case "none" if "state" in data:
             text = pprint.saferepr(data["state"])  # which puts a dict's keys in order
             return {} if " at 0x" in text else {"state": text}
@@ -84,6 +86,11 @@ def compared(data: dict[str, Any], limit: int) -> str:
 def record_state(busy: bool, discarded: bool) -> str:
     """How a record of a ring buffer stands."""
     return "busy" if busy else "discarded" if discarded else "committed"
+
+
+def frames_shown(frames: list[int]) -> str:
+    """The addresses of a stack trace."""
+    return " ".join(f"0x{frame:x}" for frame in frames)
 
 
 def member_value(value: str | bytes) -> str:
