@@ -67,6 +67,7 @@ void bind_trace(py::module_& m) {
            })
       .def("own", &own_events, py::arg("begin"),
            "The places of the events from `begin` on that this thread made.")
+      .def("make_room", &Recorder::make_room, py::arg("more"), "At least so many more events are kept.")
       .def_property_readonly("lost", &Recorder::lost, "Events after the limit was reached.");
 }
 

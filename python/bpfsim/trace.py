@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from . import _core
 from .views import FunctionGraph
@@ -13,37 +13,74 @@ from .views import ObjectGraph as GraphView
 from .views.object_graph import Edge, Node
 from .views.stages import Stage, Stages
 
+_lock = threading.Lock()  # of the two below
+_shares: dict[Any, int] = {}  # by recording: how many loads and traces it is kept on for
+_traced: set[Any] = set()  # the recordings that a trace looks at
+
 
 class Trace:
     """What happened on a machine while the block ran: ``with k.trace() as t: ...``.
 
     Iterates over the records; ``t.functions`` is the tree of kernel functions, ``t.stages`` the program after each
-    pass of the loads in it. Keeps at most ``limit`` events; ``t.lost`` counts those after it. A machine is recorded
-    once at a time: a trace inside another raises RuntimeError.
+    pass of the loads in it. Keeps at most ``limit`` events; ``t.lost`` counts those after it. A machine has one trace
+    at a time: another, inside of it or in another thread, raises RuntimeError. Programs that other threads load
+    meanwhile are in the trace, and each keeps its own as ``prog.trace``.
     """
 
     def __init__(self, kernel: Any, limit: int = 1_000_000):
-        self._kernel, self._recorder = kernel, _core.Recorder(limit)
-        self._places: Sequence[int] | None = None  # of the events in the recording; None: all of it
+        self._kernel, self._limit, self._own = kernel, limit, _core.Recorder(limit)
+        self._recorder = self._own
+        self._begin = self._lost = 0  # where in the recording it begins, and how many events were lost before that
+        self._places: Sequence[int] | None = None  # of its events in the recording; None: as many as there are by now
 
     def __enter__(self) -> Trace:
-        self._kernel.start_recording(self._recorder)
+        with _lock:
+            current = self._kernel.recorder
+            if current in _shares and current not in _traced:  # another thread's load has begun it
+                current.make_room(self._limit)
+                self._recorder, self._begin, self._lost = current, len(current), current.lost
+            else:
+                self._kernel.start_recording(self._own)
+                self._recorder, self._begin, self._lost = self._own, 0, 0
+            _shares[self._recorder] = _shares.get(self._recorder, 0) + 1
+            _traced.add(self._recorder)
+        self._places = None
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._kernel.stop_recording()
+        with _lock:
+            self._places, self._lost = self._seen()
+            _traced.discard(self._recorder)
+            self._release()
+
+    def _release(self) -> None:
+        """The last that a recording is kept on for ends it."""
+        _shares[self._recorder] -= 1
+        if not _shares[self._recorder]:
+            del _shares[self._recorder]
+            self._kernel.stop_recording()
+
+    def _seen(self) -> tuple[Sequence[int], int]:
+        """The places of its events, and how many were lost. Other threads add events meanwhile: each is asked once."""
+        if self._places is not None:
+            return self._places, self._lost
+        there, lost = len(self._recorder) - self._begin, self._recorder.lost - self._lost
+        kept = min(there, self._limit)
+        return range(self._begin, self._begin + kept), lost + there - kept
+
+    def _events(self) -> Sequence[int]:
+        return self._seen()[0]
 
     def __len__(self) -> int:
-        return len(self._recorder) if self._places is None else len(self._places)
+        return len(self._events())
 
     def __getitem__(self, at: int) -> Any:
         if not -len(self) <= at < len(self):
             raise IndexError(f"the trace has {len(self)} events")
-        at %= len(self)
-        return self._recorder[at if self._places is None else self._places[at]]
+        return self._recorder[self._events()[at]]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self._recorder[i] for i in self._places or range(len(self)))
+        return (self._recorder[i] for i in self._events())
 
     def of(self, *kinds: str) -> list[Any]:
         """The records of these kinds: ``t.of("get", "put")``."""
@@ -52,7 +89,7 @@ class Trace:
     @property
     def lost(self) -> int:
         """How many events came after the limit."""
-        return self._recorder.lost
+        return self._seen()[1]
 
     @property
     def functions(self) -> FunctionGraph:
@@ -83,34 +120,28 @@ class LoadTrace(Trace):
     between the beginning of the load and its end is no part of it.
     """
 
-    _shares: ClassVar[dict[Any, int]] = {}  # of the recordings that loads began: how many loads go on
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
     def __init__(self, kernel: Any):
-        super().__init__(kernel, 0)
-        self._begin, self._places = 0, ()
+        super().__init__(kernel, 200_000)
+        self._places = ()
 
     def __enter__(self) -> Trace:
-        with self._lock:
+        with _lock:
             current = self._kernel.recorder
             if current is None:
-                current = _core.Recorder(200_000)
+                current = self._recorder
                 self._kernel.start_recording(current)
-                self._shares[current] = 0
-            if current in self._shares:
-                self._shares[current] += 1
-            self._recorder = current
-            self._begin = len(current)
+                _shares[current] = 0
+            if current in _shares:
+                _shares[current] += 1
+            self._recorder, self._begin, self._lost = current, len(current), current.lost
         return self
 
     def __exit__(self, *_: Any) -> None:
-        with self._lock:
+        with _lock:
+            self._lost = self._recorder.lost - self._lost
             self._places = self._recorder.own(self._begin)
-            if self._recorder in self._shares:
-                self._shares[self._recorder] -= 1
-                if self._shares[self._recorder] == 0:
-                    del self._shares[self._recorder]
-                    self._kernel.stop_recording()
+            if self._recorder in _shares:
+                self._release()
 
 
 def record(kernel: Any, limit: int = 1_000_000) -> Trace:

@@ -6,6 +6,7 @@
 // found nowhere else.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -47,6 +48,7 @@ class Recorder {
   void add(Machine& machine, std::unique_ptr<Event>& event);
   const std::vector<Record>& records() const { return records_; }
   uint64_t lost() const { return lost_; }  // events after the limit was reached
+  void make_room(size_t more) { limit_ = std::max(limit_, records_.size() + more); }
 
  private:
   std::vector<Record> records_;

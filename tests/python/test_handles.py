@@ -8,6 +8,7 @@ import threading
 
 import bpfsim
 import pytest
+from bpfsim.trace import LoadTrace
 from bpfsim.views.stages import opcodes
 
 
@@ -104,6 +105,63 @@ def test_threads_may_load_programs_into_one_machine(task):
         task.prog_load("xdp", "r0 = 1\nexit")
         assert task.kernel.recorder is not None
     assert len(t)
+
+
+def test_a_trace_begins_and_ends_while_other_threads_load(task):
+    k, stop, failed, own, array = task.kernel, threading.Event(), [], [], task.map_create("array")
+    alone = len(task.prog_load("xdp", "r0 = 1\nexit").trace)
+
+    def load():
+        try:
+            while not stop.is_set():
+                with task.prog_load("xdp", "r0 = 1\nexit") as prog:
+                    own.append(len(prog.trace))
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    traces = []
+    try:
+        threads = [threading.Thread(target=load) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(traces) < 60 or not any(r.fields["function"] == "bpf_check" for t in traces for r in t.of("enter")):
+            with k.trace() as t:
+                fd = task.dup(array.fd)
+            task.close(fd)
+            traces.append(t)
+            dups = [r.fields["text"] for r in t.of("call") if r.fields["text"].startswith("dup(")]
+            assert len(dups) == 1 and t.lost == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert not failed and set(own) == {alone}, "each load has all of its own trace, whoever else looks"
+    assert k.recorder is None
+    kept = [len(t) for t in traces]
+    task.prog_load("xdp", "r0 = 1\nexit")
+    assert [len(t) for t in traces] == kept, "a trace ends with its block"
+
+
+def test_a_trace_that_joins_a_recording_keeps_its_limit(task):
+    k = task.kernel
+    with LoadTrace(k) as load:  # what another thread's load does
+        task.dup(task.map_create("array").fd)
+        with k.trace(limit=3) as t:
+            task.map_create("hash")
+            assert len(t) == 3 and t.lost > 0
+            with pytest.raises(RuntimeError, match="being recorded already"), k.trace():
+                pass
+        lost = t.lost
+        task.map_create("hash")
+        assert k.recorder is not None, "the load goes on"
+    assert k.recorder is None and (len(t), t.lost) == (3, lost)
+    assert len(load) > 3 + lost and load.lost == 0
+    with k.trace(limit=2) as outer, LoadTrace(k):
+        task.map_create("hash")
+    assert k.recorder is None and len(outer) == 2 and outer.lost > 0
 
 
 def test_the_trace_of_a_load_has_only_what_its_own_thread_did(task, monkeypatch):
