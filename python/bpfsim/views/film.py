@@ -1,8 +1,8 @@
 """A film: drawings of one object graph at different times, every object in the same place.
 
 Each shape is in the page once. A frame says what is different from the one before: which shapes look otherwise now or
-have gone, and which counters they show. A script puts the picture together when its frame is looked at, and the table
-of references when that is opened. Where no script runs there are the last picture and its table.
+have gone, and which counters they show. A script changes these in the picture when its frame is looked at, and makes
+the table of references when that is opened. Where no script runs there are the last picture and its table.
 """
 
 from __future__ import annotations
@@ -12,36 +12,46 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .drawing import image
 from .object_graph import COLUMNS, EMPTY, Changes, Layout, ObjectGraph, Part, described_as, head
-from .page import FAINT, in_script, mono, stepper, table
+from .page import FAINT, in_script, mono, stepper, table, wide
 
 BOUND = 3_000_000  # bytes of a film as HTML, about: what can be mailed, and put under version control
 _A, _B, _C = "\x01", "\x02", "\x03"  # what the script fills into HTML that is made here
-_SOURCE, _NODES, _EDGES = "\x04", "\x05", "\x06"
 
 _DRAW = """
   const film = %s;
   const escaped = text => text.replace(/[&<>"]/g, c => `&#${c.charCodeAt()};`);
-  const fill = (text, ...by) => text.replace(/[\\x01-\\x06]/g, c => by[c.charCodeAt() - 1]);
-  const looks = at => {  // [part, look, counters] of all that a frame shows
-    const now = {};
+  const fill = (text, ...by) => text.replace(/[\\x01-\\x03]/g, c => by[c.charCodeAt() - 1]);
+  const looks = at => {  // by part: how it looks in a frame, and its counters; "" for not at all
+    const now = film.parts.map(() => "");
     frames.slice(0, at + 1).forEach(frame => Object.assign(now, frame.was));
-    return film.parts.map((part, i) => [part, ...(now[i] || "").split(/ (.*)/)]).filter(row => row[1]);
+    return now;
   };
-  const drawn = at => {
-    const all = looks(at), there = all.filter(row => row[1] !== "gone").map(row => row[0]);
-    const shapes = all.map(([part, look, counters]) =>
-      fill(part[0], look, escaped(counters || ""), (/\\d+/.exec(counters) || [""])[0]));
-    const svg = film.head + (shapes.join("") || film.empty) + "</svg>";
-    const nodes = there.filter(part => part.length === 3).length;
-    return fill(film.picture, 0, 0, 0, "data:image/svg+xml," + encodeURIComponent(svg), nodes, there.length - nodes)
-      + "<details><summary>in words</summary><div></div></details>";
+  const there = now => film.parts.filter((part, i) => now[i] && now[i].split(" ")[0] !== "gone");
+  let svg, slots, shown = [];  // a place in the picture for each part, and how it looks there
+  const draw = (frame, at) => {
+    if (!svg) {  // in a tree of its own: its styles are not the page's
+      frame.innerHTML = film.picture + "<details><summary>in words</summary><div></div></details>";
+      const inside = frame.querySelector("[role=group] div").attachShadow({mode: "open"});
+      inside.innerHTML = film.head + film.empty + film.parts.map(() => "<g></g>").join("") + "</svg>";
+      svg = inside.querySelector("svg");
+      slots = [...svg.querySelectorAll(":scope > g")];
+    }
+    const now = looks(at);
+    film.parts.forEach(([shape], i) => {  // what looks as it did is left alone: that is nearly all
+      if (now[i] === (shown[i] || "")) return;
+      const [look, counters = ""] = now[i].split(/ (.*)/);
+      slots[i].innerHTML = look && fill(shape, look, escaped(counters), (/\\d+/.exec(counters) || [""])[0]);
+    });
+    shown = now;
+    const parts = there(now), nodes = parts.filter(part => part.length === 3).length;
+    svg.setAttribute("aria-label", fill(film.described, nodes, parts.length - nodes));
+    svg.querySelector(":scope > text").style.display = slots.some(slot => slot.firstChild) ? "none" : "";
   };
   const opened = (details, at) => {  // the words are made when they are asked for
-    const there = looks(at).filter(row => row[1] !== "gone").map(row => row[0]), name = {};
-    there.filter(part => part.length === 3).forEach(([, serial, label]) => { name[serial] = label; });
-    const rows = there.filter(part => part.length === 4).map(([, holder, via, held]) =>
+    const parts = there(looks(at)), name = {};
+    parts.filter(part => part.length === 3).forEach(([, serial, label]) => { name[serial] = label; });
+    const rows = parts.filter(part => part.length === 4).map(([, holder, via, held]) =>
       fill(film.row, escaped(name[holder] || "?"), escaped(via), escaped(name[held] || "?")));
     const lines = frames[at].lines.map(line => fill(film.line, escaped(line)));
     details.children[1].innerHTML = (lines.join("<br>") || "nothing changed") + film.top + rows.join("") + film.end;
@@ -122,13 +132,14 @@ class Film:
             f"</details><p>{html.escape(shots[-1].caption)}</p>{shots[-1].html}"
         )
         parts, frames = _differences(shots)
-        size = (int(max(self.layout.size[0], 160)), int(max(self.layout.size[1], 30)))
+        narrowest = int(max(self.layout.size[0], 160)) * 4 // 5  # as image() has it
         top, row, end = re.split("<tbody>|</tbody>", table(COLUMNS, [[_A, _B, _C]]))
         film = {
             "parts": [[part.svg, *part.words] for part in parts],
-            "head": head(self.layout),
+            "head": head(self.layout, f"max-width:100%;min-width:{narrowest}px;height:auto"),
             "empty": EMPTY,
-            "picture": image(_SOURCE, described_as(_NODES, _EDGES), size),
+            "picture": wide("<div></div>"),
+            "described": described_as(_A, _B),
             "line": mono(_A),
             **{"top": top, "row": row, "end": end},
         }

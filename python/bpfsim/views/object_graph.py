@@ -356,9 +356,10 @@ def described_as(nodes: int | str, edges: int | str) -> str:
     return f"{nodes} objects and {edges} references; the table below lists them"
 
 
-def head(layout: Layout) -> str:
-    """How the SVG of a drawing begins."""
+def head(layout: Layout, style: str = "") -> str:
+    """How the SVG of a drawing begins. ``style`` is for one that stands in a page itself."""
     wide, high = max(layout.size[0], 160), max(layout.size[1], 30)
+    own = f' style="{style}"' if style else ""
     heads = "".join(
         f'<marker id="{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
         f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="{ink}"/></marker>'
@@ -366,7 +367,8 @@ def head(layout: Layout) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}" '
-        f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img">{_STYLE}<defs>{heads}</defs>'
+        f'height="{high:.0f}" font-family="system-ui,sans-serif" font-size="12" role="img"{own}>'
+        f"{_STYLE}<defs>{heads}</defs>"
     )
 
 

@@ -57,7 +57,7 @@ _SCRIPT = """
     buttons[1].disabled = at === frames.length - 1;
     root.querySelector("output").textContent = `${at + 1} of ${frames.length}`;
     root.querySelector(".caption").textContent = frames[at].caption;
-    frame.innerHTML = drawn(at);
+    draw(frame, at);
     frame.querySelectorAll("details").forEach((d, i) => {
       d.open = i in open ? open[i] : d.open;
       d.ontoggle = () => d.open && opened(d, at);
@@ -82,8 +82,8 @@ _SCRIPT = """
 })();
 """
 
-# What is to be seen of a frame, and what is done where one of its <details> is open.
-_DRAW = "const drawn = at => frames[at].html, opened = () => {};"
+# Shows a frame, and what is done where one of its <details> is open.
+_DRAW = "const draw = (frame, at) => { frame.innerHTML = frames[at].html; }, opened = () => {};"
 
 _numbers = itertools.count(1)
 
@@ -126,7 +126,7 @@ def live(static: str, frames: list[Frame], start: int = 0, note: str = "") -> st
 
 
 def stepper(static: str, frames: list[dict[str, Any]], start: int, note: str, draw: str = _DRAW) -> str:
-    """The same over frames of any form (with a caption, and ``at``), of which the script ``draw`` makes HTML."""
+    """The same over frames of any form (with a caption, and ``at``), which the script ``draw`` shows."""
     identity = f"bpfsim-{next(_numbers)}"
     values = {"id": json.dumps(identity), "frames": in_script(frames), "start": start, "style": STYLE, "draw": draw}
     script = _SCRIPT % (values | {"note": in_script(html.escape(note))})
