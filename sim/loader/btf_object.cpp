@@ -3,8 +3,7 @@
 //
 // clang's .BTF is not yet what the kernel takes: sizes of sections and places of variables are zero, since
 // only the linker would know them. The loader is that linker. .BTF.ext is not for the kernel as it is either:
-// its records are sorted by section, and are handed over per program with PROG_LOAD. Left out: what libbpf
-// rewrites for kernels that lack a kind of BTF.
+// its records are sorted by section, and are handed over per program with PROG_LOAD.
 #include <algorithm>
 #include <cstring>
 #include <tuple>

@@ -60,25 +60,9 @@ class ObjectLoader {
     if (fd >= 0 && options_.close_fd) options_.close_fd(fd);
   }
 
-  // What an older kernel would refuse all types for is taken out of them: a function's linkage, an enum's
-  // sign.
-  void bpf_object_sanitize_btf(std::vector<uint8_t>& bytes) const {
-    btf_header header;
-    std::memcpy(&header, bytes.data(), sizeof header);
-    size_t at = header.hdr_len + header.type_off;
-    for (const size_t end = at + header.type_len; at < end;) {
-      auto& type = reinterpret_cast<btf_type&>(bytes[at]);
-      if (btf_kind(type) == BTF_KIND_FUNC && !has("5.6"_v)) type.info = btf_info_enc(BTF_KIND_FUNC, false, 0);
-      if (btf_kind(type) == BTF_KIND_ENUM && !has("6.0"_v))
-        type.info = btf_info_enc(BTF_KIND_ENUM, false, btf_vlen(type));
-      at += sizeof type + size_t(btf_trail_size(type));
-    }
-  }
-
   // The kernel's words matter only if it says no: the second call is for the log.
   void load_btf() {
-    std::vector<uint8_t> bytes = object_.btf->bytes();
-    bpf_object_sanitize_btf(bytes);
+    const std::vector<uint8_t> bytes = loader::bpf_object_sanitize_btf(*object_.btf, options_.kernel_version);
     std::vector<char> log(options_.log_size);
     for (uint32_t level : {0u, 1u}) {
       bpf_attr attr;

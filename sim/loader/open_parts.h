@@ -11,6 +11,9 @@ namespace bpfsim::loader {
 Result<void> read_btf(BpfObject& object);      // .BTF; completes DATASECs and linkage
 Result<void> read_btf_ext(BpfObject& object);  // .BTF.ext; gives each program its func_info and line_info
 
+// sanitize_btf.cpp: the types for BTF_LOAD, in words that this kernel knows.
+std::vector<uint8_t> bpf_object_sanitize_btf(const BtfTypes& btf, Version kernel);
+
 // maps.cpp
 Result<void> init_maps(BpfObject& object);
 Result<void> init_map_values(BpfObject& object);  // initial slots of PROG_ARRAYs and maps in maps
