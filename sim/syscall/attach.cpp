@@ -55,7 +55,7 @@ Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach
     if (attach_type != BPF_NETFILTER) return wrong();
     return {};
   }
-  if (prog.type == BPF_PROG_TYPE_CGROUP_SKB && !capable(machine, CAP_NET_ADMIN))
+  if (prog.type == BPF_PROG_TYPE_CGROUP_SKB && !net_admin_capable(machine))
     return refuse(Errno::Perm, "attaching needs CAP_NET_ADMIN");
   if (attach_type_to_prog_type(machine, attach_type) != prog.type) return wrong();
   bool as_expected = true;

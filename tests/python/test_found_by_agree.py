@@ -64,3 +64,12 @@ def test_a_barrier_follows_a_store_into_bytes_that_nobody_has_written(task):
     for at, walked in ((-14, 7), (-10, 9)):  # 9: to the exit
         log = task.prog_load("socket_filter", f"{beside.format(at)}\n{PASS}", log_level=2).log
         assert f"processed {walked} insns" in log
+
+
+@pytest.mark.parametrize(("version", "answer"), [("6.8", errno.EPERM), ("6.18", 0)])
+def test_cap_sys_admin_attaches_to_a_cgroup_too(version, answer):
+    task = bpfsim.Kernel(version).spawn("admin")
+    prog, group = task.prog_load("cgroup_skb", PASS), task.open("/sys/fs/cgroup")
+    task.set_caps(["CAP_SYS_ADMIN"])
+    attr = bytearray(struct.pack("<4I", prog.fd, group, 0, 0).ljust(168, b"\0"))
+    assert min(task.sys_bpf(28, attr), 0) == -answer  # LINK_CREATE
