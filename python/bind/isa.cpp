@@ -21,9 +21,12 @@ struct Program {
     std::vector<std::string> lines;
     DisasmOptions options;
     options.imm_text = xlated ? xlated_imm : source_imm;
-    for (size_t at = 0; at < assembly.insns.size(); ++at) {
-      lines.push_back(print_bpf_insn(assembly.insns, at, options));
-      if (assembly.insns[at].code == (BPF_LD | BPF_DW | BPF_IMM)) ++at;
+    std::vector<bpf_insn> insns = assembly.insns;
+    for (size_t at = 0; at < insns.size(); ++at) {
+      bpf_insn& insn = insns[at];  // in the kernel's dump the distance of a call stands in `off`
+      if (xlated && insn.code == (BPF_JMP | BPF_CALL) && insn.src_reg == BPF_PSEUDO_CALL) insn.imm = insn.off;
+      lines.push_back(print_bpf_insn(insns, at, options));
+      if (insn.code == (BPF_LD | BPF_DW | BPF_IMM)) ++at;
     }
     return lines;
   }

@@ -1,6 +1,7 @@
 // The socket calls of a task, as the C library has them: by descriptor.
 #include "host/socket.h"
 #include "machine.h"
+#include "number.h"
 
 namespace bpfsim {
 
@@ -21,7 +22,7 @@ const Names kOptions = {{"SO_REUSEADDR", SO_REUSEADDR_},
 
 // A name from the list, or the number itself.
 int number_of(const Names& names, const py::object& given, const char* what) {
-  if (!py::isinstance<py::str>(given)) return given.cast<int>();
+  if (!py::isinstance<py::str>(given)) return number_in<int>(given, what);
   const auto wanted = given.cast<std::string>();
   std::string known;
   for (const auto& [name, number] : names) {

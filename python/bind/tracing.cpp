@@ -5,6 +5,7 @@
 #include "btf/struct_ops.h"
 #include "host/tcp_cong.h"
 #include "machine.h"
+#include "number.h"
 #include "object/btf.h"
 #include "uapi/suggest.h"
 
@@ -22,7 +23,7 @@ constexpr std::pair<const char*, uint64_t> kSoftware[] = {{"cpu-clock", PERF_COU
                                                           {"bpf-output", PERF_COUNT_SW_BPF_OUTPUT}};
 
 uint32_t event_type(const py::object& type) {
-  if (!py::isinstance<py::str>(type)) return type.cast<uint32_t>();
+  if (!py::isinstance<py::str>(type)) return number_in<uint32_t>(type, "a perf event's type");
   const auto wanted = type.cast<std::string>();
   for (auto [name, number] : kTypes)
     if (wanted == name) return number;
@@ -53,8 +54,9 @@ perf_event_attr attributes(const PyTask& self, const py::object& type, const py:
   const bool is_return = py::isinstance<py::str>(type) && type.cast<std::string>() == "kretprobe";
   if (!py::isinstance<py::str>(config)) {
     const bool address = py::isinstance<py::str>(type) && attr.type == PERF_TYPE_KPROBE;
-    attr.config = address ? is_return : config.cast<uint64_t>();
-    attr.config2 = address ? config.cast<uint64_t>() : 0;
+    const auto number = number_in<uint64_t>(config, "a perf event's config");
+    attr.config = address ? is_return : number;
+    attr.config2 = address ? number : 0;
     return attr;
   }
   held = config.cast<std::string>();

@@ -247,6 +247,7 @@ Result<std::string> bpf_seq_read(File& file, size_t size) {
   }
   const std::string text = seq.buf.substr(seq.from, size);
   seq.from += text.size();
+  file.f_pos += text.size();
   return text;
 }
 
@@ -372,8 +373,7 @@ bool is_bpf_iter_link(const Link& link) { return &link.ops == &bpf_iter_link_lop
 Result<int64_t> bpf_iter_new_fd(Link& link) {
   Machine& machine = link.machine;
   KFN(machine, bpf_iter_new_fd);
-  if (!is_bpf_iter_link(link))
-    return refuse(Errno::Inval, "a {} link is no iterator's", link.ops.name);
+  if (!is_bpf_iter_link(link)) return refuse(Errno::Inval, "a {} link is no iterator's", link.ops.name);
   TRY(current_task(machine).files.check_room());
   const IterLink& from = iter_link(link);
   bpf_prog_inc(*link.prog, {"iterated by task {}", machine.current->pid});

@@ -40,10 +40,24 @@ Result<TestContext> bpf_ctx_init(Machine& machine, const bpf_attr& attr, uint32_
 Result<void> bpf_ctx_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr, const TestContext& ctx) {
   if (!ctx.given || !attr.test.ctx_out) return {};
   uint32_t size = uint32_t(ctx.bytes.size()), copied = std::min(size, attr.test.ctx_size_out);
-  TRY(copy_to_user(machine, attr.test.ctx_out, ctx.bytes.data(), copied));
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.ctx_size_out), &size, sizeof size));
-  if (copied < size) return refuse(Errno::NoSpc, "ctx_size_out is {}, the context has {}", copied, size);
-  return {};
+  Result<void> done = copy_to_user(machine, attr.test.ctx_out, ctx.bytes.data(), copied);
+  if (done) done = copy_to_user(machine, uattr + offsetof(bpf_attr, test.ctx_size_out), &size, sizeof size);
+  if (copied < size)  // whatever else went wrong
+    return refuse(Errno::NoSpc, "ctx_size_out is {}, the context has {}", copied, size);
+  return done;
+}
+
+static Result<void> copy_packet(Machine& machine, const bpf_attr& attr, UserAttr uattr,
+                                const std::vector<uint8_t>& whole, uint64_t linear, uint64_t frags,
+                                uint32_t retval, uint32_t duration) {
+  const auto size = uint32_t(whole.size());
+  if (attr.test.data_out) {
+    TRY(copy_to_user(machine, attr.test.data_out, whole.data(), linear));
+    TRY(copy_to_user(machine, attr.test.data_out + linear, whole.data() + (size - frags), frags));
+  }
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.data_size_out), &size, sizeof size));
+  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval));
+  return copy_to_user(machine, uattr + offsetof(bpf_attr, test.duration), &duration, sizeof duration);
 }
 
 Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr uattr,
@@ -53,18 +67,12 @@ Result<void> bpf_test_finish(Machine& machine, const bpf_attr& attr, UserAttr ua
   if (room)
     copied = std::min(copied, room);  // before 5.0 the kernel writes past the room: here it never does
   Refusal short_room = refuse(Errno::NoSpc, "data_size_out is {}, the packet has {} bytes", room, size);
-  if (attr.test.data_out) {
-    if (copied < frags) return short_room;
-    // Where the room is short, the fragments move up into it and the first page is cut, as in the kernel.
-    uint64_t linear = copied - frags;
-    TRY(copy_to_user(machine, attr.test.data_out, whole.data(), linear));
-    TRY(copy_to_user(machine, attr.test.data_out + linear, whole.data() + (size - frags), frags));
-  }
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.data_size_out), &size, sizeof size));
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.retval), &retval, sizeof retval));
-  TRY(copy_to_user(machine, uattr + offsetof(bpf_attr, test.duration), &duration, sizeof duration));
+  if (attr.test.data_out && copied < frags) return short_room;
+  // Where the room is short, the fragments move up into it and the first page is cut, as in the kernel.
+  Result<void> done = copy_packet(machine, attr, uattr, whole, copied - frags, frags, retval, duration);
+  // Short room is what is said, also of a room that cannot be written.
   if (copied < size && has(Gate::test_run_room, machine.version)) return short_room;
-  return {};
+  return done;
 }
 
 Result<TestOutcome> bpf_test_run(Machine& machine, Prog& prog, Addr ctx, uint32_t repeat,

@@ -99,8 +99,6 @@ static Result<XdpLayout> xdp_layout(const bpf_attr& attr, const xdp_md* md, Vers
                   "a test packet has at most {} bytes, this one {}: no fragments before {}", room, given,
                   since(Gate::test_run_xdp_frags));
   layout.linear = std::min(layout.linear, room);
-  if (given - layout.linear > MAX_SKB_FRAGS * kFrameSize)
-    return refuse(Errno::NoMem, "{} bytes do not fit into a page and 17 fragments", given);
   return layout;
 }
 
@@ -119,6 +117,16 @@ static Result<Addr> rx_queue_of(Machine& machine, const xdp_md* md) {
     return refuse(Errno::Inval, "{} has {} queues, not queue {}", dev->name, dev->rx_queues,
                   md->rx_queue_index);
   return dev->rxq(md->rx_queue_index);
+}
+
+// What does not fit into the first page comes behind it, in up to 17 fragments.
+static Result<void> read_frags(Machine& machine, const bpf_attr& attr, std::vector<uint8_t>& data) {
+  const uint32_t given = attr.test.data_size_in, linear = uint32_t(data.size());
+  data.resize(linear + std::min<size_t>(given - linear, MAX_SKB_FRAGS * kFrameSize));
+  TRY(copy_from_user(machine, data.data() + linear, attr.test.data_in + linear, data.size() - linear));
+  if (data.size() < given)
+    return refuse(Errno::NoMem, "{} bytes do not fit into a page and 17 fragments", given);
+  return {};
 }
 
 // Whether the packets go on into the network; before 5.18 nothing was asked.
@@ -150,9 +158,10 @@ static Result<void> bpf_prog_test_run_xdp(Prog& prog, const bpf_attr& attr, User
   if (do_live) return refuse(Errno::OpNotSupp, "not modelled yet: BPF_F_TEST_XDP_LIVE_FRAMES");
   xdp_md* md = ctx.given ? reinterpret_cast<xdp_md*>(ctx.bytes.data()) : nullptr;
   XdpLayout layout = TRY(xdp_layout(attr, md, machine.version));
-  std::vector<uint8_t> data(attr.test.data_size_in);
+  std::vector<uint8_t> data(layout.linear);
   TRY(copy_from_user(machine, data.data(), attr.test.data_in, data.size()));
   Addr rxq = TRY(rx_queue_of(machine, md));
+  TRY(read_frags(machine, attr, data));
 
   auto packet = TRY(XdpPacket::make(machine));
   packet->fill(data.data(), uint32_t(data.size()), layout.headroom, layout.linear, rxq);

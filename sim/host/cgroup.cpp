@@ -102,6 +102,7 @@ const FileOps cgroup_dir_fops = {.name = "cgroup",
                                  .release = cgroup_file_release,
                                  .show_fdinfo = nullptr,
                                  .holds = Counter::Refs,
+                                 .read = generic_read_dir,
                                  .inode_name = cgroup_inode_name};
 
 Result<int64_t> cgroup_open(Cgroup& cgroup) {

@@ -191,7 +191,12 @@ Result<int> fd_install(Task& task, File& file) {
   return fd;
 }
 
+Result<std::string> generic_read_dir(File& file, size_t) {
+  return refuse(Errno::IsDir, "the {} file is a directory", file.f_op.name);
+}
+
 static std::string tty_inode_name(const File&) { return "/dev/pts/0"; }
+
 const FileOps tty_fops = {.name = "tty",
                           .release = nullptr,
                           .show_fdinfo = nullptr,
@@ -214,7 +219,7 @@ Result<std::string> fdinfo(const Task& task, int fd) {
   if (!file) return refuse(Errno::NoEnt, "fd {} of task {} is not open", fd, task.pid);
   const uint32_t flags = (file->f_flags & ~O_CLOEXEC_) | (task.files.close_on_exec(fd) ? O_CLOEXEC_ : 0);
   char text[80];
-  std::snprintf(text, sizeof text, "pos:\t0\nflags:\t0%o\n", flags);
+  std::snprintf(text, sizeof text, "pos:\t%llu\nflags:\t0%o\n", (unsigned long long)file->f_pos, flags);
   std::string lines = text;
   if (!file->f_op.inode_name)
     lines += "mnt_id:\t" + std::to_string(kAnonInodeMount) + "\nino:\t" + std::to_string(kAnonInode) + "\n";

@@ -60,11 +60,13 @@ struct File final : Object {
   Object* private_data;
   uint32_t f_flags;
   uint32_t f_mode;           // FMODE_*
+  uint64_t f_pos = 0;        // of a file that is read from its beginning on
   Inode* f_inode = nullptr;  // of a pin that was opened to be read; it holds what private_data reads from
   Refcount f_count{*this, Counter::Refs};
 };
 
 void get_file(File& file, const Cause& cause);
+Result<std::string> generic_read_dir(File& file, size_t size);  // EISDIR
 void fput(File& file, const Cause& cause);
 
 // fdget() and fdput(): a syscall borrows the file behind a descriptor. Nobody else can close it meanwhile, so

@@ -17,7 +17,8 @@ namespace bpfsim {
 struct BpfLocalStorage;  // map/bpf_local_storage.h
 struct File;
 
-inline constexpr uint32_t kModeDir = 0040000, kModeFile = 0100000, kModeSticky = 01000, kModeBits = 07777;
+inline constexpr uint32_t kModeDir = 0040000, kModeFile = 0100000, kModeSticky = 01000, kModeSetgid = 02000,
+                          kModeBits = 07777;
 
 struct Inode final : Object {
   Inode(Machine& machine, Inode* parent, std::string name, uint32_t mode, uint32_t uid);

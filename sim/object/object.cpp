@@ -60,8 +60,9 @@ int64_t Refcount::change(int delta, const Cause& cause) {
       value_;  // what this change made of it: another context may come in while this one is parked
   if (after < 0) throw std::logic_error("refcount of " + owner_.label() + " fell below zero: " + cause.str());
   if (ended_) throw std::logic_error("refcount of " + owner_.label() + " rose from zero: " + cause.str());
-  // An inode counts only who has it open: its name keeps it too.
-  ended_ = after == 0 && counter_ == Counter::Refs && owner_.kind != ObjectKind::Inode;
+  // An inode counts only who has it open: its name keeps it too, as the machine does what it holds itself.
+  const bool kept = owner_.kind == ObjectKind::Inode || owner_.is_root();
+  ended_ = after == 0 && counter_ == Counter::Refs && !kept;
   Machine& machine = owner_.machine;
   // A map that a million syscalls touched keeps the beginning and the newest part of its story.
   constexpr size_t kKept = 4096;

@@ -98,6 +98,13 @@ void map_from_imm(const Prog& prog, bpf_insn& low, bpf_insn& high) {
   }
 }
 
+// The number of the function that begins there: a call in the dump names it, with the distance in `off`.
+int32_t find_subprog(const Prog& prog, uint32_t start) {
+  const auto& subprogs = prog.aux->subprogs;
+  auto found = std::ranges::find(subprogs, start, &SubprogInfo::start);
+  return int32_t(found - subprogs.begin());
+}
+
 Insns bpf_insn_prepare_dump(const Prog& prog) {
   constexpr uint8_t kCall = BPF_JMP | BPF_CALL, kTailCall = 0xf0,
                     kCallArgs = 0xe0;  // the last two: include/linux/filter.h
@@ -109,6 +116,10 @@ Insns bpf_insn_prepare_dump(const Prog& prog) {
       insn.imm = BPF_FUNC_tail_call;
     } else if (insn.code == (BPF_JMP | kCallArgs)) {
       insn.code = kCall;
+    } else if (insn.code == kCall && insn.src_reg == BPF_PSEUDO_CALL) {
+      const auto target = uint32_t(i + 1 + size_t(insn.imm));
+      insn.off = int16_t(insn.imm);
+      insn.imm = find_subprog(prog, target);
     } else if (BPF_CLASS(insn.code) == BPF_LDX && BPF_MODE(insn.code) == BPF_PROBE_MEM) {
       insn.code = BPF_LDX | BPF_SIZE(insn.code) | BPF_MEM;  // the guard is the kernel's own affair
     } else if (insn.code == (BPF_LD | BPF_IMM | BPF_DW) && i + 1 < insns.size()) {

@@ -53,10 +53,9 @@ Result<void> inode_permission(const Machine& machine, const Inode& inode, uint32
 Place foreign_place(const std::string& path) { return {nullptr, path}; }
 Place cgroup_place(Cgroup& cgroup) { return {nullptr, "", &cgroup}; }
 
-Result<void> may_change_cgroups(const Machine& machine) {
+Result<void> may_change_roots(const Machine& machine) {
   if (fsuid(machine) == 0 || capable(machine, CAP_DAC_OVERRIDE)) return {};
-  return refuse(Errno::Access, "uid {} may not: the directories of /sys/fs/cgroup are root's",
-                fsuid(machine));
+  return refuse(Errno::Access, "uid {} may not: directories outside of BPFFS are root's", fsuid(machine));
 }
 
 Place step_in_cgroup(Cgroup& at, const std::string& name) {
@@ -133,6 +132,7 @@ Result<Parent> filename_parentat(Machine& machine, const std::string& path, int 
     parent.last = path.substr(start, at - start);
   }
   if (!parent.dir.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.dir.name());
+  if (parent.dir.inode) TRY(inode_permission(machine, *parent.dir.inode, MAY_EXEC));
   return parent;
 }
 
@@ -204,7 +204,11 @@ void evict(Inode& inode, const Cause& cause) {
 
 void bpffs_release(File& file) { bpffs_iput(static_cast<Inode&>(*file.private_data)); }
 
-const FileOps bpffs_fops = {"bpffs", bpffs_release, nullptr, Counter::Refs};
+const FileOps bpffs_fops = {.name = "bpffs",
+                            .release = bpffs_release,
+                            .show_fdinfo = nullptr,
+                            .holds = Counter::Refs,
+                            .read = generic_read_dir};
 
 }  // namespace
 
@@ -225,15 +229,17 @@ Result<Place> find_victim(Machine& machine, const std::string& path, bool want_d
   }
   const Place place = TRY(step(machine, parent.dir, parent.last));
   if (!exists(place)) return refuse(Errno::NoEnt, "there is no {}", parent.last);
+  if (parent.slash && !want_dir)
+    return refuse(place.is_dir() ? Errno::IsDir : Errno::NotDir, "{} with a '/' behind", parent.last);
   if (place.cgroup && place.cgroup->parent) {
-    TRY(may_change_cgroups(machine));
+    TRY(may_change_roots(machine));
     if (!want_dir) return refuse(Errno::IsDir, "{} is a directory", parent.last);
     return place;
   }
-  if (!place.inode || !place.inode->parent)
+  if (!place.inode || !place.inode->parent) {
+    TRY(may_change_roots(machine));
     return refuse(want_dir ? Errno::Busy : Errno::IsDir, "{} is in use by the machine", parent.last);
-  if (parent.slash && !want_dir)
-    return refuse(place.is_dir() ? Errno::IsDir : Errno::NotDir, "{} with a '/' behind", parent.last);
+  }
   TRY(may_delete(machine, *place.inode->parent, *place.inode, want_dir));
   return place;
 }
@@ -253,16 +259,20 @@ void bpf_kill_super(Inode& root) {
   }
 }
 
+// What the access mode asks for; 3, which gives neither, asks for both.
+static uint32_t acc_mode(uint32_t flags) {
+  constexpr uint32_t kMay[] = {MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE};
+  return kMay[flags & O_ACCMODE_];
+}
+
 // What may be opened how.
 static Result<void> may_open(const Machine& machine, const Inode& inode, uint32_t flags) {
   if ((flags & O_DIRECTORY_) && !inode.is_dir())
     return refuse(Errno::NotDir, "{} is not a directory", inode.name);
   if (flags & O_PATH_) return {};
-  const uint32_t mode = ((flags & O_ACCMODE_) + 1) & 3;
-  if (inode.is_dir() && (mode & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", inode.name);
-  TRY(inode_permission(machine, inode,
-                       (mode & FMODE_READ ? MAY_READ : 0) | (mode & FMODE_WRITE ? MAY_WRITE : 0)));
-  return {};
+  const uint32_t may = acc_mode(flags);
+  if (inode.is_dir() && (may & MAY_WRITE)) return refuse(Errno::IsDir, "{} is a directory", inode.name);
+  return inode_permission(machine, inode, may);
 }
 
 Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32_t flags) {
@@ -273,7 +283,8 @@ Result<int64_t> do_sys_openat2(Machine& machine, const std::string& path, uint32
   TRY(task.files.check_room());
   if (path == "/proc/self/ns/net") return netns_open(machine);
   const Place place = TRY(filename_lookup(machine, path));
-  if (place.cgroup && ((flags + 1) & FMODE_WRITE)) return refuse(Errno::IsDir, "{} is a directory", path);
+  if (place.cgroup && !(flags & O_PATH_) && (acc_mode(flags) & MAY_WRITE))
+    return refuse(Errno::IsDir, "{} is a directory", path);
   if (place.cgroup) return cgroup_open(*place.cgroup);
   if (!place.inode) return refuse(Errno::OpNotSupp, "not modelled yet: opening {}", path);
   TRY(may_open(machine, *place.inode, flags));
@@ -287,14 +298,15 @@ Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode
   KFN(machine, bpf_mkdir);
   const Parent parent = TRY(filename_create(machine, path, true));
   if (parent.dir.cgroup) {
-    TRY(may_change_cgroups(machine));
+    TRY(may_change_roots(machine));
     cgroup_bpf_inherit(*TRY(cgroup_mkdir(*parent.dir.cgroup, parent.last)));
     return {};
   }
   if (!parent.dir.inode)
     return refuse(Errno::Perm, "{} is in neither /sys/fs/bpf nor /sys/fs/cgroup", parent.last);
   TRY(may_create(machine, *parent.dir.inode));
-  new_inode(*parent.dir.inode, parent.last, kModeDir | (mode & 01777 & ~kUmask));
+  const uint32_t setgid = parent.dir.inode->mode & kModeSetgid;
+  new_inode(*parent.dir.inode, parent.last, kModeDir | setgid | (mode & 01777 & ~kUmask));
   return {};
 }
 
@@ -371,7 +383,7 @@ Result<void> cgroup_procs_write(Machine& machine, const std::string& path, Task&
   KFN(machine, cgroup_procs_write);
   const Place place = TRY(filename_lookup(machine, path));
   if (!place.cgroup) return refuse(Errno::NoEnt, "{} is no directory of /sys/fs/cgroup", path);
-  TRY(may_change_cgroups(machine));
+  TRY(may_change_roots(machine));
   cgroup_attach_task(*place.cgroup, task);
   return {};
 }

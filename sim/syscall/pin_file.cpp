@@ -55,6 +55,7 @@ Result<std::string> map_seq_read(File& file, size_t size) {
     if (shown % kLookEvery == 0 && host_interrupts(file.machine)) return refuse(Errno::Intr, "interrupted");
   const std::string text = seq.text.substr(0, size);
   seq.text.erase(0, size);
+  file.f_pos += text.size();
   return text;
 }
 

@@ -3,8 +3,7 @@
 //
 // What a program brings about its functions and source lines: func_info says which BTF function starts at
 // which instruction, line_info which source line. Both are arrays of records whose size user space chooses.
-// Departs from the kernel: when a record is longer than we know and not zero behind, the size that we know is
-// not written back into the caller's attr. Not modelled yet: that the kernel itself applies CO-RE relocations
+// Not modelled yet: that the kernel itself applies CO-RE relocations
 // (core_relos); those that it would refuse unread are refused.
 #include "btf/btf_types.h"
 #include "object/btf.h"
@@ -34,12 +33,19 @@ struct UserRecords {
   uint64_t address;
   uint32_t count, rec_size;
   const char* nonzero_tail;  // what the kernel says if it is not
+  size_t told_at;            // and the field of the caller's attr in which it tells the size that it knows
 
   template <class Record>
   bool rec_size_ok() const {
     return rec_size >= sizeof(Record) && rec_size <= 252 && rec_size % 4 == 0;
   }
 };
+
+static Errno tell_rec_size(bpf_verifier_env& env, const UserRecords& records, uint32_t known) {
+  const Errno too_big = reject(env, Errno::TooBig, "%s", records.nonzero_tail);
+  if (env.uattr) MUST(copy_to_user(env.machine, env.uattr + records.told_at, &known, sizeof known).err());
+  return too_big;
+}
 
 // Calls take(index, record) for each: what is wrong with one is said before the next is read.
 template <class Record, class Take>
@@ -49,7 +55,7 @@ static Errno for_each_record(bpf_verifier_env& env, const UserRecords& records, 
     for (uint32_t at = sizeof(Record); at < records.rec_size; at++) {
       uint8_t byte = 0;
       MUST(copy_from_user(env.machine, &byte, from + at, 1).err());
-      if (byte) return reject(env, Errno::TooBig, "%s", records.nonzero_tail);
+      if (byte) return tell_rec_size(env, records, sizeof(Record));
     }
     Record record;
     MUST(copy_from_user(env.machine, &record, from, sizeof record).err());
@@ -74,10 +80,11 @@ static Errno check_func_record(bpf_verifier_env& env, const bpf_func_info& info,
 static Errno check_btf_func_early(bpf_verifier_env& env) {
   KFN(env.machine, check_btf_func_early);
   const UserRecords records = {env.attr.func_info, env.attr.func_info_cnt, env.attr.func_info_rec_size,
-                               "nonzero tailing record in func info"};
+                               "nonzero tailing record in func info", offsetof(bpf_attr, func_info_rec_size)};
   if (records.count == 0) return Errno::None;
   if (!records.rec_size_ok<bpf_func_info>())
     return reject(env, Errno::Inval, "invalid func info rec size %u\n", records.rec_size);
+  if (records.count > INT32_MAX / sizeof(bpf_func_info)) return Errno::NoMem;  // more than kvcalloc() gives
   std::vector<bpf_func_info> infos;
   MUST(for_each_record<bpf_func_info>(env, records, [&](uint32_t, const bpf_func_info& info) {
     MUST(check_func_record(env, info, infos.empty() ? nullptr : &infos.back()));
@@ -161,7 +168,7 @@ static Errno give_line_to_func(bpf_verifier_env& env, uint32_t& next, const bpf_
 static Errno check_btf_line(bpf_verifier_env& env) {
   KFN(env.machine, check_btf_line);
   const UserRecords records = {env.attr.line_info, env.attr.line_info_cnt, env.attr.line_info_rec_size,
-                               "nonzero tailing record in line_info"};
+                               "nonzero tailing record in line_info", offsetof(bpf_attr, line_info_rec_size)};
   if (records.count == 0) return Errno::None;
   if (records.count > INT32_MAX / sizeof(bpf_line_info) || !records.rec_size_ok<bpf_line_info>())
     return Errno::Inval;
@@ -191,7 +198,7 @@ static Errno bpf_core_apply(bpf_verifier_env& env, const bpf_core_relo& relo, ui
 static Errno check_core_relo(bpf_verifier_env& env) {
   KFN(env.machine, check_core_relo);
   const UserRecords records = {env.attr.core_relos, env.attr.core_relo_cnt, env.attr.core_relo_rec_size,
-                               "nonzero tailing record in core_relo"};
+                               "nonzero tailing record in core_relo", offsetof(bpf_attr, core_relo_rec_size)};
   if (records.count == 0) return Errno::None;
   if (records.count > INT32_MAX / sizeof(bpf_core_relo) || !records.rec_size_ok<bpf_core_relo>())
     return Errno::Inval;

@@ -125,6 +125,7 @@ struct bpf_verifier_env {
   Machine& machine;
   Prog& prog;
   const bpf_attr& attr;
+  UserAttr uattr = 0;  // where the caller has it
   const VerifierOps* ops = nullptr;
   VerifierLimits limits;
 

@@ -116,6 +116,7 @@ Result<void> bpf_check(Prog& prog, const bpf_attr& attr, UserAttr uattr, uint32_
   KFN(machine, bpf_check);
   const uint64_t start_time = machine.clock.now_ns;
   bpf_verifier_env env(machine, prog, attr);
+  env.uattr = uattr;
   env.ops = machine.calls && machine.calls->verifier_ops ? machine.calls->verifier_ops(prog.type) : nullptr;
   if (!env.ops) return refuse(Errno::Inval, "programs of type {} are not modelled", uint32_t(prog.type));
   who_loads(env);

@@ -17,6 +17,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "../support")]
 import attach  # noqa: E402
 import commands  # noqa: E402
 import creation  # noqa: E402
+import edges  # noqa: E402
 import fields  # noqa: E402
 import iterators  # noqa: E402
 import known  # noqa: E402
@@ -30,7 +31,15 @@ import sandbox  # noqa: E402
 import storages  # noqa: E402
 import wire  # noqa: E402
 
-WRITTEN = (*commands.WRITTEN, *creation.CASES, *storages.CASES, *objects.WRITTEN, *fields.WRITTEN, *prog_arrays.CASES)
+WRITTEN = (
+    *commands.WRITTEN,
+    *edges.WRITTEN,
+    *creation.CASES,
+    *storages.CASES,
+    *objects.WRITTEN,
+    *fields.WRITTEN,
+    *prog_arrays.CASES,
+)
 SHOWN = 5  # disagreements of a part that are shown in full
 
 

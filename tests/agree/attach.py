@@ -17,6 +17,7 @@ INGRESS, EGRESS, SOCK_CREATE, AT_SOCK_OPS, AT_DEVICE, AT_FLOW, AT_SYSCTL, AT_SK_
 AT_XDP, TCX_INGRESS, TCX_EGRESS, NETKIT = 37, 46, 47, 54
 OVERRIDE, MULTI, REPLACE, BEFORE, AFTER, ID, PREORDER, LINK = 1, 2, 4, 8, 16, 32, 64, 1 << 13
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
+LINK_GET_FD_BY_ID = 30
 LO = 1
 
 
@@ -441,7 +442,46 @@ def links_of_programs_with_storages(s):
         s.close(fd)
 
 
+NET_ADMIN, SYS_ADMIN, PERFMON, BPF = 12, 21, 38, 39
+
+
+def with_capabilities(*kept):
+    """A case: what a task with these capabilities alone may load, attach, query and look up."""
+
+    def case(s):
+        group, kinds = s.cgroup(), {8: 0, 9: 2, 3: 0, 6: 0, 1: 0, 15: 0, 30: 36, 17: 0}
+        progs = {kind: s.prog(kind, expected) for kind, expected in kinds.items()}
+        link = s.link(progs[8], group, INGRESS)
+        ids = {"prog": s.id_of(progs[8], "prog"), "link": s.id_of(link, "link")}
+        s.box.keep_caps(*kept)
+        for kind, expected in kinds.items():
+            s.close(s.prog(kind, expected))
+        for at, kind in ((INGRESS, 8), (EGRESS, 8), (SOCK_CREATE, 9), (AT_DEVICE, 15)):
+            for target in (group, 9999):
+                s.attach(target, progs[kind], at, MULTI)
+                s.query(target, at)
+                s.detach(target, progs[kind], at)
+                s.close(s.link(progs[kind], target, at))
+        for target, at, kind in ((LO, TCX_INGRESS, 3), (9999, AT_XDP, 6), (s.netns(), AT_SK_LOOKUP, 30)):
+            s.query(target, at)
+            s.close(s.link(progs[kind], target, at))
+        for kind, fd in progs.items():
+            s.prog_test_run(f"type {kind}", fd)
+        for cmd, kind in ((wire.PROG_GET_FD_BY_ID, "prog"), (LINK_GET_FD_BY_ID, "link")):
+            attr = bytearray(struct.pack("<I", ids[kind]).ljust(wire.ATTR_SIZE, b"\0"))
+            s.call(f"a {kind} by id", cmd, attr, fd=True)
+        s.update(link, progs[8])
+        s.link_detach(link)
+
+    case.__name__ = f"with_capabilities_{'_'.join(map(str, kept)) or 'none'}"
+    return case
+
+
 WRITTEN = (
+    *map(
+        lambda kept: with_capabilities(*kept),
+        ((), (SYS_ADMIN,), (BPF,), (NET_ADMIN,), (BPF, NET_ADMIN), (BPF, PERFMON)),
+    ),
     cgroup_alone_override_multi,
     cgroup_order,
     cgroup_links,

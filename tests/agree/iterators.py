@@ -100,7 +100,7 @@ class Iterators:
         except OSError as error:
             return wire.name(-error.errno)
 
-    def read(self, what, link, each=8, *, size=4096, ordered=True, keep=lambda record: True):
+    def read(self, what, link, each=8, *, size=4096, ordered=True, told=False, keep=lambda record: True):
         """All records of a fresh file, as tuples of numbers."""
         self.s.note(f"read {what}, {size} bytes at once")
         fd, text = self.create(link), b""
@@ -114,8 +114,16 @@ class Iterators:
         for one in records if ordered else sorted(map(known_ports, records)):
             if keep(one):
                 self.s.note(f"  {one}")
+        if told:
+            self.s.note(f"  {self.fdinfo(fd).splitlines()[0]}")
         self.s.close(fd)
         return records
+
+    def fdinfo(self, fd):
+        if self.simulated:
+            return self.s.task.fdinfo(fd)
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            return file.read()
 
     def info(self, link, target_len=64):
         """INFO and fdinfo, without what names objects."""
@@ -126,11 +134,7 @@ class Iterators:
         kind, _, _, _, _, length, narrowed, first, second, order = struct.unpack_from("<4IQ5I", bytes(raw))
         told = [bool(one) for one in (narrowed, first, second)], order
         self.s.note(f"  type {kind} {bytes(name)[:length]} of {length}, narrowed {told}")
-        if self.simulated:
-            text = self.s.task.fdinfo(link)
-        else:
-            with open(f"/proc/self/fdinfo/{link}") as file:
-                text = file.read()
+        text = self.fdinfo(link)
         hidden = ("pos", "flags", "mnt_id", "ino", "link_id", "prog_tag", "prog_id", "map_id", "pid", "tid")
         hidden += ("cgroup_path",)
         for line in text.splitlines():
@@ -278,7 +282,7 @@ def sockets_of_maps(s):
                 "UPDATE", wire.MAP_UPDATE_ELEM, fd, (u32(index * 5 % 12 if kind == SOCKMAP else index * 77), u32(sock))
             )
         for size in (4096, 200, 80, 41, 40, 8):
-            its.read(f"type {kind}", link, 40, size=size)
+            its.read(f"type {kind}", link, 40, size=size, told=True)
         s.sockets.close(fds[0])
         fds[0] = s.sock("socket", "socket", INET, DGRAM)
         s.sock("bind", "bind", fds[0], "127.0.0.1", 7299)

@@ -86,6 +86,47 @@ def path_fd(s):
             obj(s, wire.OBJ_GET, name, 0, PATH_FD, fd)
 
 
+def directories(s):
+    """What else can be done with directories and their descriptors: modes of open(2), read(2), rename, who may."""
+    s.box.own_bpffs()
+    prog = s.prog()
+    for path in ("d", "d/e", "closed", "open"):
+        path_call(s, "mkdir", f"{ROOT}/{path}")
+    for path in ("p", "d/p", "closed/p", "open/p"):
+        obj(s, wire.OBJ_PIN, f"{ROOT}/{path}", prog)
+    for path in (ROOT, f"{ROOT}/d", f"{ROOT}/p"):
+        for flags in (0, 1, 2, 3, O_PATH | 3, O_DIRECTORY | 3):
+            opened(s, path, flags)
+    read_it(s, opened(s, ROOT, O_DIRECTORY))
+    read_it(s, s.cgroup())
+    for mode in (0o2755, 0o3755, 0o4755, 0o755):
+        path_call(s, "chmod", f"{ROOT}/d", mode)
+        path_call(s, "mkdir", f"{ROOT}/d/made")
+        s.note(f"made with {s.box.mode_of(f'{ROOT}/d/made'):o}")
+        path_call(s, "rmdir", f"{ROOT}/d/made")
+    names = ("p", "p/", "d", "d/", "d/p", "d/p/", "d/e", "d/e/", "none", "none/", "d/none/", "p/x", "closed/", "d/e/x/")
+    for old in names:
+        for new in names:
+            path_call(s, "rename", f"{ROOT}/{old}", f"{ROOT}/{new}")
+            path_call(s, "rename", f"{ROOT}/{new}", f"{ROOT}/{old}")
+    for path, mode in (("closed", 0o700), ("open", 0o777), ("open/p", 0o666)):
+        path_call(s, "chmod", f"{ROOT}/{path}", mode)
+    s.box.become(1000)
+    for path in ("", "closed", "closed/p", "open", "open/p", "open/none", "d", "none/x"):
+        for what in ("unlink", "rmdir", "mkdir"):
+            path_call(s, what, f"{ROOT}/{path}")
+        for new in () if not path else ("closed/q", "open/q", "q", "none/q"):
+            path_call(s, "rename", f"{ROOT}/{path}", f"{ROOT}/{new}")
+            path_call(s, "rename", f"{ROOT}/{new}", f"{ROOT}/{path}")
+
+
+def read_it(s, fd):
+    try:
+        s.note(f"read: {s.box.read(fd, 10)}")
+    except OSError as error:
+        s.note(f"read: {wire.name(-error.errno)}")
+
+
 # ---- netfilter ----
 
 
@@ -597,6 +638,7 @@ def struct_ops(s):
 
 WRITTEN = (
     path_fd,
+    directories,
     netfilter,
     netfilter_test_run,
     uprobes_refused,

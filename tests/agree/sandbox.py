@@ -11,6 +11,7 @@ import ctypes
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -133,11 +134,27 @@ class Sandbox:
     def remove_device(self):
         subprocess.run(["ip", "link", "del", "eth0"], check=True, capture_output=True)
 
+    def keep_caps(self, *numbers):
+        """From now on no other capabilities."""
+        low, high = (sum(1 << n % 32 for n in numbers if n // 32 == half) for half in (0, 1))
+        header, data = struct.pack("<Ii", 0x20080522, 0), struct.pack("<6I", low, low, 0, high, high, 0)
+        if ctypes.CDLL(None, use_errno=True).capset(header, data):
+            raise OSError(ctypes.get_errno(), "capset")
+
+    def become(self, uid):
+        os.setresuid(uid, uid, uid)
+
     def open(self, path, flags):
         return os.open(path, flags | os.O_CLOEXEC)
 
     def path_call(self, what, *words):
         return getattr(os, what)(*words)
+
+    def read(self, fd, size):
+        return os.read(fd, size)
+
+    def mode_of(self, path):
+        return os.stat(path).st_mode
 
     def fdinfo(self, fd):
         with open(f"/proc/self/fdinfo/{fd}") as text:
@@ -176,11 +193,23 @@ class SimulatedBox:
         self.task.kernel.remove_net_device("eth0")
         self.task.kernel.remove_net_device("peer0")
 
+    def keep_caps(self, *numbers):
+        self.task.set_caps([{12: "NET_ADMIN", 21: "SYS_ADMIN", 38: "PERFMON", 39: "BPF"}[n] for n in numbers])
+
+    def become(self, uid):
+        self.task = self.task.kernel.spawn("other", uid=uid)
+
     def open(self, path, flags):
         return self.task.open(path, flags)
 
     def path_call(self, what, *words):
         return getattr(self.task, what)(*words)
+
+    def read(self, fd, size):
+        return self.task.read(fd, size)
+
+    def mode_of(self, path):
+        return self.task.stat(path)["mode"]
 
     def fdinfo(self, fd):
         return self.task.fdinfo(fd)

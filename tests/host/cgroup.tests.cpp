@@ -51,6 +51,16 @@ TEST_CASE("a descriptor keeps a removed cgroup, and nothing finds it any more") 
   CHECK(s.machine().objects.size() == before - 2);  // the file and the group
 }
 
+TEST_CASE("nothing need hold the root of the hierarchy: it is there again and again") {
+  Sim s;
+  for (int i = 0; i < 3; i++) {
+    const int fd = int(*s.k.open(s.t, "/sys/fs/cgroup"));
+    CHECK(s.object(fd) == &cgroup_root(s.machine()));
+    CHECK(s.close(fd) == 0);
+  }
+  CHECK(wrong_counts(s).empty());
+}
+
 TEST_CASE("a task stands in one cgroup, its children start there, and its exit leaves it") {
   Sim s;
   REQUIRE(s.k.mkdir(s.t, "/sys/fs/cgroup/a"));
