@@ -104,7 +104,9 @@ def guarded_programs(kernel, live, seed, count, seconds):
     """Of a loader without CAP_PERFMON, who is told no address and whose speculation is guarded."""
     task = kernel.spawn("guarded")
     with wire.without_perfmon(task), wire.without_perfmon(live):
-        return random_programs(task, live, seed, count, seconds)
+        report = random_programs(task, live, seed, count, seconds)
+    report.part = "guarded programs"
+    return report
 
 
 def run_case(report, kernel, live, name, case):
