@@ -105,10 +105,7 @@ TEST_CASE("User space writes a per-CPU array for all CPUs at once") {
 
 TEST_CASE("The attributes of an array are refused as on a live 6.18") {
   constexpr bpf_map_type A = BPF_MAP_TYPE_ARRAY, P = BPF_MAP_TYPE_PERCPU_ARRAY;
-  struct {
-    MapParams params;
-    Errno want;
-  } cases[] = {
+  check_creations({
       {{A, 4, 4, 4, 0}, Errno::None},
       {{A, 4, 4, 4, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG}, Errno::Inval},
       {{A, 4, 4, 4, BPF_F_NUMA_NODE}, Errno::None},
@@ -133,16 +130,7 @@ TEST_CASE("The attributes of an array are refused as on a live 6.18") {
       {{P, 4, 32768, 1, 0}, Errno::None},
       {{P, 4, 32769, 1, 0}, Errno::TooBig},
       {{P, 4, 1, 0xffffffff, 0}, Errno::NoMem},
-  };
-  Maps maps;
-  for (auto& c : cases) {
-    INFO("type " << c.params.type << " key " << c.params.key_size << " value " << c.params.value_size
-                 << " max " << c.params.max_entries << " flags " << c.params.flags);
-    Result<Map*> map = maps.create(c.params);
-    CHECK(name(map.err()) == name(c.want));
-    if (map) free_map(**map);
-  }
-  CHECK(maps.machine.arena.live_bytes() == maps.live_before);
+  });
 }
 
 TEST_CASE("An unprivileged owner's array is a power of two, which a masked index cannot leave") {

@@ -189,10 +189,7 @@ TEST_CASE("A per-CPU hash: a program writes its own copy, user space all of them
 TEST_CASE("The attributes of a hash are refused as on a live 6.18") {
   constexpr bpf_map_type H = BPF_MAP_TYPE_HASH, P = BPF_MAP_TYPE_PERCPU_HASH;
   constexpr uint32_t max = (4 << 20) - 48;  // key_size + value_size must stay below
-  struct {
-    MapParams params;
-    Errno want;
-  } cases[] = {
+  check_creations({
       {{H, 4, 4, 4, 0}, Errno::None},
       {{H, 4, 4, 4, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG}, Errno::Inval},
       {{H, 4, 4, 4, BPF_F_NUMA_NODE}, Errno::None},
@@ -214,16 +211,7 @@ TEST_CASE("The attributes of a hash are refused as on a live 6.18") {
       {{P, 4, 4, 4, BPF_F_NUMA_NODE}, Errno::Inval},
       {{P, 4, 32768, 1, 0}, Errno::None},
       {{P, 4, 32769, 1, 0}, Errno::TooBig},
-  };
-  Maps maps;
-  for (auto& c : cases) {
-    INFO("type " << c.params.type << " key " << c.params.key_size << " value " << c.params.value_size
-                 << " max " << c.params.max_entries << " flags " << c.params.flags);
-    Result<Map*> map = maps.create(c.params);
-    CHECK(name(map.err()) == name(c.want));
-    if (map) free_map(**map);
-  }
-  CHECK(maps.machine.arena.live_bytes() == maps.live_before);
+  });
 }
 
 TEST_CASE("A known seed is for CAP_SYS_ADMIN") {

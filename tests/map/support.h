@@ -99,4 +99,21 @@ inline std::vector<std::vector<uint8_t>> keys_of(Map& map) {
 
 inline std::string name(Errno err) { return errno_name(err); }
 
+// What a type says of being made with these parameters.
+struct Creation {
+  MapParams params;
+  Errno want;
+};
+inline void check_creations(const std::vector<Creation>& cases) {
+  Maps maps;
+  for (const auto& [params, want] : cases) {
+    INFO("type " << params.type << " key " << params.key_size << " value " << params.value_size << " max "
+                 << params.max_entries << " flags " << params.flags);
+    Result<Map*> map = maps.create(params);
+    CHECK(name(map.err()) == name(want));
+    if (map) free_map(**map);
+  }
+  CHECK(maps.machine.arena.live_bytes() == maps.live_before);
+}
+
 }  // namespace bpfsim
