@@ -64,19 +64,29 @@ Place step_in_cgroup(Cgroup& at, const std::string& name) {
   return child == at.children.end() ? Place{} : cgroup_place(*child->second);
 }
 
+// Whether names may be looked up here at all.
+Result<void> may_lookup(const Machine& machine, const Place& at) {
+  if (!at.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", at.name());
+  return at.inode ? inode_permission(machine, *at.inode, MAY_EXEC) : Result<void>{};
+}
+
+// A directory of mode 0 takes names with a dot too, and what is there by such a name is found ever after.
+Result<Place> bpf_lookup(const Inode& dir, const std::string& name) {
+  if (auto child = dir.children.find(name); child != dir.children.end())
+    return Place{child->second.get(), ""};
+  if ((dir.mode & kModeBits) && name.find('.') != name.npos)
+    return refuse(Errno::Perm, "names with a dot are reserved in BPFFS: {}", name);
+  if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
+  return Place{};
+}
+
 // One component further. A null inode with an empty path: there is nothing of that name.
 Result<Place> step(Machine& machine, const Place& at, const std::string& name) {
-  if (!at.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", at.name());
   if (name == ".") return at;
   if (at.inode) {
-    TRY(inode_permission(machine, *at.inode, MAY_EXEC));
     if (!at.inode->linked && name != "..") return Place{};
     if (name == "..") return at.inode->parent ? Place{at.inode->parent, ""} : foreign_place("/sys/fs");
-    if (name.find('.') != name.npos)
-      return refuse(Errno::Perm, "names with a dot are reserved in BPFFS: {}", name);
-    if (name.size() > NAME_MAX_) return refuse(Errno::NameTooLong, "a name has at most {} bytes", NAME_MAX_);
-    auto child = at.inode->children.find(name);
-    return child == at.inode->children.end() ? Place{} : Place{child->second.get(), ""};
+    return bpf_lookup(*at.inode, name);
   }
   if (name == ".." && !at.cgroup) {
     const size_t slash = at.foreign.rfind('/');
@@ -129,10 +139,9 @@ Result<Parent> filename_parentat(Machine& machine, const std::string& path, int 
       parent.dir = TRY(step(machine, parent.dir, parent.last));
       if (!exists(parent.dir)) return refuse(Errno::NoEnt, "there is no directory {}", parent.last);
     }
+    TRY(may_lookup(machine, parent.dir));
     parent.last = path.substr(start, at - start);
   }
-  if (!parent.dir.is_dir()) return refuse(Errno::NotDir, "{} is not a directory", parent.dir.name());
-  if (parent.dir.inode) TRY(inode_permission(machine, *parent.dir.inode, MAY_EXEC));
   return parent;
 }
 
@@ -305,7 +314,7 @@ Result<void> do_mkdirat(Machine& machine, const std::string& path, uint32_t mode
   if (!parent.dir.inode)
     return refuse(Errno::Perm, "{} is in neither /sys/fs/bpf nor /sys/fs/cgroup", parent.last);
   TRY(may_create(machine, *parent.dir.inode));
-  const uint32_t setgid = parent.dir.inode->mode & kModeSetgid;
+  const uint32_t setgid = parent.dir.inode->mode & kModeSetgid;  // a directory passes it on
   new_inode(*parent.dir.inode, parent.last, kModeDir | setgid | (mode & 01777 & ~kUmask));
   return {};
 }
@@ -355,10 +364,11 @@ Result<void> do_renameat2(Machine& machine, const std::string& from, const std::
     if (above == new_place.inode) return refuse(Errno::NotEmpty, "the target holds what is moved");
   if (new_place.inode == &moved) return {};
   TRY(may_delete(machine, *moved.parent, moved, moved.is_dir()));
-  if (!new_place.inode) {
-    TRY(may_create(machine, dir));
-  } else {
-    TRY(may_delete(machine, dir, *new_place.inode, moved.is_dir()));
+  TRY(new_place.inode ? may_delete(machine, dir, *new_place.inode, moved.is_dir())
+                      : may_create(machine, dir));
+  if (moved.is_dir() && moved.parent != &dir)  // its ".." is written anew
+    TRY(inode_permission(machine, moved, MAY_WRITE));
+  if (new_place.inode) {
     if (!new_place.inode->children.empty())
       return refuse(Errno::NotEmpty, "{} is not empty", new_parent.last);
     evict(*new_place.inode, {"renamed over by task {}", machine.current->pid});

@@ -14,7 +14,8 @@ static SysResult bpf_token_create(Machine& machine, int bpffs_fd) {
   if (!file) return refuse(Errno::BadF, "bpffs_fd {} is not open", bpffs_fd);
   if (file->private_data != machine.bpffs)
     return refuse(Errno::Inval, "fd {} is a {}, not the root of a BPFFS", bpffs_fd, file->f_op.name);
-  if (!bpf_capable(machine)) return refuse(Errno::Perm, "needs CAP_BPF");
+  if (!capable(machine, CAP_BPF))  // here CAP_SYS_ADMIN does not stand for it
+    return refuse(Errno::Perm, "needs CAP_BPF");
   return refuse(Errno::OpNotSupp, "the initial user namespace needs no token");
 }
 

@@ -4,6 +4,9 @@ What each shows stands in the table, as a live 6.18 gave it, so it is tested wit
 is asked where the test may.
 """
 
+import ctypes
+import errno
+import os
 import struct
 import sys
 from pathlib import Path
@@ -221,3 +224,66 @@ def test_a_pinned_iterator_is_read_by_cat():
     prog = task.prog_load("tracing", code, expected_attach_type="trace_iter", attach_btf_id=target)
     task.link_create(prog, None).pin("/sys/fs/bpf/it")
     assert cat(task, "/sys/fs/bpf/it") == cat(task, "/sys/fs/bpf/it") == 2 * "allo", "one map, and the end"
+
+
+# What users with these capabilities do, in turn: (who, call, words) and what a live 6.18 answered, 0 or an errno.
+ROOT = "/sys/fs/bpf"
+RIGHTS = [
+    ("owner", "mkdir", (f"{ROOT}/from",), 0),
+    ("owner", "mkdir", (f"{ROOT}/to",), 0),
+    ("owner", "mkdir", (f"{ROOT}/from/d",), 0),
+    ("owner", "chmod", (f"{ROOT}/from/d", 0o555), 0),
+    ("owner", "rename", (f"{ROOT}/from/d", f"{ROOT}/to/d"), errno.EACCES),
+    ("owner", "rename", (f"{ROOT}/from/d", f"{ROOT}/from/e"), 0),
+    ("owner", "chmod", (f"{ROOT}/to", 0o444), 0),
+    ("owner", "rename", (f"{ROOT}/none", f"{ROOT}/to/e"), errno.EACCES),
+    ("other", "rename", (f"{ROOT}/from/e", f"{ROOT}/e"), errno.EACCES),
+    ("other", "chmod", (f"{ROOT}/from/e", 0o777), errno.EPERM),
+    ("fowner", "chmod", (f"{ROOT}/from/e", 0o777), 0),
+    ("fowner", "rmdir", (f"{ROOT}/to",), 0),
+    ("root", "chmod", (f"{ROOT}/from", 0), 0),
+    ("root", "mkdir", (f"{ROOT}/from/x.y",), 0),
+    ("root", "chmod", (f"{ROOT}/from", 0o777), 0),
+    ("root", "mkdir", (f"{ROOT}/from/z.y",), errno.EPERM),
+    ("other", "rmdir", (f"{ROOT}/from/z.y",), errno.EPERM),
+]
+USERS = {"owner": (1000, []), "other": (2000, []), "fowner": (3000, ["CAP_FOWNER"]), "root": (0, None)}
+
+
+def answer(call, *words):
+    try:
+        call(*words)
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def as_user(uid, caps, what, *words):
+    """The answer that a child of this process gets, which is that user."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+    if uid:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        low = sum(1 << {"CAP_FOWNER": 3}[cap] for cap in caps)
+        libc.capset(struct.pack("<II", 0x20080522, 0), struct.pack("<6I", low, low, 0, 0, 0, 0))
+    os._exit(answer(getattr(os, what), *words))
+
+
+def test_who_may_rename_and_change_directories():
+    k = bpfsim.Kernel()
+    tasks = {name: k.spawn(name, uid=uid, caps=caps) for name, (uid, caps) in USERS.items()}
+    for who, what, words, wanted in RIGHTS:
+        assert answer(getattr(tasks[who], what), *words) == wanted, (who, what, words)
+
+
+def test_the_live_kernel_gives_the_same_rights(live):
+    def ask(box):
+        box.own_bpffs()
+        return [as_user(*USERS[who], what, *words) for who, what, words, _ in RIGHTS]
+
+    assert sandbox.Sandbox().run(ask) == [wanted for _, _, _, wanted in RIGHTS]

@@ -244,3 +244,33 @@ TEST_CASE("path_fd came with Linux 6.5") {
   attr.file_flags = 0;
   CHECK(s.bpf(BPF_OBJ_PIN, attr) == 0);
 }
+
+TEST_CASE("a rename asks both directories, then whether a directory that moves may be written") {
+  PinSim s;  // a live 6.18 gave these answers
+  Task& user = s.k.spawn("user", {1000, 0});
+  CHECK(s.k.mkdir(user, "/sys/fs/bpf/from").ok());
+  CHECK(s.k.mkdir(user, "/sys/fs/bpf/to").ok());
+  CHECK(s.k.mkdir(user, "/sys/fs/bpf/from/d").ok());
+  CHECK(s.k.chmod(user, "/sys/fs/bpf/from/d", 0555).ok());
+  CHECK(s.k.rename(user, "/sys/fs/bpf/from/d", "/sys/fs/bpf/to/d").err() == Errno::Access);
+  CHECK(s.k.rename(user, "/sys/fs/bpf/from/d", "/sys/fs/bpf/from/e").ok());  // its ".." stays
+  CHECK(s.k.chmod(user, "/sys/fs/bpf/to", 0444).ok());
+  CHECK(s.k.rename(user, "/sys/fs/bpf/none", "/sys/fs/bpf/to/e").err() == Errno::Access);
+  CHECK(s.k.rename(s.t, "/sys/fs/bpf/from/e", "/sys/fs/bpf/to/e").ok());  // CAP_DAC_OVERRIDE
+}
+
+TEST_CASE(
+    "what a directory's mode passes on: the set-group-ID bit, and names with a dot where there is none") {
+  PinSim s;  // a live 6.18 gave these answers
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d").ok());
+  CHECK(s.k.chmod(s.t, "/sys/fs/bpf/d", 02777).ok());
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d/e", 0777).ok());
+  CHECK(s.k.stat(s.t, "/sys/fs/bpf/d/e")->mode == (kModeDir | kModeSetgid | 0755));
+
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d/x.y").err() == Errno::Perm);
+  CHECK(s.k.chmod(s.t, "/sys/fs/bpf/d", 0).ok());
+  CHECK(s.k.stat(s.t, "/sys/fs/bpf/d/x.y").err() == Errno::NoEnt);
+  CHECK(s.k.mkdir(s.t, "/sys/fs/bpf/d/x.y").ok());
+  Task& user = s.k.spawn("user", {1000, 0});
+  CHECK(s.k.stat(user, "/sys/fs/bpf/d/x.y").err() == Errno::Access);
+}
