@@ -298,7 +298,8 @@ Result<void> BtfChecker::btf_var_check_meta(Type t) {
 }
 
 Result<void> BtfChecker::btf_datasec_check_meta(Type t) {
-  TRY(check_and_log(t, {{t.size == 0, "size == 0"},
+  TRY(check_and_log(t, {{btf_vlen(t) == 0 && !has(Gate::btf_datasec_empty, version_), "vlen == 0"},
+                        {t.size == 0, "size == 0"},
                         {btf_kflag(t), "Invalid btf_info kind_flag"},
                         {!btf_name_valid_section(t.name_off), "Invalid name"}}));
   uint32_t taken = 0;

@@ -2,8 +2,8 @@
 //
 // See bpf_iter.h. The table of targets, their links, and reading; and the three targets that are all objects
 // of a kind, found by id, one after the other, so that what is born or dies between two reads is seen or
-// missed as in the kernel. Departs from the kernel: every version has every target, since its vmlinux BTF is
-// 6.18's.
+// missed as in the kernel. Which version has which target: uapi/iter_targets.def, asked when a program is
+// loaded.
 #include "hook/bpf_iter.h"
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "object/file.h"
 #include "object/registry.h"
 #include "run/select_runtime.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -126,8 +127,9 @@ Result<IterLinkInfo> read_link_info(Machine& machine, const bpf_attr& attr) {
   IterLinkInfo info;
   if (!from != !length) return refuse(Errno::Inval, "iter_info and iter_info_len belong together");
   if (!from) return info;
-  TRY(bpf_check_uarg_tail_zero(machine, from, sizeof info, length, "iter_info"));
-  TRY(copy_from_user(machine, &info, from, std::min<uint32_t>(length, sizeof info)));
+  const uint32_t known = has(Gate::iter_info_long, machine.version) ? sizeof info : sizeof(uint32_t);
+  TRY(bpf_check_uarg_tail_zero(machine, from, known, length, "iter_info"));
+  TRY(copy_from_user(machine, &info, from, std::min(length, known)));
   return info;
 }
 

@@ -235,6 +235,8 @@ Result<Target> find_target(const Prog& prog, Prog* named, uint32_t named_btf_id)
   if (named) {
     target.key = bpf_trampoline_compute_key(named, nullptr, named_btf_id);
   } else if (!aux.dst_trampoline) {
+    if (!has(Gate::tracing_reattach, prog.machine.version))
+      return refuse(Errno::NoEnt, "program {} was attached before", prog.id);
     if (prog.type != BPF_PROG_TYPE_TRACING && prog.type != BPF_PROG_TYPE_LSM)
       return refuse(Errno::Inval, "program {} was attached before: say to which target", prog.id);
     if (!aux.attach_btf)

@@ -13,6 +13,7 @@
 #include "map/map_value.h"
 #include "map/view.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -41,7 +42,7 @@ const BpfArray& array_of(const Map& map) { return static_cast<const BpfArray&>(m
 
 }  // namespace
 
-Result<void> array_map_alloc_check(Machine&, const bpf_attr& attr) {
+Result<void> array_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   bool percpu = attr.map_type == BPF_MAP_TYPE_PERCPU_ARRAY;
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size != 4) return refuse(Errno::Inval, "key_size must be 4, is {}", attr.key_size);
@@ -56,9 +57,11 @@ Result<void> array_map_alloc_check(Machine&, const bpf_attr& attr) {
     return refuse(Errno::Inval, "BPF_F_MMAPABLE and BPF_F_INNER_MAP are for BPF_MAP_TYPE_ARRAY");
   if (attr.map_type != BPF_MAP_TYPE_PERF_EVENT_ARRAY && attr.map_flags & BPF_F_PRESERVE_ELEMS)
     return refuse(Errno::Inval, "BPF_F_PRESERVE_ELEMS is for BPF_MAP_TYPE_PERF_EVENT_ARRAY");
-  if (attr.value_size > INT32_MAX)
-    return refuse(Errno::TooBig, "value_size {} is above {}", attr.value_size, INT32_MAX);
-  if (percpu && round_up(attr.value_size, 8) > PCPU_MIN_UNIT_SIZE)
+  const uint64_t most = has(Gate::array_value_2g, machine.version) ? INT32_MAX : KMALLOC_MAX_SIZE;
+  if (attr.value_size > most)
+    return refuse(Errno::TooBig, "value_size {} is above {}", attr.value_size, most);
+  if (percpu && has(Gate::percpu_value_size, machine.version) &&
+      round_up(attr.value_size, 8) > PCPU_MIN_UNIT_SIZE)
     return refuse(Errno::TooBig, "a per-CPU value of {} bytes is above {}", attr.value_size,
                   PCPU_MIN_UNIT_SIZE);
   return {};
@@ -78,6 +81,8 @@ Result<void> build(BpfArray& array, const bpf_attr& attr) {
                   attr.max_entries);
   uint64_t bytes = entries * array.distance();
   if (attr.map_flags & BPF_F_MMAPABLE) bytes = round_up(bytes, kPageSize);
+  if (has(Gate::array_charged, array.machine.version)) TRY(bpf_map_charge_init(array.machine, bytes));
+  if (array.percpu()) TRY(pcpu_fits(array.elem_size));
   array.values = TRY(array.machine.arena.alloc(bytes, "array_map values"));
   return {};
 }

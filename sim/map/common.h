@@ -69,6 +69,13 @@ inline void copy_map_values(const Map& map, void* to, const void* from, bool to_
   }
 }
 
+// Before 5.11 memory counted in 32 bits of bytes, also that of elements that are made later. (Against
+// RLIMIT_MEMLOCK: that is not modelled.)
+Result<void> bpf_map_charge_init(const Machine& machine, uint64_t cost);
+
+// The allocator of per-CPU memory gives no more than a unit.
+Result<void> pcpu_fits(uint64_t size);
+
 // A new map, or the refusal of what it allocates: `build` fills the map in and may fail.
 template <class M>
 Result<Map*> new_map(Machine& machine, const bpf_attr& attr, Result<void> (*build)(M&, const bpf_attr&)) {

@@ -67,6 +67,8 @@ Result<void> dev_map_alloc_check(Machine& machine, const bpf_attr& attr) {
 Result<void> build(BpfDtab& dtab, const bpf_attr& attr) {
   dtab.map_flags |= BPF_F_RDONLY_PROG;  // a lookup gives programs the value itself
   dtab.n_heads = dtab.is_hash() ? std::bit_ceil(attr.max_entries) : attr.max_entries;
+  if (!bpf_map_charge_init(dtab.machine, uint64_t(dtab.n_heads) * sizeof(DtabNetdev*)))
+    return refuse(Errno::Inval, "{} slots need 4 GiB or more", dtab.n_heads);
   dtab.heads = TRY(dtab.machine.arena.alloc(uint64_t(dtab.n_heads) * sizeof(DtabNetdev*), "devmap slots"));
   return {};
 }

@@ -18,6 +18,7 @@
 #include "map/map_types.h"
 #include "map/map_value.h"
 #include "object/btf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -47,10 +48,18 @@ Result<void> htab_map_alloc_check(Machine& machine, const bpf_attr& attr) {
   if (attr.max_entries == 0) return refuse(Errno::Inval, "max_entries must not be 0");
   if (attr.key_size == 0) return refuse(Errno::Inval, "key_size must not be 0");
   if (attr.value_size == 0) return refuse(Errno::Inval, "value_size must not be 0");
+  if (!has(Gate::hash_big_keys, machine.version)) {
+    if (attr.key_size > MAX_BPF_STACK)
+      return refuse(Errno::TooBig, "key_size {} is above {}, before Linux {}", attr.key_size, MAX_BPF_STACK,
+                    since(Gate::hash_big_keys));
+    if (attr.value_size >= KMALLOC_MAX_SIZE - MAX_BPF_STACK - sizeof(HtabElem))
+      return refuse(Errno::TooBig, "a value of {} bytes does not fit into one allocation", attr.value_size);
+  }
   if (uint64_t(attr.key_size) + attr.value_size >= KMALLOC_MAX_SIZE - sizeof(HtabElem))
     return refuse(Errno::TooBig, "key and value of {} and {} bytes do not fit into one allocation",
                   attr.key_size, attr.value_size);
-  if (percpu && round_up(attr.value_size, 8) > PCPU_MIN_UNIT_SIZE)
+  if (percpu && has(Gate::percpu_value_size, machine.version) &&
+      round_up(attr.value_size, 8) > PCPU_MIN_UNIT_SIZE)
     return refuse(Errno::TooBig, "a per-CPU value of {} bytes is above {}", attr.value_size,
                   PCPU_MIN_UNIT_SIZE);
   return {};
@@ -73,6 +82,7 @@ Result<void> prealloc_init(BpfHtab& htab) {
   uint64_t entries = uint64_t(htab.max_entries) + (htab.has_extra_elems() ? htab.machine.cpus : 0);
   uint64_t percpu_size = uint64_t(htab.stride()) * htab.machine.cpus;
   htab.elems = TRY(htab.machine.arena.alloc(entries * htab.elem_size, "htab elements"));
+  if (htab.percpu()) TRY(pcpu_fits(htab.stride()));
   if (htab.percpu())
     htab.percpu_area = TRY(htab.machine.arena.alloc(entries * percpu_size, "htab per-CPU values"));
   for (uint64_t i = entries; i-- > 0;) {
@@ -105,6 +115,11 @@ Result<void> build(BpfHtab& htab, const bpf_attr& attr) {
   htab.n_buckets = uint32_t(n_buckets);
   htab.elem_size = uint32_t(sizeof(HtabElem) + round_up(attr.key_size, 8) +
                             (htab.percpu() ? sizeof(void*) : round_up(attr.value_size, 8)));
+  const uint64_t elems = uint64_t(htab.elem_size) * htab.max_entries;
+  TRY(bpf_map_charge_init(htab.machine,
+                          n_buckets * kSizeofBucket + elems +
+                              (htab.percpu() ? uint64_t(htab.stride()) * htab.machine.cpus * htab.max_entries
+                                             : uint64_t(htab.elem_size) * htab.machine.cpus)));
   htab.buckets = TRY(htab.machine.arena.alloc(n_buckets * sizeof(HtabElem*), "htab buckets"));
   htab.hashrnd = attr.map_flags & BPF_F_ZERO_SEED ? 0 : htab.machine.random.u32();
   return htab.prealloc() ? prealloc_init(htab) : Result<void>();
@@ -283,6 +298,7 @@ void pcpu_copy_value(BpfHtab& htab, HtabElem* l, const void* value, bool onallcp
 
 Result<HtabElem*> alloc_one(BpfHtab& htab) {
   Arena& arena = htab.machine.arena;
+  if (htab.percpu()) TRY(pcpu_fits(htab.stride()));
   Span elem = TRY(arena.alloc(htab.elem_size, "htab element"));
   HtabElem* l = reinterpret_cast<HtabElem*>(elem.host);
   if (!htab.percpu()) return l;

@@ -56,7 +56,9 @@ Result<void> build(CgroupStorageMap&, const bpf_attr&) { return {}; }
 
 Result<Map*> cgroup_storage_map_alloc(Machine& machine, const bpf_attr& attr) {
   const bool percpu = attr.map_type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
-  const uint32_t max_value_size = percpu ? uint32_t(PCPU_MIN_UNIT_SIZE) : kMaxValueSize;
+  const uint32_t max_value_size = !has(Gate::cgroup_storage_large, machine.version) ? kPageSize
+                                  : percpu ? uint32_t(PCPU_MIN_UNIT_SIZE)
+                                           : kMaxValueSize;
   if (attr.key_size != sizeof(bpf_cgroup_storage_key) && attr.key_size != sizeof(uint64_t))
     return refuse(Errno::Inval, "key_size must be 8 or 16, is {}", attr.key_size);
   if (attr.key_size == sizeof(uint64_t) && !has(Gate::cgroup_storage_shared, machine.version))

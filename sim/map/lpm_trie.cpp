@@ -39,6 +39,7 @@ struct LpmNode {
   uint8_t* data() { return reinterpret_cast<uint8_t*>(this + 1); }
 };
 constexpr uint64_t kSizeofLpmTrieNode = 24;
+constexpr uint64_t kSizeofNodeInRcu = 40;  // before 6.13: with an rcu_head
 static_assert(sizeof(LpmNode) == kSizeofLpmTrieNode || sizeof(void*) != 8);
 constexpr uint64_t LPM_VAL_SIZE_MAX = KMALLOC_MAX_SIZE - LPM_DATA_SIZE_MAX - kSizeofLpmTrieNode;
 
@@ -140,6 +141,8 @@ Result<Map*> trie_alloc(Machine& machine, const bpf_attr& attr) {
                   attr.key_size);
   if (attr.value_size == 0 || attr.value_size > LPM_VAL_SIZE_MAX)
     return refuse(Errno::Inval, "value_size must be 1 to {}, is {}", LPM_VAL_SIZE_MAX, attr.value_size);
+  TRY(bpf_map_charge_init(machine, uint64_t(attr.max_entries) *
+                                       (kSizeofNodeInRcu + attr.value_size + attr.key_size - kKeyHeader)));
   return new LpmTrie(machine, attr);
 }
 
@@ -221,6 +224,11 @@ Result<void> trie_update_elem(Map& map, const void* key_bytes, const void* value
     return refuse(Errno::Inval, "prefix length {} is above {}", key.prefixlen, trie.max_prefixlen);
   const Way way = Way(trie, key).to_end();
   const bool stored = way.fit == Fit::kSame && !way.node()->joint;
+  if (!has(Gate::lpm_trie_flags, map.machine.version)) {
+    flags = BPF_ANY;
+    if (trie.n_entries == trie.max_entries)
+      return refuse(Errno::NoSpc, "all {} elements are in use", trie.max_entries);
+  }
   if (stored && flags == BPF_NOEXIST) return refuse(Errno::Exist, "BPF_NOEXIST, but the prefix is there");
   if (!stored && flags == BPF_EXIST) return refuse(Errno::NoEnt, "BPF_EXIST, but the prefix is not there");
   if (!stored && trie.n_entries == trie.max_entries)

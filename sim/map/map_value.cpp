@@ -17,11 +17,23 @@
 #include "map/stackmap.h"
 #include "object/btf.h"
 #include "object/registry.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
 Result<void> map_check_no_btf(const Map& map, const Btf&, uint32_t, uint32_t) {
   return refuse(Errno::NotSupp, "map type {} takes no BTF for key and value", uint32_t(map.map_type));
+}
+
+Result<void> bpf_map_charge_init(const Machine& machine, uint64_t cost) {
+  if (has(Gate::map_of_4g, machine.version) || cost < UINT32_MAX - kPageSize) return {};
+  return refuse(Errno::TooBig, "before Linux {} a map takes less than 4 GiB, not {} bytes",
+                since(Gate::map_of_4g), cost);
+}
+
+Result<void> pcpu_fits(uint64_t size) {
+  if (size <= PCPU_MIN_UNIT_SIZE) return {};
+  return refuse(Errno::NoMem, "a per-CPU value of {} bytes is above {}", size, PCPU_MIN_UNIT_SIZE);
 }
 
 static std::string seq_show(const Map& map, uint32_t type_id, const void* bytes, size_t size) {

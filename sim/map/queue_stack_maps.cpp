@@ -46,6 +46,7 @@ Result<void> queue_stack_map_alloc_check(Machine&, const bpf_attr& attr) {
 
 Result<void> build(QueueStackMap& qs, const bpf_attr& attr) {
   const uint64_t slots = uint64_t(attr.max_entries) + 1;
+  TRY(bpf_map_charge_init(qs.machine, slots * attr.value_size));
   qs.elements = TRY(qs.machine.arena.alloc(slots * attr.value_size, "queue_stack_map elements"));
   qs.size = uint32_t(slots);
   return {};

@@ -52,6 +52,7 @@ Result<void> reuseport_array_alloc_check(Machine& machine, const bpf_attr& attr)
 }
 
 Result<void> build(ReuseportArray& array, const bpf_attr& attr) {
+  TRY(bpf_map_charge_init(array.machine, uint64_t(attr.max_entries) * sizeof(Sock*)));
   array.ptrs =
       TRY(array.machine.arena.alloc(uint64_t(attr.max_entries) * sizeof(Sock*), "reuseport_array slots"));
   return {};

@@ -169,6 +169,13 @@ bool sock_map_sk_is_suitable(const Sock& sk) {
   return sk.is_tcp() || sk.is_udp();
 }
 
+// What a map of an older version does not take yet.
+bool came_later(const Sock& sk) {
+  const Version version = sk.machine.version;
+  if (!has(Gate::sockmap_sockets, version)) return !sk.is_tcp() || sk.sk_state != TCP_ESTABLISHED;
+  return sk.sk_family == AF_UNIX_ && !has(Gate::sockmap_unix, version);
+}
+
 bool sock_map_sk_state_allowed(const Sock& sk) {
   if (sk.is_tcp()) return sk.sk_state == TCP_ESTABLISHED || sk.sk_state == TCP_LISTEN;
   if (sk.is_udp()) return sk.hashed();
@@ -211,6 +218,7 @@ void release_progs(Map& map) {
 // ---- The array
 
 Result<void> build_stab(BpfStab& stab, const bpf_attr& attr) {
+  TRY(bpf_map_charge_init(stab.machine, uint64_t(attr.max_entries) * sizeof(Sock*)));
   stab.sks = TRY(stab.machine.arena.alloc(uint64_t(attr.max_entries) * sizeof(Sock*), "sockmap slots"));
   return {};
 }
@@ -410,9 +418,11 @@ Result<void> sock_map_update_elem_sys(Map& map, const void* key, const void* val
   KFN(map.machine, sock_map_update_elem_sys);
   uint64_t fd = 0;
   std::memcpy(&fd, value, map.value_size);
-  if (fd > INT32_MAX) return refuse(Errno::Inval, "{} is no descriptor", fd);
+  if (fd > INT32_MAX && has(Gate::sockmap_cookie, map.machine.version))
+    return refuse(Errno::Inval, "{} is no descriptor", fd);
   Sock& sk = *TRY(sockfd_lookup(map.machine, int(fd)));
-  if (!sock_map_sk_is_suitable(sk)) return refuse(Errno::OpNotSupp, "no map takes a {}", sk.label());
+  if (!sock_map_sk_is_suitable(sk) || came_later(sk))
+    return refuse(Errno::OpNotSupp, "no map takes a {}", sk.label());
   if (!sock_map_sk_state_allowed(sk))
     return refuse(Errno::OpNotSupp, "{} is neither connected nor listening nor bound", sk.label());
   if (map.map_type == BPF_MAP_TYPE_SOCKMAP)

@@ -5,6 +5,7 @@
 // that come later.
 #include "map/psock_progs.h"
 #include "map/sock_map.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
@@ -128,7 +129,8 @@ Result<Link*> sock_map_link_create(Prog& prog, const bpf_attr& attr) {
 
 Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& prog) {
   KFN(machine, sock_map_get_from_fd);
-  if (attr.attach_flags || attr.replace_bpf_fd)
+  const bool asks = has(Gate::sockmap_detach_prog, machine.version);
+  if (asks && (attr.attach_flags || attr.replace_bpf_fd))
     return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
                   attr.replace_bpf_fd);
   Map& map = *TRY(__bpf_map_get(machine, int(attr.target_fd)));
@@ -137,6 +139,9 @@ Result<void> sock_map_get_from_fd(Machine& machine, const bpf_attr& attr, Prog& 
 
 Result<void> sock_map_prog_detach(Machine& machine, const bpf_attr& attr, bpf_prog_type ptype) {
   KFN(machine, sock_map_prog_detach);
+  if (!has(Gate::sockmap_detach_prog, machine.version))
+    return sock_map_prog_update(*TRY(__bpf_map_get(machine, int(attr.target_fd))), nullptr, nullptr, nullptr,
+                                attr.attach_type);
   if (attr.attach_flags || attr.replace_bpf_fd)
     return refuse(Errno::Inval, "attach_flags {} and replace_bpf_fd {} must be 0", attr.attach_flags,
                   attr.replace_bpf_fd);

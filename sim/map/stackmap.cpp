@@ -77,6 +77,8 @@ Result<Map*> stack_map_alloc(Machine& machine, const bpf_attr& attr) {
                   attr.value_size / each, kMaxStack);
   if (attr.max_entries > 1u << 31)
     return refuse(Errno::TooBig, "max_entries {} is above 2^31", attr.max_entries);
+  TRY(bpf_map_charge_init(machine, uint64_t(std::bit_ceil(attr.max_entries)) *
+                                       (sizeof(void*) + attr.value_size + kSizeofBucket)));
   return new_map<BpfStackMap>(machine, attr, build);
 }
 

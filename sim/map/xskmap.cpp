@@ -53,6 +53,7 @@ struct XskMapList final : SkUserData {
 };
 
 Result<void> build(XskMap& map, const bpf_attr& attr) {
+  TRY(bpf_map_charge_init(map.machine, uint64_t(attr.max_entries) * sizeof(Sock*)));
   map.slots = TRY(map.machine.arena.alloc(uint64_t(attr.max_entries) * sizeof(Sock*), "xskmap slots"));
   return {};
 }

@@ -75,6 +75,12 @@ Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach
   return {};
 }
 
+// Before 5.8 the commands that attach ask who calls, whatever they attach.
+Result<void> attach_asked(const Machine& machine, std::source_location where) {
+  if (has(Gate::attach_unasked, machine.version) || net_admin_capable(machine)) return {};
+  return refuse(Errno::Perm, Fact("needs CAP_NET_ADMIN", where));
+}
+
 constexpr uint32_t kOrderFlags = BPF_F_REPLACE | BPF_F_BEFORE | BPF_F_AFTER | BPF_F_ID | BPF_F_LINK;
 
 // Only classifiers put themselves in order by bpf_mprog.
@@ -120,6 +126,7 @@ static Result<void> attach(Prog& prog, bpf_prog_type type, const bpf_attr& attr)
 
 SysResult bpf_prog_attach(Machine& machine, const bpf_attr& attr) {
   KFN(machine, bpf_prog_attach);
+  TRY(attach_asked(machine));
   TRY(check_attr(machine, BPF_PROG_ATTACH, attr));
   const bpf_prog_type type = attach_type_to_prog_type(machine, attr.attach_type);
   if (type == BPF_PROG_TYPE_UNSPEC) {
@@ -152,6 +159,7 @@ static Result<void> detach(Machine& machine, bpf_prog_type type, const bpf_attr&
 
 SysResult bpf_prog_detach(Machine& machine, const bpf_attr& attr) {
   KFN(machine, bpf_prog_detach);
+  TRY(attach_asked(machine));
   TRY(check_attr(machine, BPF_PROG_DETACH, attr));
   const bpf_prog_type type = attach_type_to_prog_type(machine, attr.attach_type);
   Prog* prog = nullptr;

@@ -58,6 +58,8 @@ SysResult bpf_prog_attach(Machine& machine, const bpf_attr& attr);              
 SysResult bpf_prog_detach(Machine& machine, const bpf_attr& attr);
 SysResult bpf_prog_query(Machine& machine, const bpf_attr& attr, UserAttr uattr, uint32_t size);
 Result<void> bpf_prog_attach_check_attach_type(const Prog& prog, uint32_t attach_type);
+Result<void> attach_asked(const Machine& machine,
+                          std::source_location where = std::source_location::current());
 SysResult link_create(Machine& machine, const bpf_attr& attr);  // link.cpp
 SysResult link_update(Machine& machine, const bpf_attr& attr);
 SysResult link_detach(Machine& machine, const bpf_attr& attr);

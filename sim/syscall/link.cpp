@@ -37,6 +37,9 @@ static Result<Link*> attach_extension(Prog& prog, const bpf_attr& attr) {
   if (!has(Gate::freplace_any_target, prog.machine.version))
     return refuse(Errno::Inval, "before Linux 5.10 extensions attach by RAW_TRACEPOINT_OPEN alone");
   const auto& create = attr.link_create;
+  if (create.attach_type && !has(Gate::freplace_attach_type, prog.machine.version))
+    return refuse(Errno::Inval, "before Linux 5.19 the attach type of an extension is 0, not {}",
+                  create.attach_type);
   return bpf_tracing_prog_attach(prog, create.target_fd, create.target_btf_id, create.tracing.cookie,
                                  create.attach_type);
 }
@@ -91,6 +94,7 @@ SysResult bpf_link_settle(Link& link, const char* command) {
 
 SysResult link_create(Machine& machine, const bpf_attr& attr) {
   KFN(machine, link_create);
+  TRY(attach_asked(machine));
   TRY(check_attr(machine, BPF_LINK_CREATE, attr));
   if (attr.link_create.attach_type == BPF_STRUCT_OPS &&
       machine.version >= find_attach_type(BPF_STRUCT_OPS)->since)
@@ -168,6 +172,7 @@ static Result<void> link_update_map(Machine& machine, Link& link, const bpf_attr
 
 SysResult link_update(Machine& machine, const bpf_attr& attr) {
   KFN(machine, link_update);
+  TRY(attach_asked(machine));
   TRY(check_attr(machine, BPF_LINK_UPDATE, attr));
   if (attr.link_update.flags & ~BPF_F_REPLACE)
     return refuse(Errno::Inval, "flags {}: only BPF_F_REPLACE may be", attr.link_update.flags);

@@ -109,6 +109,19 @@ static Result<void> check_map_privileges(const Machine& machine, bpf_map_type ty
   }
 }
 
+// Types that looked at their attributes first in every version.
+static bool asks_late(bpf_map_type type) {
+  switch (type) {
+    case BPF_MAP_TYPE_REUSEPORT_SOCKARRAY:
+    case BPF_MAP_TYPE_STRUCT_OPS:
+    case BPF_MAP_TYPE_SK_STORAGE:
+    case BPF_MAP_TYPE_INODE_STORAGE:
+    case BPF_MAP_TYPE_TASK_STORAGE:
+    case BPF_MAP_TYPE_CGRP_STORAGE: return true;
+    default: return false;
+  }
+}
+
 static void bpf_map_alloc_id(Map& map) {
   map.id = map.machine.registry->map_idr.alloc(&map);
   emit<LifeEvent>(map.machine, map, "born");
@@ -232,7 +245,8 @@ SysResult map_create(Machine& machine, bpf_attr& attr) {
   const int f_flags = TRY(bpf_get_file_flag(attr.map_flags));
   TRY(check_numa_node(attr));
   const MapOps* ops = TRY(find_map_ops(machine, attr));
-  const bool attributes_first = has(Gate::map_attributes_first, machine.version);
+  const bool attributes_first =
+      has(Gate::map_attributes_first, machine.version) || asks_late(bpf_map_type(attr.map_type));
   if (!attributes_first) TRY(check_map_privileges(machine, bpf_map_type(attr.map_type)));
   if (ops->map_alloc_check) TRY(ops->map_alloc_check(machine, attr));
   if (token_flag) TRY(bpf_token_get_from_fd(machine, attr.map_token_fd));

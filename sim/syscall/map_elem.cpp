@@ -148,7 +148,8 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   MapFd fd(machine, attr.map_fd);
   Map& map = *TRY(fd.open());
   WriteActive writing(map);
-  TRY(need_perms(fd, FMODE_READ | FMODE_WRITE));
+  const bool reads = has(Gate::lookup_and_delete_reads, machine.version);
+  TRY(need_perms(fd, reads ? FMODE_READ | FMODE_WRITE : FMODE_WRITE));
   if (attr.flags && pops(map)) return refuse(Errno::Inval, "a queue or stack takes no flags here");
   TRY(check_lock_flag(map, attr.flags));
   Buffer key_copy(map.key_size), value(bpf_map_value_size(map));
@@ -161,7 +162,8 @@ SysResult map_lookup_and_delete_elem(Machine& machine, const bpf_attr& attr) {
   } else {
     return refuse(Errno::NotSupp, "{} cannot look up and delete in one step", map_type_name(map));
   }
-  TRY(copy_to_user(machine, attr.value, value.data(), value.size()));
+  Result<void> written = copy_to_user(machine, attr.value, value.data(), value.size());
+  if (!written && reads) return written.refusal();
   return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "object/ops.h"
 #include "syscall/bpf.h"
 #include "syscall/inode.h"
+#include "uapi/gates.h"
 #include "uapi/tables.h"
 
 namespace bpfsim {
@@ -62,7 +63,8 @@ SysResult bpf_obj_get(Machine& machine, const bpf_attr& attr) {
   bpf_any_get(object, {"opened from BPFFS by task {}", machine.current->pid});
   Holding opened(machine, object, "bpf(BPF_OBJ_GET)", object.kind == ObjectKind::Map);
   SysResult fd = 0;
-  if (object.kind == ObjectKind::Link && f_flags != int(O_RDWR_))
+  if (object.kind == ObjectKind::Link && f_flags != int(O_RDWR_) &&
+      has(Gate::link_opened_whole, machine.version))
     fd = refuse(Errno::Inval, "a link is opened for reading and writing");
   else
     fd = bpf_any_new_fd(object, f_flags, opened);

@@ -87,9 +87,14 @@ Result<AttachTarget> find_attach_target(Machine& machine, const bpf_attr& attr) 
     btf_get(*vmlinux, {"attach_btf_id {}", int64_t(attr.attach_btf_id)});
     return AttachTarget{nullptr, vmlinux};
   }
+  const bool traces = attr.prog_type == BPF_PROG_TYPE_TRACING || attr.prog_type == BPF_PROG_TYPE_EXT;
+  if (!traces && !has(Gate::attach_prog_or_btf, machine.version))
+    return refuse(Errno::Inval, "program type {} is not attached to a program", attr.prog_type);
   const Cause cause{"attach_prog_fd {} of task {}", int64_t(attr.attach_prog_fd), machine.current->pid};
   if (Result<Prog*> prog = bpf_prog_get(machine, int(attr.attach_prog_fd), cause))
     return AttachTarget{*prog, nullptr};
+  else if (!has(Gate::attach_prog_or_btf, machine.version))
+    return prog.refusal();
   Result<Btf*> btf = btf_get_by_fd(machine, int(attr.attach_btf_obj_fd), cause);
   if (!btf) return refuse(Errno::Inval, "fd {} is neither program nor BTF", attr.attach_prog_fd);
   if ((*btf)->kernel_btf) return AttachTarget{nullptr, *btf};
@@ -203,6 +208,8 @@ SysResult bpf_prog_load(Machine& machine, bpf_attr& attr, UserAttr uattr, uint32
   if (attr.prog_type == BPF_PROG_TYPE_KPROBE && !has(Gate::kern_version_ignored, machine.version) &&
       attr.kern_version != (uint32_t(machine.version.major) << 16 | uint32_t(machine.version.minor) << 8))
     return refuse(Errno::Inval, "kern_version {} is not this kernel's", attr.kern_version);
+  // What it says matters later, but before 6.5 an unreadable one is the first to be told.
+  if (!has(Gate::license_late, machine.version)) TRY(copy_license(machine, attr.license));
   TRY(check_privileges(machine, attr));
   const AttachTarget target = TRY(find_attach_target(machine, attr));
   if (Result<void> fits = bpf_prog_load_check_attach(machine.version, attr, target); !fits) {

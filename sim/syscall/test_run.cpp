@@ -2,11 +2,14 @@
 //
 // BPF_PROG_TEST_RUN: a context comes with its size or not at all; the rest is the program type's.
 #include "syscall/bpf.h"
+#include "uapi/gates.h"
 
 namespace bpfsim {
 
 SysResult bpf_prog_test_run(Machine& machine, const bpf_attr& attr, UserAttr uattr) {
   KFN(machine, bpf_prog_test_run);
+  if (!has(Gate::attach_unasked, machine.version) && !capable(machine, CAP_SYS_ADMIN))
+    return refuse(Errno::Perm, "needs CAP_SYS_ADMIN");
   TRY(check_attr(machine, BPF_PROG_TEST_RUN, attr));
   if (!attr.test.ctx_size_in != !attr.test.ctx_in)
     return refuse(Errno::Inval, "ctx_in and ctx_size_in belong together");

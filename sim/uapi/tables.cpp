@@ -48,6 +48,12 @@ constexpr LinkTypeRow kLinkTypes[] = {
 #undef LINK_TYPE
 };
 
+constexpr IterTargetRow kIterTargets[] = {
+#define ITER_TARGET(name, since) {#name, v(since)},
+#include "uapi/iter_targets.def"
+#undef ITER_TARGET
+};
+
 constexpr HelperRow kHelpers[] = {
 #define HELPER(name, number, since, gpl_only, signature) \
   {BPF_FUNC_##name, "bpf_" #name, v(since), gpl_only, signature},
@@ -181,6 +187,12 @@ bool knows_attach_type(Version version, uint32_t number) {
 const LinkTypeRow* find_link_type(uint32_t number) { return by_number(link_types(), number); }
 const LinkTypeRow* find_link_type(std::string_view name) {
   return by_name(link_types(), name, "BPF_LINK_TYPE_");
+}
+const IterTargetRow* find_iter_target(std::string_view function) {
+  constexpr std::string_view kPrefix = "bpf_iter_";
+  if (!function.starts_with(kPrefix)) return nullptr;
+  const auto row = std::ranges::find(kIterTargets, function.substr(kPrefix.size()), &IterTargetRow::name);
+  return row == std::end(kIterTargets) ? nullptr : row;
 }
 const HelperRow* find_helper(int32_t number) { return by_number(helpers(), number); }
 const HelperRow* find_helper(std::string_view name) {

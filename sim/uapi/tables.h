@@ -78,6 +78,11 @@ struct HelperRow {
   const char* signature;  // "void *bpf_map_lookup_elem(struct bpf_map *map, const void *key)"
 };
 
+struct IterTargetRow {
+  const char* name;  // "bpf_map": the function bpf_iter_bpf_map stands for it
+  Version since;
+};
+
 struct FlagRow {
   uint32_t number;
   const char* name;
@@ -110,6 +115,9 @@ const LinkTypeRow* find_link_type(uint32_t number);
 const LinkTypeRow* find_link_type(std::string_view name);
 const HelperRow* find_helper(int32_t number);
 const HelperRow* find_helper(std::string_view name);
+
+// By the name of the function that stands for it; null: there is none.
+const IterTargetRow* find_iter_target(std::string_view function);
 
 // "BPF_MAP_TYPE_HASH" -> "hash", "BPF_MAP_CREATE" -> "map_create", "bpf_redirect" -> "redirect"
 std::string short_name(std::string_view kernel_name);

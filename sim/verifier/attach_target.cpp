@@ -349,9 +349,12 @@ Errno check_attach_btf_id(bpf_verifier_env& env) {
   if (aux.dst_prog) inherit_from_target(env, *aux.dst_prog);
   if (prog.expected_attach_type == BPF_TRACE_RAW_TP) return Errno::None;
   if (prog.expected_attach_type == BPF_TRACE_ITER) {
-    // bpf_iter_prog_supported(): every bpf_iter_ function of this machine's BTF stands for an iterator.
-    if (aux.attach_func_name.starts_with("bpf_iter_") && !aux.dst_prog) return Errno::None;
+    // bpf_iter_prog_supported(); this machine's BTF has the functions of later targets too.
+    const IterTargetRow* target = find_iter_target(aux.attach_func_name);
+    if (target && target->since <= env.machine.version && !aux.dst_prog) return Errno::None;
     env.refusal = "the function stands for no iterator";  // of which the log says nothing
+    if (target && target->since > env.machine.version)
+      env.refusal += " (it came with Linux " + target->since.str() + ")";
     return Errno::Inval;
   }
   if (type == BPF_PROG_TYPE_LSM) MUST(bpf_lsm_verify_prog(env));

@@ -14,6 +14,7 @@
 #include "object/file.h"
 #include "object/map.h"
 #include "object/ops.h"
+#include "object/registry.h"
 #include "uapi/gates.h"
 #include "verifier/prog_tag.h"
 
@@ -59,12 +60,21 @@ static bool is_exclusive_to_another(const bpf_verifier_env& env, const Map& map)
   return !std::equal(digest.begin(), digest.end(), map.excl_prog_sha.begin());
 }
 
+static bool is_used_by_another(const Prog& prog, const Map& map) {
+  const auto& idr = prog.machine.registry->prog_idr;
+  for (const Prog* other = idr.at_or_after(1); other; other = idr.at_or_after(other->id + 1))
+    if (std::ranges::count(other->aux->used_maps, &map)) return true;
+  return false;
+}
+
 // A program has at most one map of each kind whose values stand at the cgroups that it is attached to.
 static Errno bpf_cgroup_storage_assign(bpf_verifier_env& env, const Map& map) {
   const bool percpu = map.map_type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
   if (!percpu && map.map_type != BPF_MAP_TYPE_CGROUP_STORAGE) return Errno::None;
   const Map*& assigned = env.prog.aux->cgroup_storage[percpu];
   if (assigned && assigned != &map)
+    return reject(env, Errno::Busy, "only one cgroup storage of each type is allowed\n");
+  if (!has(Gate::cgroup_storage_free, env.machine.version) && is_used_by_another(env.prog, map))
     return reject(env, Errno::Busy, "only one cgroup storage of each type is allowed\n");
   assigned = &map;
   return Errno::None;
