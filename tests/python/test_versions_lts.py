@@ -73,7 +73,8 @@ def test_a_large_value_per_cpu_that_is_made_later_has_no_room():
 def test_types_that_look_at_their_attributes_before_they_ask_who(map_type, size):
     for version in ("5.4", "5.15", "6.1", "6.18"):
         k = bpfsim.Kernel(version)
-        k.sysctl["kernel.unprivileged_bpf_disabled"] = 0
+        if version > "6":
+            k.sysctl["kernel.unprivileged_bpf_disabled"] = 0
         task = k.spawn(uid=1000)
         wrong = {"key_size": 4, "value_size": size, "max_entries": 1}
         assert answer(task.map_create, map_type, **wrong) == E.EINVAL, version
@@ -122,7 +123,6 @@ ASKED_FIRST = [
 @pytest.mark.parametrize(("command", "fields", "version", "said"), ASKED_FIRST)
 def test_who_may_attach_was_asked_first_before_5_8(command, fields, version, said):
     k = bpfsim.Kernel(version)
-    k.sysctl["kernel.unprivileged_bpf_disabled"] = 0
     assert answer(k.spawn(uid=1000).bpf, command, **fields) == said
     assert answer(k.spawn().bpf, command, **fields) == (E.EINVAL if "attach_type" in fields else E.EBADF)
 
