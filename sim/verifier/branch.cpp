@@ -6,6 +6,7 @@
 #include "verifier/branch.h"
 
 #include "verifier/backtrack.h"
+#include "verifier/cfg.h"
 #include "verifier/paths.h"
 #include "verifier/print_state.h"
 #include "verifier/ptr_alu.h"
@@ -233,7 +234,7 @@ Errno only_one_way(bpf_verifier_env& env, const bpf_insn& insn, bool taken, bool
 }
 
 Errno check_may_goto(bpf_verifier_env& env, const bpf_insn& insn) {
-  if (insn.code != (BPF_JMP | BPF_JCOND) || insn.src_reg != BPF_MAY_GOTO || insn.dst_reg || insn.imm)
+  if (!is_may_goto(insn) || insn.dst_reg || insn.imm)
     return reject(env, Errno::Inval, "invalid may_goto imm %d\n", insn.imm);
   return not_modelled(env, "may_goto");
 }

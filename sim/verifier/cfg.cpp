@@ -162,7 +162,7 @@ void mark_insn(bpf_verifier_env& env, uint32_t at) {
   if (!is_jmp(insn) || call || BPF_OP(insn.code) == BPF_EXIT) return;
   if (BPF_OP(insn.code) != BPF_JA) {
     mark_prune_point(env, at);
-    if (BPF_OP(insn.code) == BPF_JCOND) env.insn_aux_data[at].force_checkpoint = true;
+    if (is_may_goto(insn)) env.insn_aux_data[at].force_checkpoint = true;
   }
   mark_join(env, at + 1 + uint32_t(insn.code == (BPF_JMP32 | BPF_JA) ? insn.imm : insn.off));
 }
@@ -202,6 +202,10 @@ struct CfgVisitor : boost::default_dfs_visitor {
 };
 
 }  // namespace
+
+bool is_may_goto(const bpf_insn& insn) {
+  return insn.code == (BPF_JMP | BPF_JCOND) && insn.src_reg == BPF_MAY_GOTO;
+}
 
 Errno check_cfg(bpf_verifier_env& env) {
   KFN(env.machine, check_cfg);

@@ -11,6 +11,7 @@
 
 namespace bpfsim {
 
+bool is_may_goto(const bpf_insn& insn);
 [[nodiscard]] Errno check_cfg(bpf_verifier_env& env);
 [[nodiscard]] Errno compute_postorder(bpf_verifier_env& env);
 [[nodiscard]] Errno compute_scc(bpf_verifier_env& env);

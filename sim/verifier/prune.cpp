@@ -19,6 +19,7 @@
 
 #include "uapi/gates.h"
 #include "verifier/backtrack.h"
+#include "verifier/cfg.h"
 #include "verifier/events.h"
 #include "verifier/liveness.h"
 #include "verifier/paths.h"
@@ -117,10 +118,6 @@ Errno infinite_loop(bpf_verifier_env& env, const bpf_verifier_state& old, uint32
   verbose(env, "old state:");
   print_verifier_state(env, old, cur.curframe, true);
   return err;
-}
-
-bool is_may_goto(const bpf_insn& insn) {
-  return insn.code == (BPF_JMP | BPF_JCOND) && insn.src_reg == BPF_MAY_GOTO;
 }
 
 enum class Covers { No, Yes, YesInLoop };  // in a loop: what is precise in the old state may still grow

@@ -190,6 +190,22 @@ processed 4 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 )");
 }
 
+TEST_CASE("Only what is a may_goto keeps a state for it") {
+  struct {
+    bpf_insn insn;
+    const char* states;
+  } const rows[] = {{may_goto(0), "total_states 1"}, {{0xe5, 6, 1, 0, 0}, "total_states 0"}};
+  for (const auto& row : rows) {
+    bpf_insn insn = row.insn;
+    insn.imm = 1;
+    Loader loader;
+    CHECK(loader.load(BPF_PROG_TYPE_SOCKET_FILTER, program(insn, mov64_imm(0, 0), exit_insn()), 2) ==
+          Errno::Inval);
+    CHECK(loader.log().find("invalid may_goto imm 1\n") != std::string::npos);
+    CHECK(loader.log().find(row.states) != std::string::npos);
+  }
+}
+
 TEST_CASE("Older kernels know no loop, and give up sooner") {
   struct Case {
     Version version;
