@@ -8,6 +8,7 @@ import bpfsim
 import pytest
 from bpfsim.views import MapView
 from bpfsim.views.map_words import contents
+from cells import Cells
 
 
 @pytest.fixture
@@ -18,24 +19,6 @@ def k():
 @pytest.fixture
 def task(k):
     return k.spawn()
-
-
-class Cells:
-    """A dict of values."""
-
-    def map_alloc(attr):
-        return {}
-
-    def map_lookup_elem(map, key):
-        return map.state.get(key)
-
-    def map_update_elem(map, key, value, flags):
-        map.state[key] = value
-
-    def map_get_next_key(map, key):
-        keys = list(map.state)
-        at = keys.index(key) + 1 if key in keys else 0
-        return keys[at] if at < len(keys) else None
 
 
 def test_stack_traces_stand_behind_their_ids(task):

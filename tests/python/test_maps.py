@@ -14,6 +14,7 @@ import pytest
 from bpfsim import _core
 from bpfsim.views import MapView
 from bpfsim.views.map_ops import MEMBERS, _short
+from cells import Cells
 
 ROOT = Path(__file__).resolve().parents[2]
 BPF_F_ZERO_SEED, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC = 1 << 6, 1 << 1, 1
@@ -316,28 +317,6 @@ def test_a_ring_buffer_s_records():
 
 
 # ---- Types written in Python
-
-
-class Cells:
-    """A dict of values in the map's memory."""
-
-    def map_alloc(attr):
-        return {}
-
-    def map_lookup_elem(map, key):
-        return map.state.get(key)
-
-    def map_update_elem(map, key, value, flags):
-        if key not in map.state and len(map.state) == map.max_entries:
-            raise OSError(errno.E2BIG, "all cells are taken")
-        map.state[key] = map.element(value)
-
-    def map_delete_elem(map, key):
-        if map.state.pop(key, None) is None:
-            raise OSError(errno.ENOENT, "no such cell")
-
-    def map_get_next_key(map, key):
-        return next((other for other in sorted(map.state) if key is None or other > key), None)
 
 
 def test_a_type_of_one_s_own_is_a_mapping(k, task):

@@ -7,18 +7,10 @@ import struct
 
 import bpfsim
 import pytest
+from answers import answer
 
 RETURN_1 = "r0 = 1\nexit"
 E = errno
-
-
-def answer(call, *args, **fields):
-    """0, or the errno."""
-    try:
-        call(*args, **fields)
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 def made(version, map_type, **fields):
